@@ -1,0 +1,37 @@
+"""lipzoo: a model zoo of deep graph attention networks on DGL."""
+
+__version__ = "0.1.0"
+
+from lipzoo import nn
+from lipzoo.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    LipzooError,
+    OutputError,
+    UnknownNameError,
+)
+from lipzoo.nn import lipschitzify
+from lipzoo.registry import (
+    add_config_dir,
+    create_model,
+    list_models,
+    load_pretrained,
+    register_model,
+)
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "LipzooError",
+    "OutputError",
+    "UnknownNameError",
+    "add_config_dir",
+    "create_model",
+    "lipschitzify",
+    "list_models",
+    "load_pretrained",
+    "nn",
+    "register_model",
+]

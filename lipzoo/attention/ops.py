@@ -1,0 +1,174 @@
+"""The few operations on edges that attention needs, once per backend.
+
+``DGLOps`` is the readable definition: DGL's message passing and ``edge_softmax``. ``TorchOps``
+uses gathers and ``index_add`` on index tensors only: it has derivatives of any order, works
+under ``torch.func``, on any device and dtype, and can be exported. DGL's ``edge_softmax`` has
+no second derivative on the CPU: a double backward through ``DGLOps`` is silently wrong.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo.attention.structure import Structure
+from lipzoo.errors import ConfigError, did_you_mean
+
+__all__ = ["BACKENDS", "DGLOps", "Ops", "TorchOps", "make_ops", "resolve_backend"]
+
+
+class Ops:
+    """Operations on the edges of one structure; tensors are (N, *), (E, *).
+
+    ``u`` is the source and ``v`` the destination of an edge, as in DGL.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+
+    def u_add_v(self, u: Tensor, v: Tensor) -> Tensor:
+        """``u[src] + v[dst]``: (N_src, *), (N_dst, *) -> (E, *)."""
+        raise NotImplementedError
+
+    def u_dot_v(self, u: Tensor, v: Tensor) -> Tensor:
+        """``sum_d u[src] v[dst]``: (N_src, *, D), (N_dst, *, D) -> (E, *)."""
+        raise NotImplementedError
+
+    def copy_v(self, v: Tensor) -> Tensor:
+        """``v[dst]``: (N_dst, *) -> (E, *)."""
+        return v[self.structure.dst]
+
+    def max_in(self, u: Tensor) -> Tensor:
+        """Largest ``u[src]`` over the in-edges of each node, 0 where there are none.
+
+        (N_src, *) -> (N_dst, *). The gradient goes to the first in-edge that attains the
+        maximum, in every backend.
+        """
+        raise NotImplementedError
+
+    def edge_softmax(self, e: Tensor) -> Tensor:
+        """Softmax of the scores over the in-edges of each node, (E, *, H) -> (E, *, H)."""
+        raise NotImplementedError
+
+    def u_mul_e_sum(self, u: Tensor, weight: Tensor) -> Tensor:
+        """``sum_j weight_ij u_j``: (N_src, *, H, D), (E, *, H) -> (N_dst, *, H, D)."""
+        raise NotImplementedError
+
+
+class DGLOps(Ops):
+    """DGL's message passing."""
+
+    def __init__(self, structure: Structure) -> None:
+        super().__init__(structure)
+        self.graph = structure.dgl_block
+
+    def u_add_v(self, u, v):
+        return dgl.ops.u_add_v(self.graph, u, v)
+
+    def u_dot_v(self, u, v):
+        return dgl.ops.u_dot_v(self.graph, u, v).squeeze(-1)
+
+    def max_in(self, u):
+        if not self.structure.num_edges:
+            return u.new_zeros(self.structure.num_dst, *u.shape[1:])
+        # copy_u_max gives -inf on nodes without in-edges.
+        lonely = (self.structure.in_degrees == 0).view(-1, *[1] * (u.dim() - 1))
+        return dgl.ops.copy_u_max(self.graph, u).masked_fill(lonely, 0)
+
+    def edge_softmax(self, e):
+        if not self.structure.num_edges:
+            return e
+        return dgl.ops.edge_softmax(self.graph, e.unsqueeze(-1)).squeeze(-1)
+
+    def u_mul_e_sum(self, u, weight):
+        return dgl.ops.u_mul_e_sum(self.graph, u, weight.unsqueeze(-1))
+
+
+class TorchOps(Ops):
+    """Index tensors, gathers and ``index_add``."""
+
+    def u_add_v(self, u, v):
+        return u[self.structure.src] + v[self.structure.dst]
+
+    def u_dot_v(self, u, v):
+        return (u[self.structure.src] * v[self.structure.dst]).sum(-1)
+
+    def max_in(self, u):
+        s = self.structure
+        if not s.num_edges:
+            return u.new_zeros(s.num_dst, *u.shape[1:])
+        with torch.no_grad():
+            on_edge = u.detach()[s.src]
+            top = self._segment_max(on_edge)
+            position = torch.arange(s.num_edges, device=u.device)
+            position = position.view(-1, *[1] * (u.dim() - 1))
+            position = torch.where(on_edge == top[s.dst], position, s.num_edges)
+            first = position.new_full((s.num_dst, *u.shape[1:]), s.num_edges)
+            first = first.scatter_reduce(0, self._expand(s.dst, position), position, "amin")
+            lonely = first == s.num_edges
+            winner = s.src[first.clamp(max=s.num_edges - 1)]
+        return u.gather(0, winner).masked_fill(lonely, 0)
+
+    def edge_softmax(self, e):
+        s = self.structure
+        if not s.num_edges:
+            return e
+        # A softmax does not change with the shift, so the shift needs no gradient.
+        shifted = (e - self._segment_max(e.detach())[s.dst]).exp()
+        total = shifted.new_zeros(s.num_dst, *e.shape[1:]).index_add(0, s.dst, shifted)
+        return shifted / total[s.dst]
+
+    def u_mul_e_sum(self, u, weight):
+        s = self.structure
+        message = u[s.src] * weight.unsqueeze(-1)
+        return message.new_zeros(s.num_dst, *message.shape[1:]).index_add(0, s.dst, message)
+
+    def _segment_max(self, on_edge: Tensor) -> Tensor:
+        """Largest value over the in-edges of each node; -inf where there are none."""
+        s = self.structure
+        lowest = on_edge.new_full((s.num_dst, *on_edge.shape[1:]), -torch.inf)
+        return lowest.scatter_reduce(0, self._expand(s.dst, on_edge), on_edge, "amax")
+
+    @staticmethod
+    def _expand(index: Tensor, like: Tensor) -> Tensor:
+        return index.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
+
+
+BACKENDS: dict[str, type[Ops]] = {"dgl": DGLOps, "torch": TorchOps}
+
+
+def resolve_backend(backend: str, tensor: Tensor) -> str:
+    """The backend that ``"auto"`` means for ``tensor``; any other name is checked.
+
+    ``LIPZOO_BACKEND`` decides where it is set; otherwise ``dgl`` on the CPU in float32 and
+    float64, and ``torch`` everywhere else and inside ``torch.func`` transforms and tracing.
+
+    Raises
+    ------
+    ConfigError
+        If there is no backend of that name.
+    """
+    named_by = "backend"
+    if backend == "auto":
+        backend, named_by = os.environ.get("LIPZOO_BACKEND") or "auto", "LIPZOO_BACKEND"
+    if backend == "auto":
+        transformed = (
+            torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.compiler.is_compiling()
+        )
+        suits_dgl = (
+            tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+        )
+        return "dgl" if suits_dgl and not transformed else "torch"
+    if backend not in BACKENDS:
+        hint = did_you_mean(backend, [*BACKENDS, "auto"])
+        raise ConfigError(f"{named_by}: no backend {backend!r}{hint}")
+    return backend
+
+
+def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
+    """The operations of ``backend`` on the edges of ``structure``, on the device of ``tensor``."""
+    return BACKENDS[resolve_backend(backend, tensor)](structure.to(tensor.device))

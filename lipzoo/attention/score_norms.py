@@ -1,0 +1,189 @@
+r"""Score norms: what is applied to the scores just before the edge softmax.
+
+Both norms come from Dasoulas, Scaman, Virmaux, "Lipschitz Normalization for Self-Attention
+Layers with Application to Graph Neural Networks", ICML 2021 (arXiv:2103.04886). They hold no
+parameters. To write another one, subclass :class:`ScoreNorm` and add it to ``SCORE_NORMS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lipzoo.attention.ops import Ops
+from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
+from lipzoo.errors import ConfigError, did_you_mean
+
+__all__ = [
+    "SCORE_NORMS",
+    "DotProductLipschitzNorm",
+    "LipschitzNorm",
+    "ScoreNorm",
+    "make_score_norm",
+]
+
+
+class ScoreNorm(nn.Module):
+    """Base class of score norms: ``norm(e, scores, ops) -> e``, all (E, *, H)."""
+
+    #: The score functions whose tensors this norm can read.
+    accepts: tuple[type[Scores], ...] = (Scores,)
+
+    def check(self, scores: Scores) -> None:
+        if not isinstance(scores, self.accepts):
+            wanted = " or ".join(kind.__name__ for kind in self.accepts)
+            raise ConfigError(
+                f"{type(self).__name__} is for {wanted}; this layer has {type(scores).__name__}"
+            )
+
+
+class LipschitzNorm(ScoreNorm):
+    r"""LipschitzNorm for additive scores.
+
+    .. math::
+        e_{ij} = \alpha \frac{a_l \cdot v_j + a_r \cdot v_i}
+        {\lVert [a_l \Vert a_r] \rVert
+         \sqrt{\max_{k \in N(i)} \lVert v_k \rVert^2 + \lVert v_j \rVert^2}}
+
+    followed by LeakyReLU and the softmax over N(i). The factor is positive, so it may as well
+    be applied after the LeakyReLU, which is what a score hook sees. Where each node has a
+    self-loop, :math:`|e_{ij}| \le \alpha`.
+
+    For GATv2 scores :math:`a \cdot \mathrm{LeakyReLU}(v_j + t_i)`, the attention vector acts on
+    both ends, so :math:`\lVert [a \Vert a] \rVert = \sqrt 2 \lVert a \rVert` takes the place of
+    :math:`\lVert [a_l \Vert a_r] \rVert`, and since :math:`t_i` is none of the
+    :math:`v_k`, the maximum runs over :math:`\lVert t_i \rVert^2` too. Then
+    :math:`|e_{ij}| \le \alpha` on every graph.
+
+    Parameters
+    ----------
+    alpha : float
+        Largest absolute score, > 0.
+    per_head : bool
+        True: each head is divided by the norm of its own attention vectors. False: by the norm
+        of the attention vectors of all heads together (the authors' option without ``-si``).
+
+    Notes
+    -----
+    Where the squared norms under the root are zero (or underflow), the score is 0 and so is its
+    gradient.
+    """
+
+    accepts = (AdditiveScores, GATv2Scores)
+
+    def __init__(self, alpha: float = 0.25, per_head: bool = True) -> None:
+        super().__init__()
+        if not alpha > 0:
+            raise ConfigError(f"LipschitzNorm: alpha must be > 0, got {alpha}")
+        self.alpha, self.per_head = float(alpha), per_head
+
+    def forward(self, e: Tensor, scores: AdditiveScores | GATv2Scores, ops: Ops) -> Tensor:
+        self.check(scores)
+        length = scores.v_src.square().sum(-1)
+        longest = ops.max_in(length)
+        if isinstance(scores, GATv2Scores):
+            longest = torch.maximum(longest, scores.v_dst.square().sum(-1))
+            vectors = 2 * scores.attn.square().sum(-1)
+        else:
+            vectors = (scores.attn_l.square() + scores.attn_r.square()).sum(-1)
+        if not self.per_head:
+            vectors = vectors.sum()
+        e = _divide_by_root(e, ops.u_add_v(length, longest))
+        return self.alpha * _divide_by_root(e, vectors)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}, per_head={self.per_head}"
+
+
+class DotProductLipschitzNorm(ScoreNorm):
+    r"""LipschitzNorm for dot-product scores.
+
+    .. math::
+        e_{ij} = \frac{q_i \cdot k_j / \sqrt D}{\max(uv, uw, vw)}, \quad
+        u = \lVert q_i \rVert, \;
+        v = \max_{j \in N(i)} \lVert k_j \rVert, \;
+        w = \max_{j \in N(i)} \lVert v_j \rVert
+
+    Parameters
+    ----------
+    scope : {"node", "graph"}
+        "node": as above. "graph": ``u`` is the Frobenius norm of the queries of all edges, as
+        in the authors' code. That makes attention all but uniform on a graph of any size; it is
+        here to reproduce their figures.
+
+    Notes
+    -----
+    Where the denominator is zero (or underflows), the score is 0 and so is its gradient.
+    """
+
+    accepts = (DotProductScores,)
+
+    def __init__(self, scope: str = "node") -> None:
+        super().__init__()
+        if scope not in ("node", "graph"):
+            hint = did_you_mean(scope, ["node", "graph"])
+            raise ConfigError(f"DotProductLipschitzNorm: no scope {scope!r}{hint}")
+        self.scope = scope
+
+    def forward(self, e: Tensor, scores: DotProductScores, ops: Ops) -> Tensor:
+        self.check(scores)
+        u = scores.query.square().sum(-1)
+        if self.scope == "graph":
+            degree = ops.structure.in_degrees.to(u.dtype)
+            u = (u * degree.view(-1, *[1] * (u.dim() - 1))).sum(0, keepdim=True).expand_as(u)
+        u = _root(u)
+        v = _root(ops.max_in(scores.key.square().sum(-1)))
+        w = _root(ops.max_in(scores.value.square().sum(-1)))
+        return _divide(e, ops.copy_v(torch.maximum(torch.maximum(u * v, u * w), v * w)))
+
+    def extra_repr(self) -> str:
+        return f"scope={self.scope!r}"
+
+
+# An epsilon after a square root leaves its infinite slope at 0, which times 0 is NaN in the
+# backward pass. Here the zero (or underflowing) entries are replaced before the operation and
+# masked after it: value and gradient are exactly 0, at any order of differentiation.
+
+
+def _root(square: Tensor) -> Tensor:
+    tiny = square < torch.finfo(square.dtype).tiny
+    return square.masked_fill(tiny, 1).sqrt().masked_fill(tiny, 0)
+
+
+def _divide(e: Tensor, by: Tensor) -> Tensor:
+    tiny = by < torch.finfo(by.dtype).tiny
+    return (e / by.masked_fill(tiny, 1)).masked_fill(tiny, 0)
+
+
+def _divide_by_root(e: Tensor, square: Tensor) -> Tensor:
+    tiny = square < torch.finfo(square.dtype).tiny
+    return (e / square.masked_fill(tiny, 1).sqrt()).masked_fill(tiny, 0)
+
+
+#: Names that YAML files and ``score_norm=`` accept.
+SCORE_NORMS: dict[str, type[ScoreNorm]] = {
+    "lipschitz": LipschitzNorm,
+    "dot_lipschitz": DotProductLipschitzNorm,
+}
+
+
+def make_score_norm(spec: str | Mapping | ScoreNorm | None) -> ScoreNorm | None:
+    """A score norm from a name, ``{"name": …, **arguments}``, a score norm, or ``None``.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an argument is unknown.
+    """
+    if spec is None or isinstance(spec, ScoreNorm):
+        return spec
+    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = arguments.pop("name", None)
+    if name not in SCORE_NORMS:
+        raise ConfigError(f"score_norm: no score norm {name!r}{did_you_mean(name, SCORE_NORMS)}")
+    try:
+        return SCORE_NORMS[name](**arguments)
+    except TypeError as fault:
+        raise ConfigError(f"score_norm {name!r}: {fault}") from None

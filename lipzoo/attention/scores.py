@@ -1,0 +1,101 @@
+"""How the score ``e_ij`` of an edge j→i comes about: additive, GATv2, dot product.
+
+A score function holds the node tensors and says, in terms of a backend's operations, how they
+become one number an edge and head. Score norms read the same tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lipzoo.attention.ops import Ops
+
+__all__ = ["AdditiveScores", "DotProductScores", "GATv2Scores", "Scores"]
+
+
+class Scores:
+    """Base class: :meth:`compute` gives the scores, (E, *, H)."""
+
+    def compute(self, ops: Ops) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AdditiveScores(Scores):
+    """``e_ij = LeakyReLU(a_l·v_j + a_r·v_i)`` (Veličković et al., ICLR 2018).
+
+    Parameters
+    ----------
+    v_src : Tensor (N_src, *, H, D)
+        Projected features of the source nodes, ``v_j``.
+    v_dst : Tensor (N_dst, *, H, D)
+        Projected features of the destination nodes, ``v_i``.
+    attn_l, attn_r : Tensor (1, H, D)
+        Attention vectors of source and destination.
+    negative_slope : float
+        Slope of the LeakyReLU.
+    """
+
+    v_src: Tensor
+    v_dst: Tensor
+    attn_l: Tensor
+    attn_r: Tensor
+    negative_slope: float = 0.2
+
+    def compute(self, ops: Ops) -> Tensor:
+        el = (self.v_src * self.attn_l).sum(-1)
+        er = (self.v_dst * self.attn_r).sum(-1)
+        return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
+
+
+@dataclass(frozen=True)
+class GATv2Scores(Scores):
+    """``e_ij = a·LeakyReLU(v_j + t_i)`` (Brody, Alon, Yahav, ICLR 2022).
+
+    Parameters
+    ----------
+    v_src : Tensor (N_src, *, H, D)
+        Projected features of the source nodes, ``v_j``; also what is aggregated.
+    v_dst : Tensor (N_dst, *, H, D)
+        Projected features of the destination nodes, ``t_i``.
+    attn : Tensor (1, H, D)
+        Attention vectors.
+    negative_slope : float
+        Slope of the LeakyReLU.
+    """
+
+    v_src: Tensor
+    v_dst: Tensor
+    attn: Tensor
+    negative_slope: float = 0.2
+
+    def compute(self, ops: Ops) -> Tensor:
+        pair = F.leaky_relu(ops.u_add_v(self.v_src, self.v_dst), self.negative_slope)
+        return (pair * self.attn).sum(-1)
+
+
+@dataclass(frozen=True)
+class DotProductScores(Scores):
+    """``e_ij = q_i·k_j / sqrt(D)`` (Vaswani et al., 2017).
+
+    Parameters
+    ----------
+    query : Tensor (N_dst, *, H, D)
+        ``q_i``, of the destination nodes.
+    key : Tensor (N_src, *, H, D)
+        ``k_j``, of the source nodes.
+    value : Tensor (N_src, *, H, D)
+        What is aggregated; the score norm reads its length.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    def compute(self, ops: Ops) -> Tensor:
+        return ops.u_dot_v(self.key, self.query) / self.query.shape[-1] ** 0.5

@@ -1,0 +1,136 @@
+"""The card beside the weights: what they are, how they were trained, what they reach."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy
+import pydantic
+import torch
+
+from lipzoo._dgl import DGL_VERSION
+from lipzoo._yaml import describe_faults
+from lipzoo.errors import ConfigError
+
+__all__ = ["ArchitectureEntry", "Card", "DatasetEntry", "Summary", "WeightsEntry", "versions"]
+
+
+class _Entry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchitectureEntry(_Entry):
+    """The registered class and all of its arguments."""
+
+    model: str
+    args: dict[str, Any]
+
+
+class WeightsEntry(_Entry):
+    """The file, its hash and what *these* weights (one seed) reach."""
+
+    file: str = "model.safetensors"
+    sha256: str = ""
+    num_parameters: int = 0
+    seed: int | None = None
+    epoch: int | None = None
+    metrics: dict[str, float] = {}
+
+
+class DatasetEntry(_Entry):
+    """What ``load_dataset(name, **options)`` must give again."""
+
+    name: str
+    options: dict[str, Any] = {}
+    fingerprint: str
+
+
+class Summary(_Entry):
+    """A metric over the seeds: mean, sample standard deviation, the value of each seed."""
+
+    mean: float
+    std: float
+    values: list[float]
+
+
+class Card(_Entry):
+    """``card.yaml``.
+
+    Parameters
+    ----------
+    name, tag : str
+        ``gat_lip_16`` and ``cora``.
+    architecture : ArchitectureEntry
+        Class and arguments.
+    weights : WeightsEntry
+        File, hash, seed and the metrics of that seed.
+    dataset : DatasetEntry
+        Name, options and fingerprint of the data.
+    metrics : dict of Summary
+        ``test_accuracy`` …, over the seeds.
+    seeds : list of int
+        The seeds, in the order of the values.
+    baselines : dict of dict of Summary
+        The same metrics of what the recipe compares with.
+    recipe : dict
+        The whole recipe; ``lipzoo train`` takes it.
+    description, source, licence : str
+        For people.
+    versions : dict
+        Of Python, the libraries and the machine type.
+    """
+
+    name: str
+    tag: str
+    description: str = ""
+    source: str = ""
+    licence: str = "Apache-2.0"
+    architecture: ArchitectureEntry
+    weights: WeightsEntry = WeightsEntry()
+    dataset: DatasetEntry
+    seeds: list[int] = []
+    metrics: dict[str, Summary] = {}
+    baselines: dict[str, dict[str, Summary]] = {}
+    recipe: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+    @property
+    def full_name(self) -> str:
+        """``gat_lip_16.cora``."""
+        return f"{self.name}.{self.tag}"
+
+    def with_weights(self, digest: str, num_parameters: int) -> Card:
+        """The card with the hash of the weights file filled in."""
+        changed = self.weights.model_copy(
+            update={"sha256": digest, "num_parameters": num_parameters}
+        )
+        return self.model_copy(update={"weights": changed})
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], where: str) -> Card:
+        """Check a mapping that was read from ``where``.
+
+        Raises
+        ------
+        ConfigError
+            Which names all faults.
+        """
+        try:
+            return cls.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise ConfigError(describe_faults(error, where, cls.model_fields)) from None
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that the figures depend on."""
+    from lipzoo import __version__
+
+    return {
+        "lipzoo": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "dgl": DGL_VERSION,
+        "numpy": numpy.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

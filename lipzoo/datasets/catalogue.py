@@ -1,0 +1,67 @@
+"""The datasets by name. To add one, write a loader as in `embedded` or `public`:
+
+    @register_dataset("karate", num_val=10)          # what a random split of it is by default
+    def karate() -> GraphTask:
+        return GraphTask.from_graph(graph, "karate")  # with masks, if it has a public split
+
+A loader may take ``raw_dir`` (the folder that raw files are kept in) and ``k`` (neighbours), by
+keyword; `lipzoo.load_dataset` hands over those that its signature names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lipzoo.datasets.task import GraphTask
+from lipzoo.errors import ConfigError
+
+__all__ = ["DATASETS", "Dataset", "register_dataset"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """How to load a dataset, and the defaults of a random split of it."""
+
+    load: Callable[..., GraphTask]
+    random_split: dict[str, int] = field(default_factory=dict)
+
+    def takes(self, option: str) -> bool:
+        """Whether the loader has this option."""
+        return option in inspect.signature(self.load).parameters
+
+    def default(self, option: str) -> object:
+        """The option's default in the loader's signature."""
+        return inspect.signature(self.load).parameters[option].default
+
+
+DATASETS: dict[str, Dataset] = {}
+
+
+def register_dataset(
+    name: str, **random_split: int
+) -> Callable[[Callable[..., GraphTask]], Callable[..., GraphTask]]:
+    """Decorate a loader to make it known by ``name``.
+
+    Parameters
+    ----------
+    name : str
+        What users ask for.
+    **random_split : int
+        Defaults for `lipzoo.datasets.random_split`, such as ``num_val=500``; not needed where
+        the loader returns masks.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken.
+    """
+
+    def register(load: Callable[..., GraphTask]) -> Callable[..., GraphTask]:
+        if name in DATASETS:
+            raise ConfigError(f"a dataset named {name!r} is already registered")
+        DATASETS[name] = Dataset(load, random_split)
+        return load
+
+    return register

@@ -1,0 +1,128 @@
+"""Is a `GraphTask` fit to train on? Every fault at once: what it is, where, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lipzoo.datasets.convert import MASKS
+from lipzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from lipzoo.datasets.task import GraphTask
+
+__all__ = ["find_faults", "validate_task"]
+
+
+def validate_task(task: GraphTask, require_labels: bool = True) -> None:
+    """Raise one `DataError` that names every fault of the task.
+
+    Parameters
+    ----------
+    task : GraphTask
+    require_labels : bool
+        False lets labels and masks be missing or empty: enough to predict with.
+
+    Raises
+    ------
+    DataError
+        On missing, malformed or non-finite features; missing or out-of-range labels; missing,
+        malformed, empty or overlapping masks; nodes without a label inside a mask.
+    """
+    faults = find_faults(task, require_labels)
+    if faults:
+        raise DataError(f"{task.name}: {'; '.join(faults)}")
+
+
+def find_faults(task: GraphTask, require_labels: bool = True) -> list[str]:
+    """What is wrong with the task, one line a fault; empty where nothing is."""
+    if task.num_nodes == 0:
+        return ["the graph has no nodes"]
+    return [
+        *_feature_faults(task),
+        *_label_faults(task, require_labels),
+        *_mask_faults(task, require_labels),
+    ]
+
+
+def _feature_faults(task: GraphTask) -> Iterator[str]:
+    if "feat" not in task.graph.ndata:
+        yield (
+            f"no node features: put a float array (N, F) under 'feat' "
+            f"(found: {', '.join(task.graph.ndata) or 'nothing'})"
+        )
+        return
+    feat = task.feat
+    if feat.dim() != 2 or feat.shape[1] == 0 or not feat.is_floating_point():
+        yield f"features must be floats (N, F), but are {feat.dtype} {tuple(feat.shape)}"
+        return
+    bad = ~torch.isfinite(feat).all(dim=1)
+    if bad.any():
+        yield (
+            f"features are NaN or infinite on {_nodes(bad)}; "
+            "fill them (0 means missing) or drop these nodes"
+        )
+
+
+def _label_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
+    labels = task.labels
+    if labels is None:
+        if require_labels:
+            yield "no labels: put an integer array (N,) under 'label', with -1 for unknown"
+        return
+    if task.multilabel:
+        if labels.dim() != 2 or labels.shape[1] != task.num_classes:
+            yield f"multilabel labels must be (N, {task.num_classes}), but are {_shape(labels)}"
+            return
+        bad = ~((labels == 0) | (labels == 1)).all(dim=1) & ~(labels == -1).all(dim=1)
+        if bad.any():
+            yield f"multilabel labels are neither 0 nor 1 on {_nodes(bad)}"
+        return
+    if labels.dim() != 1 or labels.dtype != torch.int64:
+        yield f"labels must be int64 (N,), but are {labels.dtype} {_shape(labels)}"
+        return
+    bad = (labels < -1) | (labels >= task.num_classes)
+    if bad.any():
+        yield (
+            f"labels must lie in 0..{task.num_classes - 1} (or be -1 for unknown), "
+            f"but do not on {_nodes(bad)}, which has {int(labels[bad][0])}"
+        )
+
+
+def _mask_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
+    masks = {name: task.graph.ndata[name] for name in MASKS if name in task.graph.ndata}
+    absent = [name for name in MASKS if name not in masks]
+    # Without labels there is nothing to split: that fault is enough.
+    if absent and (masks or (require_labels and task.labels is not None)):
+        yield f"no {' and no '.join(absent)}: give all three masks, or none for a random split"
+    for name, mask in list(masks.items()):
+        if mask.dtype != torch.bool or mask.dim() != 1:
+            yield f"{name} must be bool (N,), but is {mask.dtype} {_shape(mask)}"
+            del masks[name]
+        elif require_labels and not mask.any():
+            yield f"{name} is empty: it must select at least one node"
+    for (one, mask), (other, other_mask) in combinations(masks.items(), 2):
+        both = mask & other_mask
+        if both.any():
+            yield f"{one} and {other} overlap on {_nodes(both)}; a node belongs to one split"
+    if task.labels is not None and len(task.labels.shape) in (1, 2):
+        unknown = task.labels == -1
+        unknown = unknown.all(dim=1) if unknown.dim() == 2 else unknown
+        for name, mask in masks.items():
+            if (mask & unknown).any():
+                yield f"{name} selects {_nodes(mask & unknown)} without a label (-1)"
+
+
+def _nodes(which: Tensor) -> str:
+    """``"3 nodes (first: node 7)"``, or ``"node 7"``."""
+    where = which.nonzero().flatten()
+    first = f"node {int(where[0])}"
+    return first if len(where) == 1 else f"{len(where)} nodes (first: {first})"
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,80 @@
+"""Bring the node data of any DGL graph to the types that a `GraphTask` has.
+
+Features become float32 (N, F), class labels int64 (N,), multilabel labels float32 (N, C), masks
+bool (N,). Whether the values make sense is for `lipzoo.datasets.checks` to say.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo.errors import DataError
+
+__all__ = ["MASKS", "class_count", "tidy_graph"]
+
+MASKS = ("train_mask", "val_mask", "test_mask")
+
+
+def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
+    """Return a copy of ``graph`` (tensors shared) with tidy ``feat``, ``label`` and masks.
+
+    Raises
+    ------
+    DataError
+        If the graph is heterogeneous, or a column cannot be converted.
+    """
+    if not graph.is_homogeneous:
+        raise DataError(
+            f"{name}: the graph has {len(graph.ntypes)} node types and {len(graph.etypes)} edge "
+            "types, lipzoo takes one of each; convert it with dgl.to_homogeneous"
+        )
+    graph = graph.local_var()
+    if "feat" in graph.ndata:
+        graph.ndata["feat"] = _tidy_features(graph.ndata["feat"], name)
+    if "label" in graph.ndata:
+        graph.ndata["label"] = _tidy_labels(graph.ndata["label"], name)
+    for mask in MASKS:
+        if mask in graph.ndata:
+            graph.ndata[mask] = _tidy_mask(graph.ndata[mask], f"{name}: {mask}")
+    return graph
+
+
+def class_count(labels: Tensor | None) -> int:
+    """C as the labels show it: the largest label plus one, or the width of (N, C)."""
+    if labels is None or labels.numel() == 0:
+        return 0
+    return labels.shape[1] if labels.dim() == 2 else max(int(labels.max()), -1) + 1
+
+
+def _tidy_features(feat: Tensor, name: str) -> Tensor:
+    if feat.is_complex():
+        raise DataError(f"{name}: the features are complex; make them real numbers")
+    # One number a node is a feature of width 1. NumPy's default is float64, models' is float32.
+    return (feat.unsqueeze(1) if feat.dim() == 1 else feat).float()
+
+
+def _tidy_labels(labels: Tensor, name: str) -> Tensor:
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        labels = labels.squeeze(1)
+    if labels.dim() == 2:
+        return labels.float()
+    whole = labels if not labels.is_floating_point() else labels.nan_to_num(nan=0.5)
+    odd = (whole != whole.long()).view(len(whole), -1).any(dim=1) if len(whole) else whole[:0]
+    if odd.any():
+        first = int(odd.nonzero()[0])
+        raise DataError(
+            f"{name}: the label of node {first} is {labels[first].item()}; "
+            "number the classes 0..C-1, with -1 for a node without a label"
+        )
+    return labels.long()
+
+
+def _tidy_mask(mask: Tensor, name: str) -> Tensor:
+    if mask.dim() == 2 and mask.shape[1] == 1:
+        mask = mask.squeeze(1)
+    # Boolean masks come back from DGL's .bin as uint8, and from CSV as 0 and 1.
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+        raise DataError(f"{name} holds other values than 0 and 1; a mask says yes or no for a node")
+    return mask.bool()

@@ -1,0 +1,152 @@
+"""DGL's CSV dataset folders: ``meta.yaml``, a file of nodes and a file of edges.
+
+    # meta.yaml                      # nodes.csv                  # edges.csv
+    dataset_name: mine               node_id,label,feat           src_id,dst_id
+    edge_data:                       0,1,"0.5, 0.1"               0,1
+    - file_name: edges.csv           1,0,"0.0, 0.7"               1,0
+    node_data:
+    - file_name: nodes.csv
+
+As in `dgl.data.CSVDataset`, nodes are sorted by ``node_id``, every other column that has a header
+becomes node data, and a cell in quotes may hold a list. Unlike it, this reader needs no pandas,
+writes no cache beside the files, and says in which row a fault is.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from lipzoo._dgl import dgl
+from lipzoo.errors import DataError
+
+__all__ = ["read_csv_folder"]
+
+Table = dict[str, list[str]]
+
+
+def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
+    """Read a CSV dataset folder; C is for the labels to show.
+
+    Raises
+    ------
+    DataError
+        If a file or a column is missing, an id is doubled or unknown, a cell is no number, or
+        the folder holds several graphs or kinds of nodes or edges.
+    """
+    meta = _read_meta(folder / "meta.yaml")
+    separator = meta.get("separator", ",")
+    node_meta, edge_meta = _only(folder, meta, "node_data"), _only(folder, meta, "edge_data")
+    node_file, edge_file = folder / node_meta["file_name"], folder / edge_meta["file_name"]
+    nodes, edges = _read_table(node_file, separator), _read_table(edge_file, separator)
+    for file, table, file_meta in ((node_file, nodes, node_meta), (edge_file, edges, edge_meta)):
+        graph_ids = set(table.pop(file_meta.get("graph_id_field", "graph_id"), []))
+        if len(graph_ids) > 1:
+            raise DataError(f"{file}: there are {len(graph_ids)} graphs, lipzoo takes one")
+
+    ids = _numbers_if_all(_take(node_file, nodes, node_meta.get("node_id_field", "node_id")))
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    position = {ids[row]: place for place, row in enumerate(order)}
+    if len(position) < len(ids):
+        doubled = next(ids[a] for a, b in zip(order, order[1:]) if ids[a] == ids[b])
+        raise DataError(f"{node_file}: node {doubled!r} is there twice; ids must differ")
+
+    ends = []
+    for field in ("src_id", "dst_id"):
+        column = _take(edge_file, edges, edge_meta.get(f"{field}_field", field))
+        known = {str(key): place for key, place in position.items()}
+        for row, end in enumerate(column, start=2):
+            if end not in known:
+                raise DataError(
+                    f"{edge_file}, row {row}: {field} {end!r} is not among the nodes of "
+                    f"{node_file.name}"
+                )
+        ends.append(torch.tensor([known[end] for end in column], dtype=torch.int64))
+    graph = dgl.graph(tuple(ends), num_nodes=len(ids))
+    for key, cells in nodes.items():
+        graph.ndata[key] = torch.from_numpy(_column(node_file, key, cells)[order])
+    return graph, None
+
+
+def _read_meta(path: Path) -> dict:
+    if not path.is_file():
+        raise DataError(
+            f"{path.parent}: a folder without meta.yaml is no DGL CSV dataset; give a .bin or "
+            ".npz file, or a folder as dgl.data.CSVDataset reads it"
+        )
+    try:
+        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise DataError(f"{path}: not YAML ({' '.join(str(fault).split())})") from fault
+    if not isinstance(meta, dict):
+        raise DataError(f"{path}: it must hold dataset_name, node_data and edge_data")
+    return meta
+
+
+def _only(folder: Path, meta: dict, key: str) -> dict:
+    """The one entry of ``node_data`` or ``edge_data``."""
+    entries = meta.get(key)
+    if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], dict):
+        raise DataError(
+            f"{folder / 'meta.yaml'}: {key} must be a list of one file (lipzoo takes graphs with "
+            "one kind of nodes and of edges)"
+        )
+    if not isinstance(entries[0].get("file_name"), str):
+        raise DataError(f"{folder / 'meta.yaml'}: {key} has no file_name")
+    return entries[0]
+
+
+def _read_table(path: Path, separator: str) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = csv.reader(file, delimiter=separator, strict=True)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, but meta.yaml names it") from None
+    except (ValueError, TypeError, csv.Error) as fault:  # an empty file has no header to unpack
+        raise DataError(f"{path}: not a table of CSV ({fault})") from fault
+    rows = [row for row in rows if row]  # a blank line is no row
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}, row {number}: {len(row)} cells under {len(header)} headers")
+    columns = zip(*rows) if rows else ([] for _ in header)
+    return {name.strip(): [cell.strip() for cell in column] for name, column in zip(header, columns)}
+
+
+def _take(path: Path, table: Table, field: str) -> list[str]:
+    if field not in table:
+        raise DataError(f"{path}: there is no column {field!r} (found: {', '.join(table)})")
+    return table.pop(field)
+
+
+def _numbers_if_all(ids: list[str]) -> list[int] | list[str]:
+    """Whole numbers sort as numbers (2 before 10), anything else as text."""
+    return [int(key) for key in ids] if all(key.isdecimal() for key in ids) else ids
+
+
+def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
+    """Node data of one column: (N,), or (N, D) where cells are lists."""
+    rows = [_parse(path, name, row, cell) for row, cell in enumerate(cells, start=2)]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        raise DataError(f"{path}: the lists in column {name!r} differ in length: {sorted(widths)}")
+    column = np.array(rows, dtype=np.float64)
+    column = column[:, 0] if widths == {1} else column
+    whole = np.isfinite(column).all() and (column == column.astype(np.int64)).all()
+    return column.astype(np.int64 if whole else np.float32)
+
+
+_WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
+
+
+def _parse(path: Path, name: str, row: int, cell: str) -> list[float]:
+    try:
+        return [
+            _WORDS[part] if (part := item.strip().lower()) in _WORDS else float(part)
+            for item in cell.strip("[]()").rstrip(",").split(",")
+        ]
+    except ValueError:
+        raise DataError(f"{path}, row {row}, column {name!r}: {cell!r} is no number") from None

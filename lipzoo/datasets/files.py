@@ -1,0 +1,65 @@
+"""Graphs of your own: a DGL ``.bin``, a DGL CSV dataset folder, or an ``.npz``.
+
+Each holds one homogeneous graph with node features, and for training also labels. The masks
+``train_mask``, ``val_mask`` and ``test_mask`` are optional: `lipzoo.load_dataset` draws a random
+split where there are none. The readers are `bin_file`, `csv_folder` and `npz_file`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets.bin_file import read_bin
+from lipzoo.datasets.csv_folder import read_csv_folder
+from lipzoo.datasets.npz_file import read_npz
+from lipzoo.datasets.task import GraphTask
+from lipzoo.errors import DataError
+
+__all__ = ["looks_like_path", "read_graph"]
+
+Contents = tuple[dgl.DGLGraph, int | None]  # the graph and, where the file says it, C
+
+_READERS = {".bin": read_bin, ".dgl": read_bin, ".npz": read_npz}
+_KINDS = (
+    "a DGL graph file (.bin), a DGL CSV dataset folder (with meta.yaml), or an .npz with the "
+    "arrays src, dst, feat and label"
+)
+
+
+def looks_like_path(name: str | os.PathLike) -> bool:
+    """Whether this is meant as a path: it has a slash or a suffix of a graph file."""
+    text = os.fspath(name)
+    return text != os.path.basename(text) or Path(text).suffix in _READERS or text == "."
+
+
+def read_graph(path: str | os.PathLike, name: str | None = None) -> GraphTask:
+    """Read a graph of any kind that lipzoo reads, neither split nor checked.
+
+    Parameters
+    ----------
+    path : path
+        A ``.bin`` or ``.npz`` file, or a folder with a ``meta.yaml``.
+    name : str, optional
+        The task's name; by default the path.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is of another kind, or malformed.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give {_KINDS}")
+    if path.is_dir():
+        reader = read_csv_folder
+    elif path.suffix in _READERS:
+        reader = _READERS[path.suffix]
+    else:
+        raise DataError(f"{path}: not a graph file; give {_KINDS}")
+    try:
+        graph, num_classes = reader(path)
+    except OSError as fault:
+        raise DataError(f"{path}: cannot be read ({fault.strerror or fault})") from fault
+    return GraphTask.from_graph(graph, name or str(path), num_classes=num_classes)

@@ -1,0 +1,144 @@
+"""`load_dataset`: from a name or a path to a `GraphTask` that is split and checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lipzoo.datasets.catalogue import DATASETS, Dataset
+from lipzoo.datasets.files import looks_like_path, read_graph
+from lipzoo.datasets.missing import erase_features
+from lipzoo.datasets.splits import random_split
+from lipzoo.datasets.task import GraphTask
+from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+
+__all__ = ["list_datasets", "load_dataset", "load_graph"]
+
+
+def list_datasets() -> list[str]:
+    """The names that `load_dataset` knows, sorted."""
+    return sorted(DATASETS)
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike,
+    *,
+    raw_dir: str | os.PathLike | None = None,
+    split: str | None = None,
+    train_per_class: int | None = None,
+    num_val: int | None = None,
+    num_test: int | None = None,
+    split_seed: int = 0,
+    missing_rate: float = 0.0,
+    missing_seed: int = 0,
+    k: int | None = None,
+    require_labels: bool = True,
+) -> GraphTask:
+    """Load a dataset by name, or a graph of your own by path, ready to train on.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of `list_datasets`, or the path of a DGL ``.bin``, a DGL CSV dataset folder or an
+        ``.npz`` (see `lipzoo.datasets.files`).
+    raw_dir : path, optional
+        Where public datasets have their raw files: by default ``DGL_DOWNLOAD_DIR``, else
+        ``~/.dgl``. Files that are absent are downloaded to it; otherwise it is only read.
+    split : {"public", "random"}, optional
+        ``"public"`` takes the masks that come with the data, ``"random"`` draws them (see
+        `lipzoo.datasets.random_split`). By default public where there is one, else random.
+    train_per_class, num_val, num_test : int, optional
+        Sizes of a random split; the defaults belong to the dataset.
+    split_seed : int
+        Seed of a random split.
+    missing_rate : float
+        Erase the features of this share, 0 to 1, of all nodes that do not train (see
+        `lipzoo.datasets.erase_features`).
+    missing_seed : int
+        Seed that picks the erased nodes.
+    k : int, optional
+        Neighbours of a node, for graphs that are made of scikit-learn's data sets (8).
+    require_labels : bool
+        False takes graphs without labels or masks, to predict on; no split is drawn then.
+
+    Returns
+    -------
+    GraphTask
+        Checked; ``load_dataset(task.name, **task.options)`` loads the same again.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither a name nor a path.
+    DataError
+        If the data are absent or malformed; the message names every fault.
+    ConfigError
+        If an option does not apply to the dataset.
+
+    Examples
+    --------
+    >>> task = lipzoo.load_dataset("digits", split_seed=1)
+    >>> task
+    GraphTask('digits', nodes=1797, edges=..., split=200/500/1097, ...)
+    """
+    name = str(name_or_path)
+    if split not in (None, "public", "random"):
+        raise ConfigError(f"{name}: split is {split!r}{did_you_mean(split, ['public', 'random'])}")
+    dataset = _find(name_or_path)
+    task = _load(dataset, name, raw_dir=raw_dir, k=k)
+
+    sizes = {"train_per_class": train_per_class, "num_val": num_val, "num_test": num_test}
+    sizes = {option: int(size) for option, size in sizes.items() if size is not None}
+    if split == "public" and not task.has_any_mask:
+        raise ConfigError(f"{name}: there is no public split; leave split out, or say 'random'")
+    if split == "random" or (require_labels and not task.has_any_mask):
+        task = _split(task, dataset, sizes, int(split_seed))
+    elif sizes or split_seed:
+        asked = ", ".join([*sizes, *(["split_seed"] if split_seed else [])])
+        raise ConfigError(f"{name}: {asked} would need a random split; pass split='random' too")
+    elif task.has_split:
+        task.options["split"] = "public"
+    task.validate(require_labels)
+    return erase_features(task, missing_rate, missing_seed)
+
+
+def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTask:
+    """`load_dataset` for a path; ``require_labels=False`` takes a graph to predict on."""
+    return load_dataset(Path(path), require_labels=require_labels)
+
+
+def _find(name_or_path: str | os.PathLike) -> Dataset:
+    if isinstance(name_or_path, str) and name_or_path in DATASETS:
+        return DATASETS[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if path.exists() or looks_like_path(name_or_path):
+        return Dataset(lambda: read_graph(path, str(name_or_path)))
+    raise UnknownNameError(
+        f"there is no dataset named {name_or_path!r}{did_you_mean(name_or_path, DATASETS)}; "
+        "a graph of your own is given by its path"
+    )
+
+
+def _load(dataset: Dataset, name: str, raw_dir: str | os.PathLike | None, k: int | None):
+    """Call the loader with the options it takes."""
+    options = {}
+    if dataset.takes("k"):
+        options["k"] = int(dataset.default("k") if k is None else k)
+    elif k is not None:
+        raise ConfigError(f"{name}: k does not apply, its edges are given; leave k out")
+    # Where raw files are is a matter of the machine: it stays off cards, and harms no dataset.
+    where = {"raw_dir": raw_dir} if dataset.takes("raw_dir") else {}
+    task = dataset.load(**options, **where)
+    task.options |= options
+    return task
+
+
+def _split(task: GraphTask, dataset: Dataset, sizes: dict[str, int], seed: int) -> GraphTask:
+    if task.labels is None:
+        return task.validate()  # which says that labels are needed
+    masks = random_split(
+        task.labels, **{**dataset.random_split, **sizes}, seed=seed, name=task.name
+    )
+    task = task.with_ndata(**masks)
+    task.options |= {"split": "random", **sizes, "split_seed": seed}
+    return task

@@ -1,0 +1,207 @@
+"""`GraphTask`: a graph, what is to be predicted on it, and which nodes are for what."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets.checks import validate_task
+from lipzoo.datasets.convert import MASKS, class_count, tidy_graph
+
+__all__ = ["GraphTask"]
+
+
+@dataclass(eq=False)
+class GraphTask:
+    """Node classification on one graph of N nodes, E edges, F features and C classes.
+
+    Parameters
+    ----------
+    name : str
+        A name that `load_dataset` knows, or the path that the graph was read from.
+    graph : dgl.DGLGraph
+        Homogeneous. ``ndata["feat"]`` float32 (N, F); ``ndata["label"]`` int64 (N,), or float32
+        (N, C) when multilabel, with -1 for a node without a label; ``ndata["train_mask"]``,
+        ``["val_mask"]`` and ``["test_mask"]`` bool (N,), disjoint. The edges are as they came:
+        no self-loops are added here. Use `from_graph` for a graph of your own.
+    num_classes : int
+        C; 0 on a graph without labels.
+    multilabel : bool
+        Whether a node may have several labels at once.
+    options : dict
+        Plain YAML values; ``load_dataset(task.name, **task.options)`` loads the same task.
+    metric : str
+        ``"accuracy"``, ``"micro_f1"`` (multilabel) or ``"roc_auc"`` (ogbn-proteins).
+    """
+
+    name: str
+    graph: dgl.DGLGraph
+    num_classes: int
+    multilabel: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    _fingerprint: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.metric:
+            self.metric = "micro_f1" if self.multilabel else "accuracy"
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: dgl.DGLGraph,
+        name: str = "graph",
+        *,
+        num_classes: int | None = None,
+        metric: str = "",
+    ) -> GraphTask:
+        """Make a task of your own DGL graph, which is not touched.
+
+        Features become float32, integer labels int64, 0/1 masks bool. Call `validate` on the
+        result, once it has its masks, before you train on it.
+
+        Parameters
+        ----------
+        graph : dgl.DGLGraph
+            Homogeneous, with ``ndata["feat"]`` and, where there are any, ``ndata["label"]`` and
+            the three masks.
+        num_classes : int, optional
+            C; by default the largest label plus one, or the width of multilabel labels.
+
+        Raises
+        ------
+        DataError
+            If the graph is heterogeneous, or something in it is not a number.
+        """
+        graph = tidy_graph(graph, name)
+        labels = graph.ndata.get("label")
+        multilabel = labels is not None and labels.dim() == 2
+        if num_classes is None:
+            num_classes = class_count(labels)
+        return cls(name, graph, int(num_classes), multilabel, metric=metric)
+
+    @property
+    def feat(self) -> Tensor:
+        """The node features, float32 (N, F)."""
+        return self.graph.ndata["feat"]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels, int64 (N,) or float32 (N, C); None on a graph without labels."""
+        return self.graph.ndata.get("label")
+
+    @property
+    def train_mask(self) -> Tensor | None:
+        """The nodes to train on, bool (N,); None on a graph without a split."""
+        return self.graph.ndata.get("train_mask")
+
+    @property
+    def val_mask(self) -> Tensor | None:
+        """The nodes to choose an epoch by, bool (N,); None on a graph without a split."""
+        return self.graph.ndata.get("val_mask")
+
+    @property
+    def test_mask(self) -> Tensor | None:
+        """The nodes to report on, bool (N,); None on a graph without a split."""
+        return self.graph.ndata.get("test_mask")
+
+    @property
+    def has_split(self) -> bool:
+        """Whether all three masks are there."""
+        return all(mask in self.graph.ndata for mask in MASKS)
+
+    @property
+    def has_any_mask(self) -> bool:
+        """Whether one of the masks is there."""
+        return any(mask in self.graph.ndata for mask in MASKS)
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.graph.num_nodes()
+
+    @property
+    def num_edges(self) -> int:
+        """E."""
+        return self.graph.num_edges()
+
+    @property
+    def in_feats(self) -> int:
+        """F."""
+        return self.feat.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the graph is."""
+        return self.graph.device
+
+    def to(self, device: torch.device | str) -> GraphTask:
+        """The same task on another device."""
+        return replace(self, graph=self.graph.to(device))
+
+    def with_ndata(self, **columns: Tensor) -> GraphTask:
+        """A copy whose ``graph.ndata`` has these columns instead; the original is not touched."""
+        graph = self.graph.local_var()
+        graph.ndata.update(columns)
+        return replace(self, graph=graph, options=dict(self.options), _fingerprint="")
+
+    def validate(self, require_labels: bool = True) -> GraphTask:
+        """Raise `DataError` naming every fault; return the task itself where there is none."""
+        validate_task(self, require_labels)
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of edges, features, labels and masks, as 64 hexadecimal digits.
+
+        The same on every run and machine and for any order of the edges. Computed once: a task
+        whose graph you change afterwards keeps its old fingerprint.
+        """
+        if not self._fingerprint:
+            self._fingerprint = _fingerprint(self.graph)
+        return self._fingerprint
+
+    def summary(self) -> dict[str, Any]:
+        """The sizes of the task, as plain values."""
+        sizes = {
+            "name": self.name,
+            "nodes": self.num_nodes,
+            "edges": self.num_edges,
+            "features": self.in_feats,
+            "classes": self.num_classes,
+            "multilabel": self.multilabel,
+            "metric": self.metric,
+        }
+        for mask in MASKS:
+            if mask in self.graph.ndata:
+                sizes[mask.removesuffix("_mask")] = int(self.graph.ndata[mask].sum())
+        return sizes
+
+    def __repr__(self) -> str:
+        sizes = self.summary()
+        parts = [f"{key}={sizes[key]}" for key in ("nodes", "edges", "features", "classes")]
+        if self.has_split:
+            parts.append(f"split={sizes['train']}/{sizes['val']}/{sizes['test']}")
+        if self.multilabel:
+            parts.append("multilabel")
+        parts += [f"{key}={value}" for key, value in self.options.items() if key != "split"]
+        return f"GraphTask({self.name!r}, {', '.join(parts)})"
+
+
+def _fingerprint(graph: dgl.DGLGraph) -> str:
+    src, dst = (ends.cpu().long() for ends in graph.edges())
+    # One number an edge sorts edges by (source, destination), whatever order they came in.
+    edges = torch.sort(src * graph.num_nodes() + dst).values
+    digest = hashlib.sha256(f"nodes {graph.num_nodes()}".encode())
+    columns = {key: graph.ndata[key] for key in ("feat", "label", *MASKS) if key in graph.ndata}
+    for key, column in {"edges": edges, **columns}.items():
+        column = column.detach().cpu().contiguous()
+        digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())
+        # NumPy has no bfloat16: hash the bytes.
+        digest.update(column.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,52 @@
+"""The exceptions lipzoo raises for a user's mistake, and the words they share.
+
+Every message says what was wrong, where, and what to do; the command line prints it on one
+line and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "LipzooError",
+    "OutputError",
+    "UnknownNameError",
+    "did_you_mean",
+]
+
+
+class LipzooError(Exception):
+    """Base class of every exception that lipzoo raises on purpose."""
+
+
+class ConfigError(LipzooError, ValueError):
+    """A YAML file, a recipe or an argument is wrong."""
+
+
+class UnknownNameError(LipzooError, LookupError):
+    """A model, tag, dataset, score norm … of that name does not exist."""
+
+
+class DataError(LipzooError, ValueError):
+    """A graph cannot be used: no features, NaN, labels out of range, empty masks …"""
+
+
+class CheckpointError(LipzooError):
+    """Weights cannot be trusted or do not fit: wrong hash, cut short, another architecture."""
+
+
+class OutputError(LipzooError):
+    """A result cannot be written where the user asked for it."""
+
+
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
+    """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, then all of them."""
+    choices = sorted(map(str, choices))
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} (choices: {', '.join(choices) or 'none'})"

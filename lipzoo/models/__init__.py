@@ -1,0 +1,13 @@
+"""Architectures: nn.Modules that share one base class."""
+
+from lipzoo.models.base import DeepAttentionNet, count_parameters
+from lipzoo.models.gat import DeepGAT, DeepGATv2
+from lipzoo.models.transformer import DeepGraphTransformer
+
+__all__ = [
+    "DeepAttentionNet",
+    "DeepGAT",
+    "DeepGATv2",
+    "DeepGraphTransformer",
+    "count_parameters",
+]

@@ -1,0 +1,273 @@
+"""What all architectures share: input layer, attention layers, head, and the ways to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from lipzoo.attention import Structure, as_structure
+from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.nn import AttentionConv
+from lipzoo.nn.feature_norms import make_feature_norm
+from lipzoo.nn.residual import make_residual
+
+__all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+}
+
+
+class DeepAttentionNet(nn.Module):
+    r"""Input layer -> L attention layers -> linear head; base class of the architectures.
+
+    .. math::
+        h_0 = \sigma(W_{in} x), \qquad
+        h_l = \sigma(\mathrm{norm}(\mathrm{conv}_l(h_{l-1}))), \qquad
+        y = W_{out} h_L
+
+    joined by a residual scheme. Dropout is applied to ``x``, to the input of each attention
+    layer and to the input of the head. Subclasses say which layer ``conv`` is.
+
+    Parameters
+    ----------
+    in_feats : int
+        Width ``F`` of the input features.
+    num_classes : int
+        Number ``C`` of classes; 0 leaves out the head.
+    num_layers : int
+        Number ``L`` of attention layers.
+    hidden_feats : int
+        Width ``H * D`` of the hidden features; a multiple of ``num_heads``.
+    num_heads : int
+        Number of heads ``H``.
+    input_drop : float
+        Dropout of the input features.
+    feat_drop : float
+        Dropout of the input of each attention layer.
+    head_drop : float
+        Dropout of the input of the head.
+    attn_drop : float
+        Dropout of the attention weights.
+    activation : str
+        A name in ``ACTIVATIONS``.
+    score_norm : str, dict or None
+        See :func:`~lipzoo.attention.make_score_norm`.
+    feature_norm : str, dict or None
+        See :func:`~lipzoo.nn.feature_norms.make_feature_norm`.
+    residual : str or dict
+        See :func:`~lipzoo.nn.residual.make_residual`.
+    add_self_loops : bool
+        Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
+        need them.
+    backend : {"auto", "dgl", "torch"}
+        See :func:`~lipzoo.attention.ops.resolve_backend`.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of its range or a name is unknown.
+    """
+
+    #: The attention layer; takes the arguments of :class:`~lipzoo.nn.GATConv`.
+    conv_class: type[AttentionConv]
+
+    def __init__(
+        self,
+        in_feats: int,
+        num_classes: int,
+        num_layers: int = 2,
+        hidden_feats: int = 64,
+        num_heads: int = 8,
+        input_drop: float = 0.6,
+        feat_drop: float = 0.6,
+        head_drop: float = 0.6,
+        attn_drop: float = 0.3,
+        activation: str = "elu",
+        score_norm: str | dict | None = None,
+        feature_norm: str | dict | None = None,
+        residual: str | dict = "none",
+        add_self_loops: bool = True,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        _check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
+        if hidden_feats < 1 or hidden_feats % num_heads:
+            raise ConfigError(
+                f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
+                f"and {num_heads}"
+            )
+        if activation not in ACTIVATIONS:
+            hint = did_you_mean(activation, ACTIVATIONS)
+            raise ConfigError(f"activation: no activation {activation!r}{hint}")
+        for name, rate in (
+            ("input_drop", input_drop),
+            ("feat_drop", feat_drop),
+            ("head_drop", head_drop),
+            ("attn_drop", attn_drop),
+        ):
+            if not 0 <= rate < 1:
+                raise ConfigError(f"{name} must be in [0, 1), got {rate}")
+        self.in_feats, self.num_classes = in_feats, num_classes
+        self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
+        self.add_self_loops = add_self_loops
+
+        self.input_drop = nn.Dropout(input_drop)
+        self.input = nn.Linear(in_feats, hidden_feats)
+        self.residual = make_residual(residual, hidden_feats, num_layers)
+        self.layers = nn.ModuleList(
+            self.conv_class(
+                self.residual.in_feats(layer),
+                hidden_feats // num_heads,
+                num_heads,
+                feat_drop=feat_drop,
+                attn_drop=attn_drop,
+                allow_zero_in_degree=True,
+                score_norm=score_norm,
+                backend=backend,
+                identity_map=self.residual.identity_map(layer),
+            )
+            for layer in range(1, num_layers + 1)
+        )
+        norms = [make_feature_norm(feature_norm, hidden_feats) for _ in range(num_layers)]
+        self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
+        self.activation = ACTIVATIONS[activation]()
+        self.head_drop = nn.Dropout(head_drop)
+        self.head = self._make_head(num_classes)
+
+    def _make_head(self, num_classes: int) -> nn.Module:
+        if num_classes < 0:
+            raise ConfigError(f"num_classes must be >= 0, got {num_classes}")
+        return nn.Linear(self.residual.out_feats, num_classes) if num_classes else nn.Identity()
+
+    # ---------------------------------------------------------------- use
+
+    def forward(self, graph, feat: Tensor, return_attention: bool = False):
+        """Logits of each node.
+
+        Parameters
+        ----------
+        graph : DGLGraph, Structure, or list of L blocks
+            The graph, or the blocks of a sampler, outermost first.
+        feat : Tensor (N, F)
+            Features of the nodes, or of the source nodes of the first block.
+        return_attention : bool
+            Also return the attention weights.
+
+        Returns
+        -------
+        logits : Tensor (N, C)
+            Of the destination nodes of the last block where blocks are given; the features
+            (N, out) where the model has no head.
+        attention : list of L Tensors (E', H), optional
+            Weights in the order of the graph's edges, followed by the self-loops that were
+            added.
+
+        Raises
+        ------
+        DataError
+            If features, blocks or graph do not fit the model.
+        """
+        states, attention = self._run(graph, feat, return_attention)
+        logits = self.head(self.head_drop(self.residual.output(states)))
+        return (logits, attention) if return_attention else logits
+
+    def forward_features(self, graph, feat: Tensor) -> Tensor:
+        """What the head reads, (N, out): :meth:`forward` without dropout before the head, and it."""
+        return self.residual.output(self._run(graph, feat)[0])
+
+    def forward_intermediates(self, graph, feat: Tensor) -> list[Tensor]:
+        """``[h_0, …, h_L]``, each (N, hidden_feats)."""
+        return self._run(graph, feat)[0]
+
+    def _run(self, graph, feat, return_attention=False) -> tuple[list[Tensor], list[Tensor]]:
+        structures = self._structures(graph)
+        if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
+            raise DataError(
+                f"features are {tuple(feat.shape)}; this graph and model need "
+                f"({structures[0].num_src}, {self.in_feats}): for another width use "
+                "create_model(..., in_feats=...) or reset_input"
+            )
+        states = [self.activation(self.input(self.input_drop(feat)))]
+        attention = []
+        for layer, (conv, structure) in enumerate(zip(self.layers, structures)):
+            out = conv(structure, self.residual.input(states), get_attention=return_attention)
+            if return_attention:
+                out, weights = out
+                attention.append(weights.squeeze(-1))
+            out = out.flatten(1)
+            if structure.num_src != structure.num_dst:
+                states = [state[: structure.num_dst] for state in states]
+            out = self.residual.before_activation(out, states)
+            if len(self.norms):
+                # Feature norms look at the nodes that a layer puts out, which in a block are
+                # not those it reads.
+                out = self.norms[layer](structure, out)
+            states.append(self.residual.after_activation(self.activation(out), states))
+        return states, attention
+
+    def _structures(self, graph) -> list[Structure]:
+        if isinstance(graph, (list, tuple)):
+            if len(graph) != self.num_layers:
+                raise DataError(
+                    f"got {len(graph)} blocks for {self.num_layers} layers: sample as many "
+                    "layers as the model has"
+                )
+            return [as_structure(block, self.add_self_loops) for block in graph]
+        structure = as_structure(graph, self.add_self_loops)
+        if structure.num_src != structure.num_dst:
+            raise DataError("a model of several layers takes a list of blocks, or a whole graph")
+        return [structure] * self.num_layers
+
+    # ------------------------------------------------------------- change
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a freshly initialised one; ``0`` takes it off."""
+        head = self._make_head(num_classes)
+        self.num_classes, self.head = num_classes, _like(head, self.input)
+
+    def reset_input(self, in_feats: int) -> None:
+        """Replace the input layer by a freshly initialised one for features of another width."""
+        _check_positive(in_feats=in_feats)
+        self.input = _like(nn.Linear(in_feats, self.hidden_feats), self.input)
+        self.in_feats = in_feats
+
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by depth: ``input``, ``layer_1`` … ``layer_L``, ``head``.
+
+        For layer-wise learning rates, weight decay and freezing; each parameter is in one group.
+        """
+        groups = {"input": list(self.input.parameters())}
+        for index, layer in enumerate(self.layers):
+            parameters: Iterable[nn.Parameter] = layer.parameters()
+            if len(self.norms):
+                parameters = [*parameters, *self.norms[index].parameters()]
+            groups[f"layer_{index + 1}"] = list(parameters)
+        groups["head"] = list(self.head.parameters())
+        return groups
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_feats={self.in_feats}, num_classes={self.num_classes}, "
+            f"num_layers={self.num_layers}, hidden_feats={self.hidden_feats}"
+        )
+
+
+def _check_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+
+
+def _like(module: nn.Module, other: nn.Linear) -> nn.Module:
+    return module.to(device=other.weight.device, dtype=other.weight.dtype)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of learnt values."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,40 @@
+"""Graph-conv modules with score norms, feature norms, residual schemes."""
+
+from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
+from lipzoo.nn.conv import AttentionConv
+from lipzoo.nn.convert import lipschitzify
+from lipzoo.nn.dotconv import DotGatConv, TransformerConv
+from lipzoo.nn.feature_norms import BatchNorm, FeatureNorm, LayerNorm, NeighborNorm, PairNorm
+from lipzoo.nn.gatconv import GATConv
+from lipzoo.nn.gatv2conv import GATv2Conv
+from lipzoo.nn.residual import (
+    Dense,
+    InitialResidual,
+    JumpingKnowledge,
+    NoResidual,
+    Residual,
+    ResidualScheme,
+)
+
+__all__ = [
+    "AttentionConv",
+    "BatchNorm",
+    "Dense",
+    "DotGatConv",
+    "DotProductLipschitzNorm",
+    "FeatureNorm",
+    "GATConv",
+    "GATv2Conv",
+    "InitialResidual",
+    "JumpingKnowledge",
+    "LayerNorm",
+    "LipschitzNorm",
+    "NeighborNorm",
+    "NoResidual",
+    "PairNorm",
+    "Residual",
+    "ResidualScheme",
+    "ScoreNorm",
+    "TransformerConv",
+    "lipschitzify",
+]

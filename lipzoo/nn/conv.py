@@ -1,0 +1,205 @@
+"""What all attention convs share: score norm, score hooks, structure, residual, bias."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lipzoo._dgl import DGLError
+from lipzoo.attention import Structure, as_structure, graph_attention, make_score_norm
+from lipzoo.attention.ops import BACKENDS
+from lipzoo.errors import ConfigError, DataError, did_you_mean
+
+__all__ = ["AttentionConv", "IdentityMappedLinear", "projection"]
+
+Feat = Tensor | tuple[Tensor, Tensor]
+
+
+class IdentityMappedLinear(nn.Linear):
+    r"""A square linear map with weight :math:`(1 - \beta) I + \beta W` (GCNII's identity mapping).
+
+    Parameters
+    ----------
+    feats : int
+        Input and output width.
+    beta : float
+        Share of the learnt weight, in [0, 1].
+    bias : bool
+        Add a learnt bias.
+
+    References
+    ----------
+    Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020, equation 5.
+    """
+
+    def __init__(self, feats: int, beta: float, bias: bool = False) -> None:
+        super().__init__(feats, feats, bias=bias)
+        self.beta = beta
+
+    @property
+    def mapped_weight(self) -> Tensor:
+        """The weight in use, (F, F)."""
+        identity = torch.eye(self.in_features, dtype=self.weight.dtype, device=self.weight.device)
+        return torch.lerp(identity, self.weight, self.beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.mapped_weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, beta={self.beta:.4g}"
+
+
+def projection(in_feats: int, out_feats: int, bias: bool, identity_map: float | None) -> nn.Linear:
+    """A linear map, identity-mapped where ``identity_map`` gives its share of learnt weight.
+
+    Raises
+    ------
+    ConfigError
+        If an identity-mapped layer would change the width.
+    """
+    if identity_map is None:
+        return nn.Linear(in_feats, out_feats, bias=bias)
+    if in_feats != out_feats:
+        raise ConfigError(
+            f"identity_map needs in_feats == num_heads * out_feats, got {in_feats} and {out_feats}"
+        )
+    return IdentityMappedLinear(in_feats, identity_map, bias=bias)
+
+
+class AttentionConv(nn.Module):
+    """Base class of the graph-conv modules.
+
+    Parameters
+    ----------
+    in_feats : int or pair of int
+        Width ``F`` of the input; a pair gives source and destination nodes their own.
+    out_feats : int
+        Width ``D`` of the output per head.
+    num_heads : int
+        Number of heads ``H``.
+    allow_zero_in_degree : bool
+        Do not raise on nodes without in-edges; their output is the bias and residual alone.
+    score_norm : ScoreNorm, str, dict or None
+        What is applied to the scores before the softmax; see
+        :func:`~lipzoo.attention.make_score_norm`.
+    backend : {"auto", "dgl", "torch"}
+        See :func:`~lipzoo.attention.ops.resolve_backend`.
+    """
+
+    #: Score norm that ``lipschitzify`` gives this layer.
+    lipschitz_norm = "lipschitz"
+
+    def __init__(
+        self,
+        in_feats: int | tuple[int, int],
+        out_feats: int,
+        num_heads: int,
+        *,
+        allow_zero_in_degree: bool = False,
+        score_norm=None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        is_pair = isinstance(in_feats, tuple)
+        self.in_src_feats, self.in_dst_feats = in_feats if is_pair else (in_feats, in_feats)
+        self.out_feats, self.num_heads = out_feats, num_heads
+        self.allow_zero_in_degree = allow_zero_in_degree
+        if backend not in (*BACKENDS, "auto"):
+            hint = did_you_mean(backend, [*BACKENDS, "auto"])
+            raise ConfigError(f"backend: no backend {backend!r}{hint}")
+        self.backend = backend
+        self.score_norm = make_score_norm(score_norm)
+        self._score_hooks: OrderedDict[int, Callable] = OrderedDict()
+
+    def set_allow_zero_in_degree(self, set_value: bool) -> None:
+        """Set whether nodes without in-edges are allowed (DGL's method)."""
+        self.allow_zero_in_degree = set_value
+
+    def register_score_hook(self, hook: Callable) -> RemovableHandle:
+        """Run ``hook(layer, structure, scores)`` on the scores just before the edge softmax.
+
+        Hooks run in the order of their registration, after the score norm. ``scores`` is
+        (E, *, H) in the order of ``structure.src`` and ``structure.dst``; a hook may return
+        other scores of that shape, or ``None`` to leave them.
+
+        Returns
+        -------
+        torch.utils.hooks.RemovableHandle
+            ``handle.remove()`` takes the hook off again.
+        """
+        handle = RemovableHandle(self._score_hooks)
+        self._score_hooks[handle.id] = hook
+        return handle
+
+    def _run_score_hooks(self, structure: Structure, scores: Tensor) -> Tensor:
+        for hook in self._score_hooks.values():
+            changed = hook(self, structure, scores)
+            if changed is None:
+                continue
+            if changed.shape != scores.shape:
+                raise ConfigError(
+                    f"a score hook returned shape {tuple(changed.shape)}; "
+                    f"the scores are {tuple(scores.shape)}"
+                )
+            scores = changed
+        return scores
+
+    def _attend(
+        self, structure: Structure, scores, value: Tensor, attn_drop=0.0, edge_weight=None
+    ) -> tuple[Tensor, Tensor]:
+        hook = (lambda e: self._run_score_hooks(structure, e)) if self._score_hooks else None
+        return graph_attention(
+            structure,
+            scores,
+            value,
+            score_norm=self.score_norm,
+            score_hook=hook,
+            attn_drop=attn_drop if self.training else 0.0,
+            edge_weight=edge_weight,
+            backend=self.backend,
+        )
+
+    def _inputs(self, graph, feat: Feat) -> tuple[Structure, Tensor, Tensor]:
+        """The structure, and the features of source and destination nodes, checked."""
+        h_src, h_dst = feat if isinstance(feat, tuple) else (feat, None)
+        structure = as_structure(graph).to(h_src.device)
+        if h_dst is None:
+            # The destination nodes of a block are its first source nodes.
+            same_nodes = structure.num_src == structure.num_dst
+            h_dst = h_src if same_nodes else h_src[: structure.num_dst]
+        for name, h, num_nodes, width in (
+            ("source", h_src, structure.num_src, self.in_src_feats),
+            ("destination", h_dst, structure.num_dst, self.in_dst_feats),
+        ):
+            if h.shape[0] != num_nodes or h.shape[-1] != width:
+                raise DataError(
+                    f"{type(self).__name__}: {name} features are {tuple(h.shape)}; this graph and "
+                    f"layer need ({num_nodes}, {width})"
+                )
+        if not self.allow_zero_in_degree and structure.has_zero_in_degree:
+            # DGL's layers raise this class, and users catch it.
+            raise DGLError(
+                "There are 0-in-degree nodes in the graph: nothing reaches them. Add self-loops "
+                "with dgl.add_self_loop(g), or construct the layer with allow_zero_in_degree=True."
+            )
+        return structure, h_src, h_dst
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(N, *, H * D) -> (N, *, H, D)."""
+        return x.view(*x.shape[:-1], self.num_heads, self.out_feats)
+
+    def extra_repr(self) -> str:
+        feats = self.in_src_feats
+        if self.in_src_feats != self.in_dst_feats:
+            feats = (self.in_src_feats, self.in_dst_feats)
+        return f"{feats}, {self.out_feats}, num_heads={self.num_heads}, backend={self.backend!r}"
+
+
+#: DGL initialises the weights of its attention layers with this gain.
+GAIN = math.sqrt(2)

@@ -1,0 +1,145 @@
+"""Put LipschitzNorm into the attention layers of somebody's model, weights kept."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import nn
+
+from lipzoo._dgl import dgl
+from lipzoo.attention import SCORE_NORMS
+from lipzoo.nn.conv import AttentionConv
+from lipzoo.nn.dotconv import DotGatConv
+from lipzoo.nn.gatconv import GATConv
+from lipzoo.nn.gatv2conv import GATv2Conv
+
+__all__ = ["lipschitzify"]
+
+
+def lipschitzify(
+    module: nn.Module, *, alpha: float = 0.25, per_head: bool = True, verbose: bool = True
+) -> nn.Module:
+    """Give every stock DGL attention layer inside ``module`` its LipschitzNorm.
+
+    ``dgl.nn.GATConv``, ``GATv2Conv`` and ``DotGatConv`` are replaced by lipzoo's layers of the
+    same name, which take over the very same parameters, so an optimiser that holds them still
+    works, and so do ``state_dict`` keys and forward hooks. lipzoo's own layers without a score
+    norm get one. A layer used in two places stays one layer.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place; where it is itself such a layer, use the return value.
+    alpha, per_head
+        Arguments of :class:`~lipzoo.nn.LipschitzNorm`.
+    verbose : bool
+        Print a line for each layer converted.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``module``, or the layer that replaces it.
+
+    Warns
+    -----
+    UserWarning
+        Where nothing was converted, and for each subclass of a DGL layer, which is left as it
+        is because its own ``forward`` is unknown.
+    """
+    norm_args = {"lipschitz": {"alpha": alpha, "per_head": per_head}}
+    converted: dict[int, nn.Module] = {}
+    count = 0
+
+    def convert(name: str, layer: nn.Module) -> nn.Module:
+        nonlocal count
+        if id(layer) in converted:
+            return converted[id(layer)]
+        new = layer
+        if type(layer) in _CONVERTERS:
+            new = _CONVERTERS[type(layer)](layer)
+        elif isinstance(layer, tuple(_CONVERTERS)):
+            warnings.warn(
+                f"{name}: {type(layer).__name__} is a subclass of a DGL layer and was left as it "
+                "is; derive it from lipzoo.nn's layer of the same name instead",
+                stacklevel=3,
+            )
+        if isinstance(new, AttentionConv) and new.score_norm is None:
+            kind = SCORE_NORMS[new.lipschitz_norm]
+            new.score_norm = kind(**norm_args.get(new.lipschitz_norm, {}))
+            count += 1
+            if verbose:
+                print(f"lipschitzify: {name}: {type(layer).__name__} -> {new.score_norm}")
+        converted[id(layer)] = new
+        # Parents hold a reference to each layer, so ids stay unique while this runs.
+        for child_name, child in list(layer.named_children()):
+            new_child = convert(f"{name}.{child_name}".removeprefix("."), child)
+            if new_child is not child:
+                setattr(new, child_name, new_child)
+        return new
+
+    replacement = convert("", module)
+    if not count:
+        warnings.warn(
+            f"nothing to convert in {type(module).__name__}: it holds no dgl.nn.GATConv, "
+            "GATv2Conv or DotGatConv (layers in a plain list are invisible: use nn.ModuleList)",
+            stacklevel=2,
+        )
+    return replacement
+
+
+def _from_gat(old) -> GATConv:
+    pair = (old._in_src_feats, old._in_dst_feats)
+    new = GATConv(
+        pair if hasattr(old, "fc_src") else pair[0],
+        old._out_feats,
+        old._num_heads,
+        activation=old.activation,
+        allow_zero_in_degree=old._allow_zero_in_degree,
+    )
+    return _adopt(new, old)
+
+
+def _from_gatv2(old) -> GATv2Conv:
+    new = GATv2Conv(
+        (old._in_src_feats, old._in_dst_feats),
+        old._out_feats,
+        old._num_heads,
+        activation=old.activation,
+        allow_zero_in_degree=old._allow_zero_in_degree,
+    )
+    new.share_weights = old.fc_src is old.fc_dst
+    return _adopt(new, old)
+
+
+def _from_dot(old) -> DotGatConv:
+    pair = (old._in_src_feats, old._in_dst_feats)
+    new = DotGatConv(
+        pair if hasattr(old, "fc_src") else pair[0],
+        old._out_feats,
+        old._num_heads,
+        allow_zero_in_degree=old._allow_zero_in_degree,
+    )
+    return _adopt(new, old)
+
+
+#: DGL's layer -> what makes ours of it.
+_CONVERTERS = {
+    dgl.nn.GATConv: _from_gat,
+    dgl.nn.GATv2Conv: _from_gatv2,
+    dgl.nn.DotGatConv: _from_dot,
+}
+
+
+def _adopt(new: AttentionConv, old: nn.Module) -> AttentionConv:
+    """Hand the parameters, submodules, hooks and mode of ``old`` to ``new``."""
+    # A plain attribute (res_fc = None) would hide the module of that name.
+    for name in (*old._parameters, *old._modules, *old._buffers):
+        new.__dict__.pop(name, None)
+    new._parameters, new._modules = dict(old._parameters), dict(old._modules)
+    new._buffers = {}
+    for name in old._buffers:  # DGL registers a missing bias or residual as a buffer of None
+        setattr(new, name, None)
+    for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+        setattr(new, hooks, getattr(old, hooks))
+    new.training = old.training
+    return new

@@ -1,0 +1,140 @@
+"""GATv2 layer, drop-in for ``dgl.nn.GATv2Conv``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lipzoo.attention import GATv2Scores
+from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+
+__all__ = ["GATv2Conv"]
+
+
+class GATv2Conv(AttentionConv):
+    r"""Graph attention with dynamic scores.
+
+    .. math::
+        h_i' = \sum_{j \in N(i)} p_{ij} W_{src} x_j, \quad
+        p_{i\cdot} = \mathrm{softmax}_j(e_{ij}), \quad
+        e_{ij} = a \cdot \mathrm{LeakyReLU}(W_{src} x_j + W_{dst} x_i)
+
+    with the scores divided by ``score_norm`` where one is given. ``bias`` belongs to the two
+    projections, as in DGL.
+
+    Parameters
+    ----------
+    in_feats : int or pair of int
+        Width ``F`` of the input; a pair gives source and destination nodes their own.
+    out_feats : int
+        Width ``D`` of the output per head.
+    num_heads : int
+        Number of heads ``H``.
+    feat_drop, attn_drop : float
+        Dropout of the input features and of the attention weights.
+    negative_slope : float
+        Slope of the LeakyReLU.
+    residual : bool
+        Add the input (projected where widths differ) to the output.
+    activation : callable, optional
+        Applied to the output.
+    allow_zero_in_degree : bool
+        Do not raise on nodes without in-edges.
+    bias : bool
+        Give the projections a learnt bias.
+    share_weights : bool
+        Use one projection for source and destination.
+    score_norm, backend
+        See :class:`~lipzoo.nn.conv.AttentionConv`.
+    identity_map : float, optional
+        Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
+
+    Shapes
+    ------
+    - feat: (N, F), or a pair (N_src, F_src), (N_dst, F_dst)
+    - output: (N_dst, H, D); attention (E, H, 1) with ``get_attention=True``
+
+    Raises
+    ------
+    DGLError
+        If a node has no in-edge and ``allow_zero_in_degree`` is false.
+    DataError
+        If the features do not fit the graph or the layer.
+
+    References
+    ----------
+    Brody, Alon, Yahav, "How Attentive are Graph Attention Networks?", ICLR 2022.
+    """
+
+    def __init__(
+        self,
+        in_feats: int | tuple[int, int],
+        out_feats: int,
+        num_heads: int,
+        feat_drop: float = 0.0,
+        attn_drop: float = 0.0,
+        negative_slope: float = 0.2,
+        residual: bool = False,
+        activation=None,
+        allow_zero_in_degree: bool = False,
+        bias: bool = True,
+        share_weights: bool = False,
+        *,
+        score_norm=None,
+        backend: str = "auto",
+        identity_map: float | None = None,
+    ) -> None:
+        super().__init__(
+            in_feats,
+            out_feats,
+            num_heads,
+            allow_zero_in_degree=allow_zero_in_degree,
+            score_norm=score_norm,
+            backend=backend,
+        )
+        width = num_heads * out_feats
+        # DGL shares weights only where source and destination have the same width.
+        self.share_weights = share_weights and not isinstance(in_feats, tuple)
+        self.fc_src = projection(self.in_src_feats, width, bias, identity_map)
+        self.fc_dst = (
+            self.fc_src
+            if self.share_weights
+            else projection(self.in_dst_feats, width, bias, identity_map)
+        )
+        self.attn = nn.Parameter(torch.empty(1, num_heads, out_feats))
+        self.feat_drop = nn.Dropout(feat_drop)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.leaky_relu = nn.LeakyReLU(negative_slope)
+        if residual and self.in_dst_feats != width:
+            self.res_fc = nn.Linear(self.in_dst_feats, width, bias=bias)
+        else:
+            self.res_fc = nn.Identity() if residual else None
+        self.activation = activation
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.xavier_normal_(parameter, gain=GAIN)
+
+    def forward(self, graph, feat: Feat, get_attention: bool = False):
+        """Apply the layer; see the class for shapes."""
+        structure, h_src, h_dst = self._inputs(graph, feat)
+        h_src = self.feat_drop(h_src)
+        h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
+        v_src = self._split_heads(self.fc_src(h_src))
+        if self.share_weights and not isinstance(feat, tuple):
+            v_dst = v_src[: structure.num_dst]
+        else:
+            v_dst = self._split_heads(self.fc_dst(h_dst))
+        scores = GATv2Scores(v_src, v_dst, self.attn, self.leaky_relu.negative_slope)
+        out, weights = self._attend(structure, scores, v_src, self.attn_drop.p)
+        if self.res_fc is not None:
+            residual = self.res_fc(h_dst)
+            out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
+        if self.activation is not None:
+            out = self.activation(out)
+        return (out, weights.unsqueeze(-1)) if get_attention else out

@@ -1,0 +1,213 @@
+"""Residual schemes: how the layers of a deep model are joined.
+
+A scheme says how wide the input of layer ``l`` is, what its input is, how its output is joined
+with what came before, and what the head reads. To write another one, subclass
+:class:`ResidualScheme` and add it to ``RESIDUAL_SCHEMES``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lipzoo.errors import ConfigError, did_you_mean
+
+__all__ = [
+    "RESIDUAL_SCHEMES",
+    "Dense",
+    "InitialResidual",
+    "JumpingKnowledge",
+    "NoResidual",
+    "Residual",
+    "ResidualScheme",
+    "make_residual",
+]
+
+
+class ResidualScheme(nn.Module):
+    """Base class. ``states`` are ``[h_0, …, h_{l-1}]``, each (N, hidden_feats).
+
+    Parameters
+    ----------
+    hidden_feats : int
+        Width of the hidden features.
+    num_layers : int
+        Number ``L`` of attention layers.
+    """
+
+    def __init__(self, hidden_feats: int, num_layers: int) -> None:
+        super().__init__()
+        self.hidden_feats, self.num_layers = hidden_feats, num_layers
+
+    def in_feats(self, layer: int) -> int:
+        """Width of the input of layer ``layer`` (from 1)."""
+        return self.hidden_feats
+
+    def identity_map(self, layer: int) -> float | None:
+        """Share of the learnt weight in layer ``layer``, ``None`` for a plain linear map."""
+        return None
+
+    @property
+    def out_feats(self) -> int:
+        """Width of what the head reads."""
+        return self.hidden_feats
+
+    def input(self, states: list[Tensor]) -> Tensor:
+        """What the next layer reads."""
+        return states[-1]
+
+    def before_activation(self, out: Tensor, states: list[Tensor]) -> Tensor:
+        """Join a layer's output with the states, before feature norm and activation."""
+        return out
+
+    def after_activation(self, out: Tensor, states: list[Tensor]) -> Tensor:
+        """Join a layer's output with the states, after feature norm and activation."""
+        return out
+
+    def output(self, states: list[Tensor]) -> Tensor:
+        """What the head reads, of all ``L + 1`` states."""
+        return states[-1]
+
+
+class NoResidual(ResidualScheme):
+    """Layers in a row: ``h_l = act(conv(h_{l-1}))``."""
+
+
+class Residual(ResidualScheme):
+    """``h_l = act(conv(h_{l-1})) + h_{l-1}`` (He et al., CVPR 2016)."""
+
+    def after_activation(self, out, states):
+        return out + states[-1]
+
+
+class InitialResidual(ResidualScheme):
+    r"""Initial residual with identity mapping.
+
+    .. math::
+        h_l = \mathrm{act}\big((1 - a) \, \mathrm{conv}_l(h_{l-1}) + a \, h_0\big), \qquad
+        W_l \to (1 - \beta_l) I + \beta_l W_l, \quad \beta_l = \ln(\lambda / l + 1)
+
+    Unlike in GCNII, :math:`h_0` does not pass through :math:`W_l`: an attention layer projects
+    before it aggregates.
+
+    Parameters
+    ----------
+    hidden_feats, num_layers : int
+        See :class:`ResidualScheme`.
+    initial : float
+        Share ``a`` of the initial features in each layer.
+    decay : float
+        ``λ``: how fast the layers come to be the identity with depth.
+
+    References
+    ----------
+    Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020, equation 5.
+    """
+
+    def __init__(
+        self, hidden_feats: int, num_layers: int, initial: float = 0.1, decay: float = 0.5
+    ) -> None:
+        super().__init__(hidden_feats, num_layers)
+        if not 0 <= initial <= 1 or decay < 0:
+            raise ConfigError(
+                f"residual 'initial': needs 0 <= initial <= 1 and decay >= 0, got {initial}, {decay}"
+            )
+        self.initial, self.decay = initial, decay
+
+    def identity_map(self, layer):
+        return min(1.0, math.log(self.decay / layer + 1))
+
+    def before_activation(self, out, states):
+        return torch.lerp(out, states[0], self.initial)
+
+    def extra_repr(self) -> str:
+        return f"initial={self.initial:g}, decay={self.decay:g}"
+
+
+class Dense(ResidualScheme):
+    """Each layer, and the head, reads all states so far side by side (DenseNet; DeepGCNs).
+
+    Li et al., "DeepGCNs: Can GCNs Go as Deep as CNNs?", ICCV 2019, section 3.3. The parameters
+    grow with the square of the depth.
+    """
+
+    def in_feats(self, layer):
+        return self.hidden_feats * layer
+
+    @property
+    def out_feats(self):
+        return self.hidden_feats * (self.num_layers + 1)
+
+    def input(self, states):
+        return torch.cat(states, dim=-1)
+
+    def output(self, states):
+        return torch.cat(states, dim=-1)
+
+
+class JumpingKnowledge(ResidualScheme):
+    """The head reads the outputs of all layers, joined by ``mode``.
+
+    Parameters
+    ----------
+    hidden_feats, num_layers : int
+        See :class:`ResidualScheme`.
+    mode : {"max", "cat", "mean"}
+        How they are joined.
+
+    References
+    ----------
+    Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML 2018.
+    """
+
+    def __init__(self, hidden_feats: int, num_layers: int, mode: str = "max") -> None:
+        super().__init__(hidden_feats, num_layers)
+        if mode not in ("max", "cat", "mean"):
+            hint = did_you_mean(mode, ["max", "cat", "mean"])
+            raise ConfigError(f"residual 'jumping': no mode {mode!r}{hint}")
+        self.mode = mode
+
+    @property
+    def out_feats(self):
+        return self.hidden_feats * (self.num_layers if self.mode == "cat" else 1)
+
+    def output(self, states):
+        if self.mode == "cat":
+            return torch.cat(states[1:], dim=-1)
+        stacked = torch.stack(states[1:])
+        return stacked.amax(0) if self.mode == "max" else stacked.mean(0)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode!r}"
+
+
+#: Names that YAML files and ``residual=`` accept.
+RESIDUAL_SCHEMES: dict[str, type[ResidualScheme]] = {
+    "none": NoResidual,
+    "residual": Residual,
+    "initial": InitialResidual,
+    "dense": Dense,
+    "jumping": JumpingKnowledge,
+}
+
+
+def make_residual(spec: str | Mapping, hidden_feats: int, num_layers: int) -> ResidualScheme:
+    """A residual scheme from a name or ``{"name": …, **arguments}``.
+
+    Raises
+    ------
+    ConfigError
+        If the name or an argument is unknown.
+    """
+    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = arguments.pop("name", None)
+    if name not in RESIDUAL_SCHEMES:
+        hint = did_you_mean(name, RESIDUAL_SCHEMES)
+        raise ConfigError(f"residual: no residual scheme {name!r}{hint}")
+    try:
+        return RESIDUAL_SCHEMES[name](hidden_feats, num_layers, **arguments)
+    except TypeError as fault:
+        raise ConfigError(f"residual {name!r}: {fault}") from None

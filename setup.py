@@ -1,0 +1,59 @@
+"""Packaging: `zoo_configs/` and `pretrained/` are installed as data of the package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lipzoo/__init__.py").read_text())[1]
+
+EXTRAS = {
+    "tensorboard": ["tensorboard>=2.10"],
+    "ogb": ["ogb>=1.3.6"],
+    "plot": ["matplotlib>=3.6"],
+}
+EXTRAS["dev"] = [
+    *EXTRAS["tensorboard"],
+    *EXTRAS["plot"],
+    "hypothesis>=6",
+    "pytest>=7",
+    "pytest-xdist>=3",
+    "ruff",
+    "setuptools>=68",
+    "wheel",
+]
+
+setup(
+    name="lipzoo",
+    version=VERSION,
+    description="A model zoo of deep graph attention networks on DGL, with LipschitzNorm",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["lipzoo", "lipzoo.*"]), "lipzoo.zoo_configs", "lipzoo.pretrained"],
+    package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
+    package_data={
+        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "golden/*"],
+        "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
+    },
+    install_requires=[
+        # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12 (lipzoo/_dgl.py).
+        'dgl>=1.1.3,<2; python_version<"3.12"',
+        'dgl==2.1.0; python_version>="3.12"',
+        'pandas; python_version>="3.12"',
+        "packaging",  # DGL 1.1.3 imports it without naming it
+        "torch>=2.1",
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "scikit-learn>=1.2",
+        "pyyaml>=6",
+        "pydantic>=2.5",
+        "safetensors>=0.4",
+        "tqdm>=4.60",
+        "filelock>=3.12",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["lipzoo = lipzoo.cli:main"]},
+)
