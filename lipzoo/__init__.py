@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from lipzoo import nn
+from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import (
     CheckpointError,
     ConfigError,
@@ -19,18 +20,22 @@ from lipzoo.registry import (
     load_pretrained,
     register_model,
 )
+from lipzoo.training import finetune
 
 __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "GraphTask",
     "LipzooError",
     "OutputError",
     "UnknownNameError",
     "add_config_dir",
     "create_model",
+    "finetune",
     "lipschitzify",
     "list_models",
+    "load_dataset",
     "load_pretrained",
     "nn",
     "register_model",

@@ -1,19 +1,34 @@
-"""Read and write YAML; turn a schema's complaints into words a person can act on."""
+"""Read YAML; write it, and anything else, atomically."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import yaml
 
-from lipzoo.errors import ConfigError, OutputError, did_you_mean
+from lipzoo.errors import ConfigError, OutputError
 
-__all__ = ["describe_faults", "read_yaml", "write_atomically", "write_yaml"]
+__all__ = ["parse_yaml", "read_yaml", "write_atomically", "write_yaml"]
+
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: PyYAML reads ``5e-4`` as text, because YAML 1.1 wants ``5.0e-4``."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a piece of YAML means; tags construct nothing."""
+    return yaml.load(text, Loader=_Loader)
+
 
 #: No YAML file of ours is longer; a longer one is not read into memory.
 MAX_BYTES = 16 * 2**20
@@ -31,7 +46,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes, which is no file of ours")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise ConfigError(f"{path}: cannot be read ({fault.strerror})") from None
     except UnicodeDecodeError:
@@ -47,7 +62,9 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def write_yaml(path: Path | str, content: dict[str, Any]) -> None:
     """Write a mapping as YAML, atomically, keys in their order."""
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
     write_atomically(path, text.encode("utf-8"))
 
 
@@ -80,39 +97,3 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         raise OutputError(
             f"{path}: cannot be written ({fault.strerror}); choose a folder that you may write to"
         ) from None
-
-
-def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable[str]) -> str:
-    """All faults that a schema found, on one line, with the nearest valid names.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-        What the schema complains about.
-    where : str
-        The file or the call, put in front.
-    known : iterable of str
-        The valid names at the top level.
-    """
-    faults = []
-    for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
-        if fault["type"] == "extra_forbidden":
-            names = known if len(fault["loc"]) == 1 else _sibling_names(error, fault["loc"])
-            hint = did_you_mean(fault["loc"][-1], names) if names else ""
-            faults.append(f"unknown key {place!r}{hint}")
-        elif fault["type"] == "missing":
-            faults.append(f"key {place!r} is missing")
-        else:
-            message = fault["msg"][0].lower() + fault["msg"][1:]
-            faults.append(f"{place}: {message}, got {fault['input']!r}")
-    return f"{where}: " + "; ".join(dict.fromkeys(faults))
-
-
-def _is_branch(part: object) -> bool:
-    # pydantic names the branch of a union ("int", "dict[str,any]") in the location.
-    return isinstance(part, str) and (part in {"str", "int", "float", "bool"} or "[" in part)
-
-
-def _sibling_names(error: pydantic.ValidationError, location: tuple) -> list[str]:
-    return list(getattr(error, "sibling_names", {}).get(location[:-1], []))

@@ -10,14 +10,17 @@ import pydantic
 import torch
 
 from lipzoo._dgl import DGL_VERSION
-from lipzoo._yaml import describe_faults
+from lipzoo._schema import describe_faults
 from lipzoo.errors import ConfigError
 
 __all__ = ["ArchitectureEntry", "Card", "DatasetEntry", "Summary", "WeightsEntry", "versions"]
 
 
 class _Entry(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    # NaN (the spread of one seed) stays a number instead of becoming null.
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, ser_json_inf_nan="constants"
+    )
 
 
 class ArchitectureEntry(_Entry):

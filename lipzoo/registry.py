@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import os
 import re
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +16,8 @@ from torch import nn
 
 from lipzoo import weights
 from lipzoo._paths import packaged_folder
-from lipzoo._yaml import describe_faults, read_yaml
+from lipzoo._schema import argument_names, check_arguments, describe_faults, required_names
+from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 
@@ -112,7 +111,7 @@ def _read_architectures(path: Path) -> list[Architecture]:
         raise ConfigError(f"{path}: model: no registered class {file.model!r}{hint}")
     variants: list[tuple[str, dict[str, Any]]] = [(path.stem, {})]
     if file.family is not None:
-        if len(file.family) != 1:
+        if len(file.family) != 1 or not all(file.family.values()):
             raise ConfigError(
                 f"{path}: family: must name one argument and its values, "
                 f"such as {{num_layers: [2, 8]}}, got {sorted(file.family)}"
@@ -121,6 +120,11 @@ def _read_architectures(path: Path) -> list[Architecture]:
         variants = [(f"{path.stem}_{value}", {argument: value}) for value in values]
     architectures = []
     for name, varied in variants:
+        if "." in name:
+            raise ConfigError(
+                f"{path}: architecture {name!r}: the part after a dot would be read as a tag; "
+                "rename the file"
+            )
         args = {**file.args, **varied}
         check_arguments(_MODEL_CLASSES[file.model], args, where=f"{path}: args")
         architectures.append(
@@ -249,45 +253,14 @@ def register_model(
         raise ConfigError(
             f"a model class {name!r} is already registered; choose another name, or pass force=True"
         )
-    missing = {"in_feats", "num_classes"} - set(inspect.signature(model).parameters)
-    if not issubclass(model, nn.Module) or missing:
+    missing = {"in_feats", "num_classes"} - set(argument_names(model))
+    if not (isinstance(model, type) and issubclass(model, nn.Module)) or missing:
         raise ConfigError(
             f"{name}: a model class must be a torch.nn.Module whose __init__ takes in_feats and "
             f"num_classes{f'; missing: {sorted(missing)}' if missing else ''}"
         )
     _MODEL_CLASSES[name] = model
     return model
-
-
-def check_arguments(model: type[nn.Module], args: dict[str, Any], where: str) -> None:
-    """Check names and types of ``args`` against the signature of ``model``.
-
-    Raises
-    ------
-    ConfigError
-        Which names all faults at once, with the nearest valid names.
-    """
-    parameters = [
-        p
-        for p in inspect.signature(model).parameters.values()
-        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    open_ended = any(
-        p.kind is p.VAR_KEYWORD for p in inspect.signature(model).parameters.values()
-    )
-    hints = typing.get_type_hints(model.__init__)
-    schema = pydantic.create_model(
-        model.__name__,
-        __config__=pydantic.ConfigDict(
-            extra="allow" if open_ended else "forbid", strict=True, arbitrary_types_allowed=True
-        ),
-        # Every argument may be left out here: in_feats and num_classes come with the data.
-        **{p.name: (hints.get(p.name, Any), None) for p in parameters},
-    )
-    try:
-        schema.model_validate(args)
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe_faults(error, where, [p.name for p in parameters])) from None
 
 
 def build_model(model: str, args: dict[str, Any], where: str = "create_model") -> nn.Module:
@@ -305,12 +278,7 @@ def build_model(model: str, args: dict[str, Any], where: str = "create_model") -
         raise UnknownNameError(f"{where}: no registered model class {model!r}{hint}")
     kind = _MODEL_CLASSES[model]
     check_arguments(kind, args, where)
-    required = [
-        p.name
-        for p in inspect.signature(kind).parameters.values()
-        if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    missing = [name for name in required if name not in args]
+    missing = [name for name in required_names(kind) if name not in args]
     if missing:
         raise ConfigError(f"{where}: pass {', '.join(f'{name}=...' for name in missing)}")
     return kind(**args)
@@ -390,7 +358,7 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     resized = {
         layer
         for layer, argument in (("input", "in_feats"), ("head", "num_classes"))
-        if args[argument] != card.architecture.args[argument]
+        if args[argument] != card.architecture.args.get(argument)
     }
     weights.load_weights(model, checkpoint, leave_out=resized)
     model.card = card

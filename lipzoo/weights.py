@@ -168,7 +168,10 @@ def write_checkpoint(
         If the folder holds something already and ``overwrite`` is false, or cannot be written.
     """
     path = prepare_folder(folder, overwrite)
-    tensors = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()}
+    # Copies, because safetensors refuses tensors that share memory, as tied layers do.
+    tensors = {
+        key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()
+    }
     data = safetensors.torch.save(tensors, metadata={"format": "pt", "name": card.full_name})
     card = card.with_weights(sha256(data), sum(p.numel() for p in model.parameters()))
     write_atomically(path / WEIGHTS_FILE, data)

@@ -1,22 +1,22 @@
 """Datasets: public graphs, data sets inside scikit-learn, and graphs of your own."""
 
 # Importing a module of loaders is what puts them into the catalogue.
-from lipzoo.datasets import embedded, public
+from lipzoo.datasets import embedded, ogb, ppi, public  # noqa: F401
 from lipzoo.datasets.catalogue import DATASETS, register_dataset
 from lipzoo.datasets.loading import list_datasets, load_dataset, load_graph
 from lipzoo.datasets.missing import erase_features
+from lipzoo.datasets.npz_file import save_npz
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
 
 __all__ = [
     "DATASETS",
     "GraphTask",
-    "embedded",
     "erase_features",
     "list_datasets",
     "load_dataset",
     "load_graph",
-    "public",
     "random_split",
     "register_dataset",
+    "save_npz",
 ]

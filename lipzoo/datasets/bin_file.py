@@ -30,6 +30,7 @@ _BROKEN = "cut short or damaged; write it again with dgl.save_graphs"
 _PROBE = """
 import sys
 from lipzoo._dgl import dgl
+print("ready", flush=True)
 graphs, labels = dgl.load_graphs(sys.argv[1], [0])
 ends = [end for end in graphs[0].edges(order="eid") if len(end)]
 inside = all(end.min() >= 0 and end.max() < graphs[0].num_nodes() for end in ends)
@@ -68,8 +69,11 @@ def read_bin(path: Path) -> tuple[dgl.DGLGraph, int | None]:
 def _probe(path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", _PROBE, str(path)]
-    code = subprocess.run(command, env=environment, capture_output=True, check=False).returncode
-    if code == 3:
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "ready" not in child.stdout:
+        reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+        raise DataError(f"{path}: the child process that checks the file cannot start ({reason})")
+    if child.returncode == 3:
         raise DataError(f"{path}: an edge leads out of the graph; the file is {_BROKEN}")
-    if code:
+    if child.returncode:
         raise DataError(f"{path}: the file is {_BROKEN}")

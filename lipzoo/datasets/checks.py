@@ -97,7 +97,7 @@ def _mask_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
     masks = {name: task.graph.ndata[name] for name in MASKS if name in task.graph.ndata}
     absent = [name for name in MASKS if name not in masks]
     # Without labels there is nothing to split: that fault is enough.
-    if absent and (masks or (require_labels and task.labels is not None)):
+    if absent and require_labels and task.labels is not None:
         yield f"no {' and no '.join(absent)}: give all three masks, or none for a random split"
     for name, mask in list(masks.items()):
         if mask.dtype != torch.bool or mask.dim() != 1:

@@ -15,6 +15,7 @@ writes no cache beside the files, and says in which row a fault is.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,24 +49,26 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
         if len(graph_ids) > 1:
             raise DataError(f"{file}: there are {len(graph_ids)} graphs, lipzoo takes one")
 
-    ids = _numbers_if_all(_take(node_file, nodes, node_meta.get("node_id_field", "node_id")))
+    cells = _take(node_file, nodes, node_meta.get("node_id_field", "node_id"))
+    numeric = all(_is_whole(cell) for cell in cells)
+    ids = [int(cell) for cell in cells] if numeric else cells  # numbers sort 2 before 10
     order = sorted(range(len(ids)), key=ids.__getitem__)
     position = {ids[row]: place for place, row in enumerate(order)}
     if len(position) < len(ids):
-        doubled = next(ids[a] for a, b in zip(order, order[1:]) if ids[a] == ids[b])
+        doubled, _ = Counter(ids).most_common(1)[0]
         raise DataError(f"{node_file}: node {doubled!r} is there twice; ids must differ")
 
     ends = []
     for field in ("src_id", "dst_id"):
         column = _take(edge_file, edges, edge_meta.get(f"{field}_field", field))
-        known = {str(key): place for key, place in position.items()}
-        for row, end in enumerate(column, start=2):
-            if end not in known:
-                raise DataError(
-                    f"{edge_file}, row {row}: {field} {end!r} is not among the nodes of "
-                    f"{node_file.name}"
-                )
-        ends.append(torch.tensor([known[end] for end in column], dtype=torch.int64))
+        places = [position.get(int(end) if numeric and _is_whole(end) else end) for end in column]
+        if None in places:
+            row = places.index(None)
+            raise DataError(
+                f"{edge_file}, row {row + 2}: {field} {column[row]!r} is not among the nodes of "
+                f"{node_file.name}"
+            )
+        ends.append(torch.tensor(places, dtype=torch.int64))
     graph = dgl.graph(tuple(ends), num_nodes=len(ids))
     for key, cells in nodes.items():
         graph.ndata[key] = torch.from_numpy(_column(node_file, key, cells)[order])
@@ -113,7 +116,9 @@ def _read_table(path: Path, separator: str) -> Table:
         if len(row) != len(header):
             raise DataError(f"{path}, row {number}: {len(row)} cells under {len(header)} headers")
     columns = zip(*rows) if rows else ([] for _ in header)
-    return {name.strip(): [cell.strip() for cell in column] for name, column in zip(header, columns)}
+    return {
+        name.strip(): [cell.strip() for cell in column] for name, column in zip(header, columns)
+    }
 
 
 def _take(path: Path, table: Table, field: str) -> list[str]:
@@ -122,9 +127,8 @@ def _take(path: Path, table: Table, field: str) -> list[str]:
     return table.pop(field)
 
 
-def _numbers_if_all(ids: list[str]) -> list[int] | list[str]:
-    """Whole numbers sort as numbers (2 before 10), anything else as text."""
-    return [int(key) for key in ids] if all(key.isdecimal() for key in ids) else ids
+def _is_whole(cell: str) -> bool:
+    return cell.removeprefix("-").isdecimal()
 
 
 def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lipzoo._dgl import dgl
 from lipzoo.datasets.bin_file import read_bin
 from lipzoo.datasets.csv_folder import read_csv_folder
 from lipzoo.datasets.npz_file import read_npz
@@ -19,8 +18,7 @@ from lipzoo.errors import DataError
 
 __all__ = ["looks_like_path", "read_graph"]
 
-Contents = tuple[dgl.DGLGraph, int | None]  # the graph and, where the file says it, C
-
+# Each returns the graph and, where the file says it, the number of classes.
 _READERS = {".bin": read_bin, ".dgl": read_bin, ".npz": read_npz}
 _KINDS = (
     "a DGL graph file (.bin), a DGL CSV dataset folder (with meta.yaml), or an .npz with the "

@@ -84,6 +84,9 @@ def load_dataset(
     name = str(name_or_path)
     if split not in (None, "public", "random"):
         raise ConfigError(f"{name}: split is {split!r}{did_you_mean(split, ['public', 'random'])}")
+    for option, seed in (("split_seed", split_seed), ("missing_seed", missing_seed)):
+        if seed < 0:
+            raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
     dataset = _find(name_or_path)
     task = _load(dataset, name, raw_dir=raw_dir, k=k)
 
@@ -119,7 +122,9 @@ def _find(name_or_path: str | os.PathLike) -> Dataset:
     )
 
 
-def _load(dataset: Dataset, name: str, raw_dir: str | os.PathLike | None, k: int | None):
+def _load(
+    dataset: Dataset, name: str, raw_dir: str | os.PathLike | None, k: int | None
+) -> GraphTask:
     """Call the loader with the options it takes."""
     options = {}
     if dataset.takes("k"):

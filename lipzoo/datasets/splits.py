@@ -82,7 +82,7 @@ def random_split(
             f"{name}: {len(val) + len(rest)} labelled nodes remain after training nodes are "
             f"drawn, too few for num_val={num_val}, num_test={num_test}; ask for fewer nodes"
         )
-    return {mask: _mask(nodes, len(labels)) for mask, nodes in zip(MASKS, (train, val, test))}
+    return {mask: _mask(nodes, labels) for mask, nodes in zip(MASKS, (train, val, test))}
 
 
 def _groups(labels: np.ndarray) -> list[tuple[str, np.ndarray, int]]:
@@ -113,7 +113,7 @@ def _check_sizes(name: str, **sizes: int | None) -> None:
             raise ConfigError(f"{name}: {option} is {size}, it must be at least 1")
 
 
-def _mask(nodes: np.ndarray, num_nodes: int) -> Tensor:
-    mask = torch.zeros(num_nodes, dtype=torch.bool)
+def _mask(nodes: np.ndarray, labels: Tensor) -> Tensor:
+    mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[torch.from_numpy(nodes)] = True
-    return mask
+    return mask.to(labels.device)

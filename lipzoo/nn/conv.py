@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,12 @@ class AttentionConv(nn.Module):
         self._score_hooks[handle.id] = hook
         return handle
 
+    def _own_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that the layer initialises: an activation or score norm brings its own."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith(("activation.", "score_norm.")):
+                yield name, parameter
+
     def _run_score_hooks(self, structure: Structure, scores: Tensor) -> Tensor:
         for hook in self._score_hooks.values():
             changed = hook(self, structure, scores)
@@ -172,6 +178,11 @@ class AttentionConv(nn.Module):
         if h_dst is None:
             # The destination nodes of a block are its first source nodes.
             same_nodes = structure.num_src == structure.num_dst
+            if structure.is_bipartite and not same_nodes:
+                raise DataError(
+                    f"{type(self).__name__}: source and destination nodes of this graph differ: "
+                    "pass a pair of features (source, destination)"
+                )
             h_dst = h_src if same_nodes else h_src[: structure.num_dst]
         for name, h, num_nodes, width in (
             ("source", h_src, structure.num_src, self.in_src_feats),

@@ -47,13 +47,14 @@ def lipschitzify(
         is because its own ``forward`` is unknown.
     """
     norm_args = {"lipschitz": {"alpha": alpha, "per_head": per_head}}
-    converted: dict[int, nn.Module] = {}
+    # Holds the old layer too: the id of one that is freed could be given to a new one.
+    converted: dict[int, tuple[nn.Module, nn.Module]] = {}
     count = 0
 
     def convert(name: str, layer: nn.Module) -> nn.Module:
         nonlocal count
         if id(layer) in converted:
-            return converted[id(layer)]
+            return converted[id(layer)][1]
         new = layer
         if type(layer) in _CONVERTERS:
             new = _CONVERTERS[type(layer)](layer)
@@ -69,9 +70,11 @@ def lipschitzify(
             count += 1
             if verbose:
                 print(f"lipschitzify: {name}: {type(layer).__name__} -> {new.score_norm}")
-        converted[id(layer)] = new
-        # Parents hold a reference to each layer, so ids stay unique while this runs.
-        for child_name, child in list(layer.named_children()):
+        converted[id(layer)] = layer, new
+        # named_children() would leave out the second name of a layer that has two.
+        for child_name, child in list(layer._modules.items()):
+            if child is None:
+                continue
             new_child = convert(f"{name}.{child_name}".removeprefix("."), child)
             if new_child is not child:
                 setattr(new, child_name, new_child)
@@ -139,7 +142,9 @@ def _adopt(new: AttentionConv, old: nn.Module) -> AttentionConv:
     new._buffers = {}
     for name in old._buffers:  # DGL registers a missing bias or residual as a buffer of None
         setattr(new, name, None)
-    for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
-        setattr(new, hooks, getattr(old, hooks))
+    # PyTorch keeps a dozen dicts of hooks and of flags about them (with_kwargs, always_call, …).
+    for name, value in vars(old).items():
+        if "hook" in name:
+            setattr(new, name, value)
     new.training = old.training
     return new

@@ -175,7 +175,7 @@ class TransformerConv(AttentionConv):
 
     def reset_parameters(self) -> None:
         """Glorot's normal initialisation: gain 1 for queries and keys, sqrt(2) for the rest."""
-        for name, parameter in self.named_parameters():
+        for name, parameter in self._own_parameters():
             if name == "bias":
                 nn.init.zeros_(parameter)
             else:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.attention import as_structure
-from lipzoo.errors import ConfigError, did_you_mean
+from lipzoo.errors import ConfigError, DataError, did_you_mean
 
 __all__ = [
     "FEATURE_NORMS",
@@ -113,7 +113,8 @@ class NeighborNorm(FeatureNorm):
         \sigma_i^2 = \epsilon + \frac1{|N(i)|} \sum_{j \in N(i)} (x_j - \mu_i)^2, \quad
         \mu_i = \frac1{|N(i)|} \sum_{j \in N(i)} x_j
 
-    per feature. A node without in-edges keeps its features.
+    per feature. A node without in-edges keeps its features. A model with this norm takes whole
+    graphs only: the blocks of a sampler lack the neighbours of what a layer puts out.
 
     Parameters
     ----------
@@ -136,6 +137,11 @@ class NeighborNorm(FeatureNorm):
 
     def forward(self, graph, feat: Tensor) -> Tensor:
         s = as_structure(graph).to(feat.device)
+        if feat.shape[0] != s.num_src:
+            raise DataError(
+                f"NeighborNorm reads the neighbours: it needs the features of all {s.num_src} "
+                f"source nodes, got {feat.shape[0]}; in a model, pass the whole graph, not blocks"
+            )
         degree = s.in_degrees.clamp_min(1).unsqueeze(-1).to(feat.dtype)
 
         def mean_in(on_edge: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class GATv2Conv(AttentionConv):
 
     def reset_parameters(self) -> None:
         """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
-        for name, parameter in self.named_parameters():
+        for name, parameter in self._own_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             else:

@@ -1,0 +1,24 @@
+"""Recipes, the training loop, export, fine-tuning, prediction."""
+
+from lipzoo.training.export import export_run
+from lipzoo.training.finetune import FinetuneResult, finetune
+from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.metrics import evaluate
+from lipzoo.training.predict import predict, write_predictions
+from lipzoo.training.recipe import FitSettings, Recipe, load_recipe
+from lipzoo.training.run import train
+
+__all__ = [
+    "FinetuneResult",
+    "FitResult",
+    "FitSettings",
+    "Recipe",
+    "evaluate",
+    "export_run",
+    "finetune",
+    "fit",
+    "load_recipe",
+    "predict",
+    "train",
+    "write_predictions",
+]

@@ -1,0 +1,94 @@
+"""Check names and types of arguments; turn a schema's complaints into words to act on."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pydantic
+
+from lipzoo.errors import ConfigError, did_you_mean
+
+__all__ = ["argument_names", "check_arguments", "describe_faults", "required_names"]
+
+
+def _named_parameters(function: Callable) -> list[inspect.Parameter]:
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+
+
+def argument_names(function: Callable) -> list[str]:
+    """Names that ``function`` (or the constructor of a class) takes."""
+    return [p.name for p in _named_parameters(function)]
+
+
+def required_names(function: Callable) -> list[str]:
+    """Those of them that have no default."""
+    return [p.name for p in _named_parameters(function) if p.default is p.empty]
+
+
+def check_arguments(function: Callable, args: dict[str, Any], where: str) -> None:
+    """Check names and types of ``args`` against a signature; nothing need be complete.
+
+    Parameters
+    ----------
+    function : callable
+        A function or a class; its annotations say what is valid.
+    args : dict
+        Keyword arguments.
+    where : str
+        The file or the call that they come from.
+
+    Raises
+    ------
+    ConfigError
+        Which names all faults at once, with the nearest valid names.
+    """
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    is_open = any(
+        p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()
+    )
+    schema = pydantic.create_model(
+        "Arguments",
+        __config__=pydantic.ConfigDict(
+            extra="allow" if is_open else "forbid", strict=True, arbitrary_types_allowed=True
+        ),
+        **{name: (hints.get(name, Any), None) for name in argument_names(function)},
+    )
+    try:
+        schema.model_validate(args)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_faults(error, where, argument_names(function))) from None
+
+
+def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable[str]) -> str:
+    """All faults that a schema found, on one line, with the nearest valid names.
+
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+        What the schema complains about.
+    where : str
+        The file or the call, put in front.
+    known : iterable of str
+        The valid names at the top level.
+    """
+    faults = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
+        if fault["type"] == "extra_forbidden":
+            hint = did_you_mean(fault["loc"][0], known) if len(fault["loc"]) == 1 else ""
+            faults.append(f"unknown key {place!r}{hint}")
+        elif fault["type"] == "missing":
+            faults.append(f"key {place!r} is missing")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{place}: {message[0].lower()}{message[1:]}, got {fault['input']!r}")
+    return f"{where}: " + "; ".join(dict.fromkeys(faults))
+
+
+def _is_branch(part: object) -> bool:
+    # pydantic names the branch of a union ("int", "dict[str,any]") in the location.
+    return isinstance(part, str) and (part in {"str", "int", "float", "bool"} or "[" in part)

@@ -1,0 +1,76 @@
+"""Node classification sets of the Open Graph Benchmark (Hu et al. 2020), by the package ``ogb``.
+
+The package keeps a folder ``processed`` beside its raw files: ``raw_dir`` must be writable once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+
+import torch
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets.catalogue import register_dataset
+from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.raw_files import raw_root
+from lipzoo.datasets.task import GraphTask
+from lipzoo.errors import DataError
+
+__all__ = ["ogbn_arxiv", "ogbn_proteins"]
+
+RawDir = str | os.PathLike | None
+
+
+@register_dataset("ogbn-arxiv")
+def ogbn_arxiv(*, raw_dir: RawDir = None) -> GraphTask:
+    """169,343 papers, F = 128 word vectors, C = 40 fields; citations in both directions.
+
+    The public split is by year: to 2017 train, 2018 validate, after that test.
+    """
+    graph, labels, masks = _read("ogbn-arxiv", raw_dir)
+    graph = dgl.to_bidirected(graph, copy_ndata=True)
+    graph.ndata.update(label=labels, **masks)
+    return GraphTask.from_graph(graph, "ogbn-arxiv", num_classes=40)
+
+
+@register_dataset("ogbn-proteins")
+def ogbn_proteins(*, raw_dir: RawDir = None) -> GraphTask:
+    """132,534 proteins of 8 species, F = 8, C = 112 functions at once, judged by ROC-AUC.
+
+    Proteins have no features: each gets the mean of those of its incoming edges, as is usual.
+    The public split is by species.
+    """
+    graph, labels, masks = _read("ogbn-proteins", raw_dir)
+    graph.update_all(dgl.function.copy_e("feat", "m"), dgl.function.mean("m", "feat"))
+    del graph.edata["feat"]
+    graph.ndata.update(label=labels, **masks)
+    return GraphTask.from_graph(graph, "ogbn-proteins", metric="roc_auc")
+
+
+def _read(name: str, raw_dir: RawDir) -> tuple[dgl.DGLGraph, Tensor, dict[str, Tensor]]:
+    """The graph as ogb gives it, the labels (N, 1) or (N, C), and the public split as masks."""
+    try:
+        nodeproppred = importlib.import_module("ogb.nodeproppred")
+    except ImportError:
+        raise DataError(f"{name} needs the package ogb: pip install 'lipzoo[ogb]'") from None
+    root = raw_root(raw_dir)
+    try:
+        # ogb reports, and may ask, on standard output, which belongs to our caller's results.
+        with contextlib.redirect_stdout(sys.stderr):
+            dataset = nodeproppred.DglNodePropPredDataset(name=name, root=str(root))
+            graph, labels = dataset[0]
+            parts = dataset.get_idx_split()
+    except (Exception, SystemExit) as fault:  # ogb exits where a download is declined
+        raise DataError(
+            f"{name}: ogb can neither read it under {root} nor download it "
+            f"({type(fault).__name__}: {fault})"
+        ) from fault
+    masks = {}
+    for mask, part in zip(MASKS, ("train", "valid", "test")):
+        masks[mask] = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+        masks[mask][torch.as_tensor(parts[part])] = True
+    return graph, labels, masks

@@ -1,0 +1,70 @@
+"""PPI: 24 protein-protein interaction graphs of human tissues, as one graph that does not mix them.
+
+Its raw files are ``{train,valid,test}_{graph.json,feats.npy,labels.npy,graph_id.npy}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets.catalogue import register_dataset
+from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.raw_files import InMemory, read_dataset
+from lipzoo.datasets.task import GraphTask
+
+__all__ = ["ppi"]
+
+
+class _PPI(InMemory, dgl.data.PPIDataset):
+    """DGL's class (its URL and folder), with a reader that does not depend on networkx.
+
+    DGL's own reader fails under networkx 3.4 and later (``KeyError: 'edges'``).
+    """
+
+    def process(self) -> None:
+        folder = Path(self.raw_path)
+        # The graphs of all modes: one instance reads what DGL has three for.
+        self.graphs = [
+            graph
+            for mode, mask in zip(("train", "valid", "test"), MASKS)
+            for graph in _read_mode(folder, mode, mask)
+        ]
+
+
+def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
+    """The graphs of one mode, each with ``mask`` set on all its nodes."""
+    structure = json.loads((folder / f"{mode}_graph.json").read_text(encoding="utf-8"))
+    feat, labels, graph_ids = (
+        np.load(folder / f"{mode}_{part}.npy") for part in ("feats", "labels", "graph_id")
+    )
+    edges = np.array([(link["source"], link["target"]) for link in structure["links"]])
+    edges = edges.reshape(-1, 2).astype(np.int64)
+    if not structure["directed"]:
+        edges = np.concatenate([edges, edges[:, ::-1]])
+    src, dst = torch.from_numpy(np.unique(edges, axis=0)).T
+    whole = dgl.graph((src, dst), num_nodes=len(feat))
+    whole.ndata["feat"] = torch.from_numpy(feat).float()
+    whole.ndata["label"] = torch.from_numpy(labels).float()
+    for name in MASKS:
+        whole.ndata[name] = torch.full((len(feat),), name == mask)
+    return [
+        dgl.node_subgraph(whole, np.flatnonzero(graph_ids == graph_id), store_ids=False)
+        for graph_id in np.unique(graph_ids)
+    ]
+
+
+@register_dataset("ppi")
+def ppi(*, raw_dir: str | os.PathLike | None = None) -> GraphTask:
+    """56,944 proteins, F = 50, C = 121 functions at once (GraphSAGE, Hamilton et al. 2017).
+
+    One batched graph (`dgl.unbatch` parts it) of 20 graphs to train on, 2 to validate and 2 to
+    test: no edge joins two of them, so that training sees nothing of the others.
+    """
+    dataset = read_dataset(_PPI, "ppi", raw_dir)
+    return GraphTask.from_graph(dgl.batch(dataset.graphs), "ppi", metric="micro_f1")

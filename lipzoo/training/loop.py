@@ -1,0 +1,302 @@
+"""The training loop: full-graph epochs, early stopping, best weights, state that resumes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lipzoo._yaml import write_atomically
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import CheckpointError
+from lipzoo.training.metrics import evaluate, task_loss
+from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
+
+__all__ = ["FitResult", "fit", "make_optimizer"]
+
+#: Written into the run's folder.
+STATE_FILE, CSV_FILE = "state.pt", "metrics.csv"
+
+
+@dataclass
+class FitResult:
+    """What a fit gives; the model then holds the weights of the best epoch.
+
+    Parameters
+    ----------
+    metrics : dict
+        ``test_accuracy``, ``val_loss``, … of the best epoch's weights.
+    best_epoch : int
+        From 1.
+    history : list of dict
+        One an evaluation: ``epoch``, ``lr``, ``train_loss``, ``val_loss``, ``val_<metric>``.
+    """
+
+    metrics: dict[str, float]
+    best_epoch: int
+    history: list[dict[str, float]] = field(repr=False)
+
+
+@dataclass
+class _State:
+    """All that a later process needs to go on as if nothing had happened."""
+
+    epoch: int = 0
+    best_key: tuple[float, float] | None = None
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    task: GraphTask,
+    settings: FitSettings,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    parameters: list[dict[str, Any]] | None = None,
+    class_weight: Tensor | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+    verbose: bool = True,
+    title: str = "",
+    save_every: int = 100,
+) -> FitResult:
+    """Train ``model`` on the training nodes of ``task``; choose the epoch on its validation nodes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Called as ``model(graph, feat)``.
+    task : GraphTask
+        Graph, features, labels and masks, on the device of the model.
+    settings : FitSettings
+        Epochs, optimiser, schedule, early stopping.
+    folder : Path, optional
+        Where ``metrics.csv``, TensorBoard's events and the resumable state go.
+    resume : bool
+        Go on from the state in ``folder`` where there is one.
+    parameters : list of dict, optional
+        Parameter groups for the optimiser, instead of :func:`make_optimizer`'s.
+    class_weight : Tensor (C,), optional
+        Weight of each class in the loss.
+    on_epoch : callable, optional
+        Called with the number of each epoch before it runs (gradual unfreezing, callbacks).
+    verbose : bool
+        Show a progress bar and a line an evaluation.
+    title : str
+        Stands before them.
+    save_every : int
+        Epochs between two states.
+
+    Returns
+    -------
+    FitResult
+        The test metric is looked at once, at the end.
+
+    Raises
+    ------
+    CheckpointError
+        If the state in ``folder`` does not belong to this model and recipe.
+    """
+    optimizer = make_optimizer(model, settings.optimizer, parameters)
+    scheduler = _make_scheduler(optimizer, settings.schedule, settings.epochs)
+    state = _State()
+    if resume and folder is not None and (folder / STATE_FILE).is_file():
+        state = _load_state(folder / STATE_FILE, model, optimizer, scheduler)
+    log = _Log(folder, state.history, verbose, title)
+    bar = tqdm(
+        total=settings.epochs,
+        initial=state.epoch,
+        desc=title or None,
+        leave=False,
+        disable=None if verbose else True,  # None: shown on a terminal only
+    )
+    while state.epoch < settings.epochs and not _is_over(state, settings):
+        state.epoch += 1
+        if on_epoch is not None:
+            on_epoch(state.epoch)
+        lr = optimizer.param_groups[0]["lr"]
+        train_loss = _train_epoch(model, task, optimizer, settings, class_weight)
+        is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
+        if is_evaluated:
+            val = evaluate(model, task, ("val",))
+            row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
+            state.history.append(row)
+            log.write(row, bar)
+            _keep_best(state, model, val, task.metric, settings.early_stopping.monitor)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(state.history[-1]["val_loss"] if state.history else train_loss)
+        else:
+            scheduler.step()
+        bar.update()
+        if folder is not None and state.epoch % save_every == 0:
+            _save_state(folder / STATE_FILE, state, model, optimizer, scheduler)
+    bar.close()
+    log.close()
+    if folder is not None:
+        _save_state(folder / STATE_FILE, state, model, optimizer, scheduler)
+    model.load_state_dict(state.best_weights)
+    return FitResult(evaluate(model, task), state.best_epoch, state.history)
+
+
+def _train_epoch(model, task, optimizer, settings, class_weight) -> float:
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    logits = model(task.graph, task.feat)[task.train_mask]
+    loss = task_loss(
+        logits,
+        task.labels[task.train_mask],
+        task.multilabel,
+        settings.label_smoothing,
+        class_weight,
+    )
+    loss.backward()
+    if settings.grad_clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+    optimizer.step()
+    return loss.item()
+
+
+def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor: str) -> None:
+    loss = val["val_loss"]
+    # A larger key is better.
+    key = (-loss, 0.0) if monitor == "loss" else (val[f"val_{metric}"], -loss)
+    if state.best_key is None or key > state.best_key:
+        state.best_key, state.best_epoch = key, state.epoch
+        state.best_weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
+
+
+def _is_over(state: _State, settings: FitSettings) -> bool:
+    return (
+        state.best_key is not None
+        and state.epoch - state.best_epoch >= settings.early_stopping.patience
+    )
+
+
+def make_optimizer(
+    model: nn.Module, options: Optimizer, parameters: list[dict[str, Any]] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser, with a weight decay of its own for the attention layers."""
+    if parameters is None:
+        decays = (options.weight_decay, options.attention_weight_decay)
+        groups = model.layer_groups() if hasattr(model, "layer_groups") else {"head": None}
+        if groups == {"head": None} or decays[1] is None:
+            parameters = [{"params": list(model.parameters()), "weight_decay": decays[0]}]
+        else:
+            body = [p for name, ps in groups.items() if name.startswith("layer_") for p in ps]
+            ends = [*groups["input"], *groups["head"]]
+            parameters = [
+                {"params": body, "weight_decay": decays[1]},
+                {"params": ends, "weight_decay": decays[0]},
+            ]
+    kind = torch.optim.AdamW if options.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
+
+
+def _make_scheduler(optimizer, options: Schedule, epochs: int):
+    if options.name == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=options.factor, patience=options.patience
+        )
+    schedules = torch.optim.lr_scheduler
+    main = (
+        schedules.CosineAnnealingLR(optimizer, max(1, epochs - options.warmup))
+        if options.name == "cosine"
+        else schedules.ConstantLR(optimizer, factor=1.0)
+    )
+    if not options.warmup:
+        return main
+    rise = schedules.LinearLR(optimizer, start_factor=1 / options.warmup, total_iters=options.warmup)
+    return schedules.SequentialLR(optimizer, [rise, main], milestones=[options.warmup])
+
+
+# ------------------------------------------------------------------ state
+
+
+def _save_state(path: Path, state: _State, model, optimizer, scheduler) -> None:
+    buffer = io.BytesIO()
+    content = {
+        "fit": vars(state),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        content["cuda_rng"] = torch.cuda.get_rng_state_all()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _load_state(path: Path, model, optimizer, scheduler) -> _State:
+    try:
+        # weights_only: tensors and plain containers; no class is ever constructed.
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        scheduler.load_state_dict(content["scheduler"])
+        torch.set_rng_state(content["rng"])
+        if torch.cuda.is_available() and "cuda_rng" in content:
+            torch.cuda.set_rng_state_all(content["cuda_rng"])
+        return _State(**content["fit"])
+    except Exception as fault:
+        reason = str(fault).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: does not belong to this run ({reason}); use the recipe it was begun with, "
+            "or start anew with --overwrite"
+        ) from None
+
+
+class _Log:
+    """Rows to ``metrics.csv``, TensorBoard, and the screen."""
+
+    def __init__(self, folder: Path | None, history: list[dict], verbose: bool, title: str) -> None:
+        self.verbose, self.title = verbose, f"{title} " if title else ""
+        self.file = self.board = None
+        if folder is None:
+            return
+        # Rows that a killed run wrote after its last state come again.
+        self.file = (folder / CSV_FILE).open("w", newline="")
+        self.writer = None
+        for row in history:
+            self._to_csv(row)
+        self.board = _summary_writer(folder, purge_step=len(history) and history[-1]["epoch"] + 1)
+
+    def write(self, row: dict[str, float], bar: tqdm) -> None:
+        if self.file is not None:
+            self._to_csv(row)
+            self.file.flush()
+        if self.board is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self.board.add_scalar(name, value, row["epoch"])
+        if self.verbose:
+            words = (f"{k} {v:.4f}" for k, v in row.items() if k not in ("epoch", "lr"))
+            bar.write(f"{self.title}epoch {row['epoch']:>4}  lr {row['lr']:.2g}  {'  '.join(words)}")
+
+    def _to_csv(self, row: dict[str, float]) -> None:
+        if self.writer is None:
+            self.writer = csv.DictWriter(self.file, row)
+            self.writer.writeheader()
+        self.writer.writerow(row)
+
+    def close(self) -> None:
+        for sink in (self.file, self.board):
+            if sink is not None:
+                sink.close()
+
+
+def _summary_writer(folder: Path, purge_step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # TensorBoard is an optional extra; metrics.csv holds the same
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step or None)

@@ -1,0 +1,253 @@
+"""Train a recipe over its seeds into a folder that can be resumed and exported.
+
+::
+
+    OUT/recipe.yaml                    what was asked for
+    OUT/seed_0/metrics.csv             a row an evaluation (and TensorBoard's events)
+    OUT/seed_0/state.pt                to resume from
+    OUT/seed_0/model.safetensors       the best epoch's weights
+    OUT/seed_0/result.yaml             its metrics; there once the seed is finished
+    OUT/baselines/<name>/…             the same for each baseline
+    OUT/summary.yaml                   mean and standard deviation over the seeds
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from lipzoo._schema import check_arguments
+from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo.datasets import GraphTask, load_dataset
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.registry import create_model
+from lipzoo.training.baselines import fit_estimator
+from lipzoo.training.loop import fit
+from lipzoo.training.recipe import Recipe, make_recipe
+from lipzoo.weights import WEIGHTS_FILE, prepare_folder
+
+__all__ = ["RECIPE_FILE", "RESULT_FILE", "load_task", "summarize", "train"]
+
+RECIPE_FILE, RESULT_FILE, SUMMARY_FILE = "recipe.yaml", "result.yaml", "summary.yaml"
+
+
+def load_task(recipe: Recipe, raw_dir: str | None = None) -> GraphTask:
+    """The data that a recipe names.
+
+    Raises
+    ------
+    ConfigError
+        If an option is none of :func:`~lipzoo.load_dataset`'s, or of the wrong type.
+    """
+    options = {key: value for key, value in recipe.dataset.items() if key != "name"}
+    check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
+    return load_dataset(recipe.dataset["name"], raw_dir=raw_dir, **options)
+
+
+def train(
+    recipe: Recipe,
+    out: str | os.PathLike,
+    *,
+    seeds: list[int] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    baselines: bool = False,
+    jobs: int = 1,
+    raw_dir: str | None = None,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Train each seed of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What :func:`~lipzoo.training.recipe.load_recipe` returned.
+    out : path
+        The run's folder.
+    seeds : list of int, optional
+        Instead of the recipe's.
+    resume : bool
+        Go on with a run that was stopped; finished seeds are not trained again.
+    overwrite : bool
+        Start anew in a folder that holds a run.
+    baselines : bool
+        Also train what the recipe compares with.
+    jobs : int
+        Seeds that are trained at once, each in a process of its own.
+    raw_dir : str, optional
+        Where DGL's raw data lies; see :func:`~lipzoo.load_dataset`.
+    verbose : bool
+        Show progress bars and a line an evaluation.
+
+    Returns
+    -------
+    dict
+        ``{"name": …, "seeds": […], "metrics": {"test_accuracy": {"mean", "std", "values"}}, …}``
+
+    Raises
+    ------
+    OutputError
+        If the folder holds a run (or anything) and neither ``resume`` nor ``overwrite`` is given.
+    ConfigError
+        If the run in the folder has another recipe.
+    """
+    folder = _prepare_run(Path(out), recipe, resume, overwrite)
+    seeds = seeds if seeds is not None else list(recipe.seeds)
+    work = [(recipe, folder, seed) for seed in seeds]
+    if baselines:
+        for name, baseline in recipe.baselines.items():
+            if baseline.estimator is None:
+                changed = _with_overrides(recipe, baseline.overrides)
+                work += [(changed, folder / "baselines" / name, seed) for seed in seeds]
+            else:
+                _fit_estimator(recipe, folder / "baselines" / name, raw_dir)
+    arguments = [
+        (rec.to_dict(), str(path / f"seed_{seed}"), seed, raw_dir, verbose and jobs == 1)
+        for rec, path, seed in work
+    ]
+    if jobs == 1:
+        for each in arguments:
+            train_seed(*each)
+    else:
+        _train_in_processes(arguments, jobs, verbose)
+    summary = summarize(folder, recipe)
+    write_yaml(folder / SUMMARY_FILE, summary)
+    return summary
+
+
+def train_seed(
+    recipe: dict[str, Any], folder: str, seed: int, raw_dir: str | None, verbose: bool
+) -> None:
+    """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
+    path = Path(folder)
+    if (path / RESULT_FILE).is_file():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    checked = make_recipe(recipe, where=folder)
+    with _threads(checked.num_threads):
+        task = load_task(checked, raw_dir)
+        torch.manual_seed(seed)
+        model = create_model(
+            checked.architecture,
+            in_feats=task.in_feats,
+            num_classes=task.num_classes,
+            **checked.overrides,
+        )
+        result = fit(
+            model,
+            task,
+            checked.settings(),
+            folder=path,
+            resume=True,
+            verbose=verbose,
+            title=f"{checked.full_name} seed {seed}",
+        )
+    data = safetensors.torch.save({k: t.contiguous() for k, t in model.state_dict().items()})
+    write_atomically(path / WEIGHTS_FILE, data)
+    content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
+    write_yaml(path / RESULT_FILE, {**content, "fingerprint": task.fingerprint})
+
+
+def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """Mean and sample standard deviation over the finished seeds, and those of the baselines."""
+    results = _results(folder)
+    if not results:
+        raise OutputError(f"{folder}: holds no finished seed; run `lipzoo train` with --resume")
+    summary = {
+        "name": recipe.full_name,
+        "seeds": [result["seed"] for result in results],
+        "metrics": _statistics(results),
+    }
+    found = {p.name: _results(p) for p in sorted((folder / "baselines").glob("*"))}
+    if any(found.values()):
+        summary["baselines"] = {name: _statistics(r) for name, r in found.items() if r}
+    return summary
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    results = [read_yaml(path) for path in folder.glob(f"seed_*/{RESULT_FILE}")]
+    return sorted(results, key=lambda result: result["seed"])
+
+
+def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    statistics = {}
+    for name in results[0]["metrics"]:
+        values = [float(result["metrics"][name]) for result in results]
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        statistics[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
+    return statistics
+
+
+def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
+    """Make the run's folder; on ``resume``, check that it is this recipe's."""
+    file = folder / RECIPE_FILE
+    content = {k: v for k, v in recipe.to_dict().items() if k != "seeds"}
+    if resume and file.is_file():
+        begun = {k: v for k, v in read_yaml(file).items() if k != "seeds"}
+        differing = sorted(k for k in {*begun, *content} if begun.get(k) != content.get(k))
+        if differing:
+            raise ConfigError(
+                f"{folder}: was begun with another recipe ({', '.join(differing)} differ); resume "
+                "with that recipe, or choose another folder"
+            )
+        return folder
+    folder = prepare_folder(folder, overwrite)
+    if overwrite:
+        _remove_run(folder)
+    write_yaml(file, recipe.to_dict())
+    return folder
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what a run wrote there, and nothing else."""
+    patterns = [f"{seed}/{name}" for seed in ("seed_*", "baselines/*/seed_*") for name in _OWN_FILES]
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+_OWN_FILES = ("metrics.csv", "state.pt", WEIGHTS_FILE, RESULT_FILE, "tensorboard/events.*")
+
+
+def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    return recipe.model_copy(update={"overrides": {**recipe.overrides, **overrides}})
+
+
+def _fit_estimator(recipe: Recipe, folder: Path, raw_dir: str | None) -> None:
+    baseline = recipe.baselines[folder.name]
+    metrics = fit_estimator(baseline.estimator, baseline.args, load_task(recipe, raw_dir))
+    (folder / "seed_0").mkdir(parents=True, exist_ok=True)
+    # An estimator has no seed: its one result stands for all.
+    write_yaml(folder / "seed_0" / RESULT_FILE, {"seed": 0, "metrics": metrics})
+
+
+def _train_in_processes(arguments: list[tuple], jobs: int, verbose: bool) -> None:
+    # A forked child of a process that has used OpenMP may hang: spawn.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running = {pool.submit(train_seed, *each): each for each in arguments}
+        for number, done in enumerate(as_completed(running), 1):
+            done.result()
+            if verbose:
+                result = read_yaml(Path(running[done][1]) / RESULT_FILE)
+                words = "  ".join(f"{k} {v:.4f}" for k, v in result["metrics"].items())
+                print(f"[{number}/{len(running)}] {running[done][1]}: {words}", flush=True)
+
+
+@contextmanager
+def _threads(number: int | None):
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)

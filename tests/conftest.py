@@ -1,0 +1,22 @@
+"""Fixtures that several rooms of the tests share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    files = ((path, path.stat()) for path in folder.rglob("*"))
+    return sorted((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files)
+
+
+@pytest.fixture(scope="session")
+def raw_dir():
+    """The folder of public graphs beside the checkout; nothing may be written into it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no public graphs: {SHARED_DATA} is absent")
+    before = _listing(SHARED_DATA)
+    yield SHARED_DATA
+    assert _listing(SHARED_DATA) == before, f"a test wrote into {SHARED_DATA}"

@@ -1,0 +1,90 @@
+import pytest
+
+import lipzoo.datasets
+from lipzoo.datasets import DATASETS, GraphTask, list_datasets, load_dataset, register_dataset
+from lipzoo.errors import ConfigError, UnknownNameError
+
+
+def test_list_datasets():
+    assert list_datasets() == [
+        "amazon_computers",
+        "amazon_photo",
+        "breast_cancer",
+        "citeseer",
+        "coauthor_cs",
+        "coauthor_physics",
+        "cora",
+        "digits",
+        "iris",
+        "ogbn-arxiv",
+        "ogbn-proteins",
+        "ppi",
+        "pubmed",
+        "wine",
+    ]
+
+
+@pytest.mark.parametrize("name", lipzoo.datasets.__all__)
+def test_public_names_are_there_and_documented(name):
+    assert getattr(lipzoo.datasets, name).__doc__
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_every_loader_is_documented(name):
+    assert "F = " in DATASETS[name].load.__doc__
+    assert "C = " in DATASETS[name].load.__doc__
+
+
+def test_unknown_name():
+    with pytest.raises(UnknownNameError, match=r"named 'digitz'; did you mean 'digits'\?"):
+        load_dataset("digitz")
+
+
+def test_unknown_split():
+    with pytest.raises(ConfigError, match=r"split is 'publik'; did you mean 'public'\?"):
+        load_dataset("digits", split="publik")
+
+
+@pytest.mark.parametrize("option", ["split_seed", "missing_seed"])
+def test_negative_seeds(option):
+    with pytest.raises(ConfigError, match=f"iris: {option} is -1, a seed must not be negative"):
+        load_dataset("iris", **{option: -1})
+
+
+def test_options_that_do_not_apply(raw_dir):
+    with pytest.raises(ConfigError, match="cora: k does not apply"):
+        load_dataset("cora", raw_dir=raw_dir, k=3)
+    with pytest.raises(ConfigError, match="cora: num_val, split_seed would need a random split"):
+        load_dataset("cora", raw_dir=raw_dir, num_val=30, split_seed=1)
+    with pytest.raises(ConfigError, match="digits: there is no public split"):
+        load_dataset("digits", split="public")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"split_seed": 4, "num_test": 40, "k": 5},
+        {"train_per_class": 5, "missing_rate": 0.5, "missing_seed": 3},
+    ],
+)
+def test_options_reload_the_same(options):
+    task = load_dataset("iris", **options)
+    assert options.items() <= task.options.items()
+    again = load_dataset(task.name, **task.options)
+    assert again.fingerprint == task.fingerprint
+    assert again.options == task.options
+
+
+def test_register_dataset(graph):
+    try:
+
+        @register_dataset("ring")
+        def ring() -> GraphTask:
+            return GraphTask.from_graph(graph, "ring")
+
+        assert load_dataset("ring").options == {"split": "public"}
+        with pytest.raises(ConfigError, match="'ring' is already registered"):
+            register_dataset("ring")(ring)
+    finally:
+        del DATASETS["ring"]

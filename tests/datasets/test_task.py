@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import DataError
+
+
+def test_from_graph_knows_sizes_and_leaves_the_graph_alone(graph):
+    graph.ndata["feat"] = graph.ndata["feat"].double()
+    task = GraphTask.from_graph(graph, "ring")
+    assert (task.num_nodes, task.num_edges, task.in_feats, task.num_classes) == (6, 6, 2, 3)
+    assert (task.metric, task.multilabel, task.has_split) == ("accuracy", False, True)
+    assert task.feat.dtype == torch.float32
+    assert graph.ndata["feat"].dtype == torch.float64
+
+
+def test_repr_and_summary(task):
+    assert repr(task) == ("GraphTask('ring', nodes=6, edges=6, features=2, classes=3, split=2/2/2)")
+    assert task.summary()["val"] == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+def test_masks_of_zeros_and_ones_become_bool(graph, dtype):
+    graph.ndata["train_mask"] = graph.ndata["train_mask"].to(dtype)
+    task = GraphTask.from_graph(graph).validate()
+    assert task.train_mask.dtype == torch.bool
+    assert task.train_mask.tolist() == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float64, torch.bfloat16, torch.bool])
+def test_features_become_float32(graph, dtype):
+    graph.ndata["feat"] = graph.ndata["feat"].to(dtype)
+    assert GraphTask.from_graph(graph).validate().feat.dtype == torch.float32
+
+
+def test_one_number_a_node_is_a_feature_of_width_one(graph):
+    graph.ndata["feat"] = torch.arange(6)
+    assert GraphTask.from_graph(graph).feat.shape == (6, 1)
+
+
+def test_labels_as_whole_floats_or_a_column_are_class_numbers(graph):
+    graph.ndata["label"] = graph.ndata["label"].double().unsqueeze(1)
+    task = GraphTask.from_graph(graph)
+    assert task.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert task.labels.dtype == torch.int64
+
+
+def test_multilabel(graph):
+    graph.ndata["label"] = torch.eye(6)[:, :4].long()
+    task = GraphTask.from_graph(graph).validate()
+    assert (task.multilabel, task.num_classes, task.metric) == (True, 4, "micro_f1")
+    assert task.labels.dtype == torch.float32
+
+
+@pytest.mark.parametrize("label", [0.5, float("nan")])
+def test_a_label_that_is_no_class_number_is_named(graph, label):
+    graph.ndata["label"] = torch.tensor([0, 1, 2, label, 1, 2])
+    with pytest.raises(DataError, match=f"label of node 3 is {label}"):
+        GraphTask.from_graph(graph)
+
+
+def test_heterogeneous_graphs_are_refused():
+    graph = dgl.heterograph({("a", "to", "b"): ([0], [1]), ("b", "back", "a"): ([1], [0])})
+    with pytest.raises(DataError, match="2 node types and 2 edge types"):
+        GraphTask.from_graph(graph)
+
+
+def test_a_mask_of_other_numbers_is_refused(graph):
+    graph.ndata["val_mask"] = torch.arange(6)
+    with pytest.raises(DataError, match="val_mask holds other values than 0 and 1"):
+        GraphTask.from_graph(graph)
+
+
+def test_to_keeps_everything(task):
+    moved = task.to("cpu")
+    assert moved.fingerprint == task.fingerprint
+    assert moved.device.type == "cpu"
+
+
+def test_with_ndata_copies(task):
+    other = task.with_ndata(feat=torch.zeros(6, 2))
+    assert task.feat.sum() > 0
+    assert other.feat.sum() == 0
+    assert other.fingerprint != task.fingerprint
+
+
+def test_fingerprint_is_the_same_on_every_machine(task):
+    assert task.fingerprint == ("9abe7401de61dc5dfe075b235e91675cbb798a7f58732ae71f87376155dee2ca")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_fingerprint_is_independent_of_edge_order_and_index_type(graph, seed, dtype):
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
+    src, dst = (ends[order].to(dtype) for ends in graph.edges())
+    shuffled = dgl.graph((src, dst), num_nodes=6)
+    shuffled.ndata.update(graph.ndata)
+    same = GraphTask.from_graph(shuffled).fingerprint
+    assert same == GraphTask.from_graph(graph).fingerprint
+
+
+@pytest.mark.parametrize("change", ["edges", "feat", "label", "train_mask", "nodes"])
+def test_fingerprint_depends_on_everything_that_training_sees(graph, change):
+    before = GraphTask.from_graph(graph).fingerprint
+    if change == "edges":
+        graph.add_edges([0], [3])
+    elif change == "nodes":
+        graph.add_nodes(1)
+    elif change == "train_mask":
+        graph.ndata["train_mask"] = ~graph.ndata["train_mask"]
+    else:
+        graph.ndata[change] = graph.ndata[change] + 1
+    assert GraphTask.from_graph(graph).fingerprint != before
