@@ -1,9 +1,8 @@
 """Tiny graphs of every kind that attention has to cope with."""
 
+import dgl
+import dgl
 import torch
-
-import lipzoo  # noqa: F401  (sets up DGL before it is imported)
-import dgl  # isort: skip
 
 
 def homogeneous():

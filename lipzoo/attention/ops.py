@@ -44,8 +44,9 @@ class Ops:
     def max_in(self, u: Tensor) -> Tensor:
         """Largest ``u[src]`` over the in-edges of each node, 0 where there are none.
 
-        (N_src, *) -> (N_dst, *). The gradient goes to the first in-edge that attains the
-        maximum, in every backend.
+        (N_src, *) -> (N_dst, *). The gradient goes to one in-edge that attains the maximum: the
+        first, but for DGL's float32 kernel, which may take another. Where several nodes tie,
+        the backends give different, equally valid subgradients.
         """
         raise NotImplementedError
 

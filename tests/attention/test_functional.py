@@ -55,7 +55,10 @@ def test_backends_have_the_same_gradients(graph_name, kind, dtype):
 
 @ALL_KINDS
 def test_backends_have_the_same_gradients_where_rows_tie(kind):
-    """Identical rows all attain the neighbourhood maximum; its gradient must not be split."""
+    """Identical rows all attain the neighbourhood maximum; its gradient must not be split.
+
+    In float64: DGL's float32 kernel settles ties in another way (test_ops).
+    """
     graph = multigraph()
     leaves = kind.leaves(graph)
     with torch.no_grad():
@@ -193,9 +196,7 @@ def test_nodes_and_edges_have_no_order(kind, backend):
     results = []
     for structure, tensors in ((plain, leaves), (other, permuted)):
         scores, norm, value = kind.build(tensors, 3)
-        results.append(
-            graph_attention(structure, scores, value, score_norm=norm, backend=backend)
-        )
+        results.append(graph_attention(structure, scores, value, score_norm=norm, backend=backend))
     (out, weights), (other_out, other_weights) = results
     assert_close(other_out, out[nodes])
     assert_close(other_weights, weights[order])

@@ -1,0 +1,102 @@
+"""What a score norm is, apart from its values (test_functional) and bounds (test_bounds)."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from graph_zoo import homogeneous
+from kinds import KINDS
+from torch.testing import assert_close
+
+from lipzoo.attention import (
+    SCORE_NORMS,
+    AdditiveScores,
+    DotProductLipschitzNorm,
+    LipschitzNorm,
+    as_structure,
+    make_score_norm,
+)
+from lipzoo.attention.ops import make_ops
+from lipzoo.errors import ConfigError
+
+
+@pytest.mark.parametrize("per_head", [True, False])
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+def test_before_and_after_leaky_relu_is_the_same(slope, per_head):
+    """The paper norms before LeakyReLU; lipzoo after, where a score hook can see it."""
+    graph = homogeneous()
+    leaves = KINDS["gat"].leaves(graph)
+    tensors = (leaves["v"], leaves["v"], leaves["attn_l"], leaves["attn_r"])
+    norm = LipschitzNorm(0.7, per_head)
+    ops = make_ops(as_structure(graph), "torch", leaves["v"])
+    raw, after = AdditiveScores(*tensors, 1.0), AdditiveScores(*tensors, slope)
+    norm_first = F.leaky_relu(norm(raw.compute(ops), raw, ops), slope)
+    assert_close(norm(after.compute(ops), after, ops), norm_first, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 7.0])
+@pytest.mark.parametrize("kind", ["gat_lip", "gatv2_lip"])
+def test_neither_features_nor_attention_vectors_can_scale_the_scores(kind, factor):
+    graph, kind = homogeneous(), KINDS[kind]
+    leaves = kind.leaves(graph)
+    plain = kind.attend(graph, leaves, "torch")[0]
+    for names in ({"v", "t"}, {"attn_l", "attn_r", "attn"}):
+        scaled = {key: t * factor if key in names else t for key, t in leaves.items()}
+        assert_close(kind.attend(graph, scaled, "torch")[0], plain)
+
+
+def test_norms_hold_no_parameters_or_buffers():
+    for kind in SCORE_NORMS.values():
+        assert not kind().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"), [(LipschitzNorm(), "dot"), (DotProductLipschitzNorm(), "gat")]
+)
+def test_a_norm_refuses_scores_that_it_cannot_read(norm, kind):
+    graph = homogeneous()
+    scores, _, value = KINDS[kind].build(KINDS[kind].leaves(graph), 10)
+    ops = make_ops(as_structure(graph), "torch", value)
+    with pytest.raises(
+        ConfigError, match=f"{type(norm).__name__} is for .*{type(scores).__name__}"
+    ):
+        norm(scores.compute(ops), scores, ops)
+
+
+@pytest.mark.parametrize("alpha", [0, -1, float("nan")])
+def test_alpha_must_be_positive(alpha):
+    with pytest.raises(ConfigError, match="alpha must be > 0"):
+        LipschitzNorm(alpha)
+
+
+def test_scope_is_checked():
+    with pytest.raises(ConfigError, match="did you mean 'graph'"):
+        DotProductLipschitzNorm(scope="grph")
+
+
+def test_make_score_norm():
+    assert make_score_norm(None) is None
+    ours = LipschitzNorm()
+    assert make_score_norm(ours) is ours
+    made = make_score_norm({"name": "lipschitz", "alpha": 2, "per_head": False})
+    assert str(made) == "LipschitzNorm(alpha=2, per_head=False)"
+    assert str(make_score_norm("dot_lipschitz")) == "DotProductLipschitzNorm(scope='node')"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("lipshitz", "did you mean 'lipschitz'"),
+        ({"name": "dot_lipshitz"}, "did you mean 'dot_lipschitz'"),
+        ({"alpha": 1.0}, "no score norm None"),
+        ({"name": "lipschitz", "alhpa": 1.0}, "alhpa"),
+    ],
+)
+def test_make_score_norm_says_what_is_wrong(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        make_score_norm(spec)
+
+
+def test_make_score_norm_leaves_its_argument_alone():
+    spec = {"name": "lipschitz"}
+    make_score_norm(spec)
+    assert spec == {"name": "lipschitz"}

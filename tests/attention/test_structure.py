@@ -1,0 +1,165 @@
+"""Structures: index tensors of a graph, cached, with the self-loops that are missing."""
+
+import gc
+import weakref
+
+import dgl
+import pytest
+import torch
+from graph_zoo import GRAPHS, bipartite, block, directed, homogeneous, multigraph
+
+from lipzoo.attention import Structure, as_structure, structure
+from lipzoo.errors import DataError
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_edges_are_those_of_the_graph_in_their_order(name):
+    graph = GRAPHS[name]()
+    s = as_structure(graph)
+    src, dst = graph.edges(order="eid")
+    assert torch.equal(s.src, src.long())
+    assert torch.equal(s.dst, dst.long())
+    assert s.src.dtype == s.dst.dtype == torch.int64
+    assert (s.num_src, s.num_dst) == (graph.num_src_nodes(), graph.num_dst_nodes())
+    assert torch.equal(s.in_degrees, graph.in_degrees().long())
+    assert s.has_zero_in_degree == bool((graph.in_degrees() == 0).any())
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_csc_and_csr(name):
+    graph = GRAPHS[name]()
+    s = as_structure(graph)
+    for (indptr, other, edges), ends, others, count in (
+        (s.csc, s.dst, s.src, s.num_dst),
+        (s.csr, s.src, s.dst, s.num_src),
+    ):
+        assert indptr.shape == (count + 1,)
+        for node in range(count):
+            mine = slice(indptr[node], indptr[node + 1])
+            wanted = (ends == node).nonzero().squeeze(1)
+            assert torch.equal(edges[mine], wanted)
+            assert torch.equal(other[mine], others[wanted])
+
+
+def test_self_loops_are_appended_only_where_they_are_missing():
+    s = as_structure(directed(), add_self_loops=True)
+    # Node 0 has one already.
+    assert list(zip(s.src.tolist(), s.dst.tolist()))[6:] == [(1, 1), (2, 2), (3, 3)]
+    assert torch.equal(s.src[:6], directed().edges()[0])
+    assert s.with_self_loops() is s
+
+
+def test_self_loops_of_a_block_are_those_of_its_destination_nodes():
+    graph = dgl.to_block(dgl.graph(([0, 1, 2, 2], [2, 2, 1, 2])), torch.tensor([2, 1]))
+    s = as_structure(graph, add_self_loops=True)
+    # 2 is destination 0 and reaches itself; 1 is destination 1 and does not.
+    assert s.num_edges == 5
+    assert (s.src[-1], s.dst[-1]) == (1, 1)
+    assert (s.num_src, s.num_dst) == (3, 2)
+
+
+def test_the_graph_is_not_touched():
+    graph = directed()
+    graph.ndata["x"], graph.edata["w"] = torch.rand(4, 2), torch.rand(6)
+    x, w = graph.ndata["x"], graph.edata["w"]
+    as_structure(graph, add_self_loops=True)
+    assert graph.num_edges() == 6
+    assert set(graph.ndata) == {"x"}
+    assert set(graph.edata) == {"w"}
+    assert graph.ndata["x"] is x
+    assert torch.equal(graph.edata["w"], w)
+
+
+def test_self_loops_have_no_meaning_on_a_bipartite_graph():
+    with pytest.raises(DataError, match="bipartite"):
+        as_structure(bipartite(), add_self_loops=True)
+
+
+def test_a_block_is_not_bipartite_and_a_relation_between_two_types_is():
+    assert not as_structure(block()).is_bipartite
+    assert as_structure(bipartite()).is_bipartite
+    same = dgl.heterograph({("user", "follows", "user"): ([0, 1], [1, 2])})
+    assert not as_structure(same).is_bipartite
+
+
+def test_several_relations_are_refused():
+    edges = {("a", "r", "b"): ([0], [0]), ("b", "s", "a"): ([0], [0])}
+    graph = dgl.heterograph(edges)
+    with pytest.raises(DataError, match="2 relations"):
+        as_structure(graph)
+    assert as_structure(graph["r"]).num_edges == 1
+
+
+@pytest.mark.parametrize("wrong", [None, [1, 2], torch.eye(3)])
+def test_what_is_no_graph(wrong):
+    with pytest.raises(DataError, match=f"got {type(wrong).__name__}"):
+        as_structure(wrong)
+
+
+# ---------------------------------------------------------------------- cache
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_one_structure_a_graph(loops):
+    graph = homogeneous()
+    assert as_structure(graph, loops) is as_structure(graph, loops)
+    assert as_structure(homogeneous(), loops) is not as_structure(graph, loops)
+
+
+def test_features_do_not_invalidate_the_cache():
+    graph = homogeneous()
+    before = as_structure(graph)
+    graph.ndata["x"] = torch.rand(10, 2)
+    with graph.local_scope():
+        graph.edata["w"] = torch.rand(graph.num_edges())
+    assert as_structure(graph) is before
+
+
+@pytest.mark.parametrize(
+    ("change", "num_edges", "num_nodes"),
+    [
+        (lambda g: g.add_edges([3, 3], [1, 2]), 8, 4),
+        (lambda g: g.remove_edges([0]), 5, 4),
+        (lambda g: g.add_nodes(2), 6, 6),
+        (lambda g: g.remove_nodes([1]), 4, 3),
+    ],
+    ids=["add_edges", "remove_edges", "add_nodes", "remove_nodes"],
+)
+@pytest.mark.parametrize("loops", [False, True])
+def test_a_change_in_place_invalidates_the_cache(change, num_edges, num_nodes, loops):
+    graph = directed()
+    as_structure(graph, loops)
+    change(graph)
+    s = as_structure(graph, loops)
+    missing = num_nodes - 1 if loops else 0  # node 0 keeps its self-loop throughout
+    assert (s.num_edges, s.num_dst) == (num_edges + missing, num_nodes)
+
+
+def test_the_cache_keeps_no_graph_alive():
+    graph = homogeneous()
+    as_structure(graph, add_self_loops=True)
+    gone = weakref.ref(graph)
+    entries = len(structure._CACHE)
+    del graph
+    gc.collect()
+    assert gone() is None
+    assert len(structure._CACHE) < entries
+
+
+def test_a_structure_is_taken_as_it_is():
+    s = as_structure(directed())
+    assert as_structure(s) is s
+    assert as_structure(s, add_self_loops=True).num_edges == 9
+
+
+def test_to_another_device_is_done_once():
+    s = as_structure(multigraph())
+    assert s.to("cpu") is s
+    moved = s.to("meta")
+    assert moved.device.type == "meta"
+    assert s.to(torch.device("meta")) is moved
+
+
+def test_repr():
+    s = Structure(torch.tensor([0, 1]), torch.tensor([1, 0]), 2, 2)
+    assert repr(s) == "Structure(num_src=2, num_dst=2, num_edges=2, device=cpu)"

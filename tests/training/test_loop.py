@@ -1,0 +1,154 @@
+import csv
+
+import pytest
+import torch
+
+import lipzoo
+from lipzoo.errors import CheckpointError
+from lipzoo.training.loop import fit, make_optimizer
+from lipzoo.training.metrics import evaluate
+from lipzoo.training.recipe import FitSettings
+
+
+def tiny(task, seed=0, **overrides):
+    torch.manual_seed(seed)
+    return lipzoo.create_model(
+        "test_tiny", in_feats=task.in_feats, num_classes=task.num_classes, **overrides
+    )
+
+
+def settings(**changes):
+    return FitSettings.model_validate({"epochs": 20, **changes})
+
+
+def test_learns(iris):
+    model = tiny(iris)
+    before = evaluate(model, iris)["train_loss"]
+    result = fit(model, iris, settings(epochs=60), verbose=False)
+    assert result.metrics["train_loss"] < before / 2
+    assert result.metrics["test_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("monitor", ["metric", "loss"])
+def test_the_model_ends_with_the_best_validated_epoch(iris, monitor):
+    model = tiny(iris)
+    chosen = settings(early_stopping={"monitor": monitor, "patience": 1000})
+    result = fit(model, iris, chosen, verbose=False)
+    if monitor == "loss":
+        best = min(result.history, key=lambda row: row["val_loss"])
+    else:
+        best = max(result.history, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert result.best_epoch == best["epoch"]
+    assert evaluate(model, iris)["val_loss"] == pytest.approx(best["val_loss"], abs=1e-6)
+
+
+def test_the_test_nodes_decide_nothing(iris):
+    """Scrambled test labels change the test metric and no weight."""
+    scrambled = iris.with_ndata(label=iris.labels.clone())
+    mask = scrambled.test_mask
+    scrambled.graph.ndata["label"][mask] = (scrambled.labels[mask] + 1) % 3
+    first, second = tiny(iris), tiny(iris)
+    one = fit(first, iris, settings(), verbose=False)
+    two = fit(second, scrambled, settings(), verbose=False)
+    assert one.history == two.history
+    assert one.metrics["test_accuracy"] != two.metrics["test_accuracy"]
+    for a, b in zip(first.parameters(), second.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_stops_early(iris):
+    chosen = settings(epochs=500, early_stopping={"patience": 5})
+    result = fit(tiny(iris), iris, chosen, verbose=False)
+    assert result.history[-1]["epoch"] == result.best_epoch + 5
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau", "cosine"])
+def test_a_resumed_run_is_bit_identical(iris, tmp_path, schedule):
+    chosen = settings(
+        epochs=20, schedule={"name": schedule, "patience": 2}, early_stopping={"patience": 50}
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    undisturbed = tiny(iris, feat_drop=0.5)
+    expected = fit(undisturbed, iris, chosen, folder=whole, verbose=False, save_every=4)
+
+    class Killed(Exception):
+        pass
+
+    def die_at(last):
+        def on_epoch(epoch):
+            if epoch == last:
+                raise Killed
+
+        return on_epoch
+
+    for last in (7, 18):  # between two saved states: the epochs since are done again
+        with pytest.raises(Killed):
+            fit(
+                tiny(iris, feat_drop=0.5),
+                iris,
+                chosen,
+                folder=parts,
+                resume=True,
+                verbose=False,
+                save_every=4,
+                on_epoch=die_at(last),
+            )
+    model = tiny(iris, seed=99, feat_drop=0.5)  # another start: all comes from the state
+    torch.manual_seed(1234)
+    result = fit(model, iris, chosen, folder=parts, resume=True, verbose=False, save_every=4)
+    assert result == expected
+    for a, b in zip(undisturbed.parameters(), model.parameters()):
+        assert torch.equal(a, b)
+    assert (whole / "metrics.csv").read_text() == (parts / "metrics.csv").read_text()
+
+
+def test_metrics_go_to_csv_and_tensorboard(iris, tmp_path):
+    result = fit(tiny(iris), iris, settings(eval_every=5), folder=tmp_path, verbose=False)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [5, 10, 15, 20]
+    assert [float(row["val_loss"]) for row in rows] == [r["val_loss"] for r in result.history]
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val_accuracy")] == [5, 10, 15, 20]
+
+
+def test_one_line_an_evaluation(iris, capsys):
+    fit(tiny(iris), iris, settings(eval_every=5), title="tiny")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert len(lines) == 4
+    assert all(line.startswith("tiny epoch") and "val_accuracy" in line for line in lines)
+
+
+def test_a_strange_state_is_refused(iris, tmp_path):
+    fit(tiny(iris), iris, settings(epochs=4), folder=tmp_path, verbose=False)
+    with pytest.raises(CheckpointError, match="does not belong"):
+        fit(tiny(iris, hidden_feats=16), iris, settings(), folder=tmp_path, resume=True)
+    (tmp_path / "state.pt").write_bytes(b"\x80\x04junk")
+    with pytest.raises(CheckpointError, match="does not belong"):
+        fit(tiny(iris), iris, settings(), folder=tmp_path, resume=True)
+
+
+def test_attention_layers_have_their_own_weight_decay(iris):
+    model = tiny(iris)
+    options = settings(
+        optimizer={"weight_decay": 0.1, "attention_weight_decay": 0.2}
+    ).optimizer
+    body, ends = make_optimizer(model, options).param_groups
+    assert (body["weight_decay"], ends["weight_decay"]) == (0.2, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)].split(".")[0] for p in body["params"]} == {"layers", "norms"}
+    assert {names[id(p)].split(".")[0] for p in ends["params"]} == {"input", "head"}
+
+
+def test_warmup_rises(iris):
+    chosen = settings(
+        epochs=6, schedule={"name": "cosine", "warmup": 3}, optimizer={"lr": 0.3}
+    )
+    result = fit(tiny(iris), iris, chosen, verbose=False)
+    rates = [row["lr"] for row in result.history]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[:3] == sorted(rates[:3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)

@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.training import train
+from lipzoo.training.baselines import fit_estimator
+from lipzoo.training.recipe import load_recipe
+
+
+def snapshot(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "events" not in p.name}
+
+
+def test_trains_every_seed_and_summarizes(recipe, tmp_path):
+    summary = train(recipe(), tmp_path / "run", verbose=False)
+    values = summary["metrics"]["test_accuracy"]["values"]
+    assert len(values) == 2
+    mean = sum(values) / 2
+    assert summary["metrics"]["test_accuracy"]["mean"] == pytest.approx(mean)
+    spread = abs(values[0] - values[1]) / 2**0.5  # sample standard deviation of two
+    assert summary["metrics"]["test_accuracy"]["std"] == pytest.approx(spread)
+    assert yaml.safe_load((tmp_path / "run/summary.yaml").read_text()) == summary
+    for seed in (0, 1):
+        names = {p.name for p in (tmp_path / f"run/seed_{seed}").iterdir()}
+        assert names >= {"metrics.csv", "model.safetensors", "result.yaml", "state.pt"}
+
+
+def test_replays_exactly(recipe, tmp_path):
+    first = train(recipe(), tmp_path / "a", verbose=False)
+    second = train(recipe(), tmp_path / "b", jobs=2, verbose=False)
+    assert first == second
+    for seed in ("seed_0", "seed_1"):
+        a, b = (tmp_path / run / seed / "model.safetensors" for run in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_was(recipe, tmp_path):
+    train(recipe(seeds=[0]), tmp_path / "run", verbose=False)
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match="--overwrite"):
+        train(recipe(seeds=[0]), tmp_path / "run", verbose=False)
+    with pytest.raises(ConfigError, match="epochs differ"):
+        train(recipe(seeds=[0], epochs=5), tmp_path / "run", resume=True, verbose=False)
+    assert snapshot(tmp_path) == before
+
+
+def test_overwrite_starts_anew_and_keeps_what_is_not_its_own(recipe, tmp_path):
+    train(recipe(seeds=[0, 1]), tmp_path / "run", verbose=False)
+    note = tmp_path / "run" / "notes.txt"
+    note.write_text("mine")
+    summary = train(recipe(seeds=[0], epochs=4), tmp_path / "run", overwrite=True, verbose=False)
+    assert summary["seeds"] == [0]
+    assert note.read_text() == "mine"
+
+
+def test_resume_adds_seeds_and_leaves_finished_ones(recipe, tmp_path):
+    train(recipe(seeds=[0]), tmp_path / "run", verbose=False)
+    weights = tmp_path / "run/seed_0/model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    summary = train(recipe(), tmp_path / "run", resume=True, verbose=False)
+    assert summary["seeds"] == [0, 1]
+    assert weights.stat().st_mtime_ns == stamp
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    """The command line as a user runs it, killed for real."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "architecture: gat_lip_8\ndataset: {name: iris}\nepochs: 150\nseeds: [0]\n"
+        "eval_every: 5\nearly_stopping: {patience: 1000}\n"
+    )
+    train(load_recipe(path), tmp_path / "whole", verbose=False)
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "lipzoo.cli", "train", str(path), "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
+    state = run / "seed_0" / "state.pt"
+    deadline = time.monotonic() + 120
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, "--resume", "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    name = "seed_0/model.safetensors"
+    assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_baselines_stand_beside_the_metrics(recipe, tmp_path):
+    with_baselines = recipe(
+        baselines={
+            "plain": {"overrides": {"score_norm": None}},
+            "knn": {"estimator": "knn", "args": {"n_neighbors": 3}},
+        }
+    )
+    summary = train(with_baselines, tmp_path / "run", baselines=True, verbose=False)
+    assert set(summary["baselines"]) == {"plain", "knn"}
+    assert len(summary["baselines"]["plain"]["test_accuracy"]["values"]) == 2
+    assert 0.5 < summary["baselines"]["knn"]["test_accuracy"]["mean"] <= 1
+
+
+def test_estimators_see_training_labels_only(iris):
+    expected = fit_estimator("knn", {}, iris)
+    scrambled = iris.with_ndata(label=iris.labels.clone())
+    hidden = ~iris.train_mask
+    scrambled.graph.ndata["label"][hidden] = (iris.labels[hidden] + 1) % 3
+    got = fit_estimator("knn", {}, scrambled)
+    assert got["test_accuracy"] < 0.3 < 0.7 < expected["test_accuracy"]
+    with pytest.raises(ConfigError, match="baseline 'knn'"):
+        fit_estimator("knn", {"neighbours": 3}, iris)
+
+
+def test_a_wrong_dataset_option_is_named(recipe, tmp_path):
+    wrong = recipe(dataset={"name": "iris", "missing": 1.0})
+    with pytest.raises(ConfigError, match="unknown key 'missing'.*missing_rate"):
+        train(wrong, tmp_path / "run", verbose=False)
