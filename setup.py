@@ -22,6 +22,7 @@ EXTRAS["dev"] = [
     "ruff",
     "setuptools>=68",
     "wheel",
+    "pandas>=2",  # DGL's own CSV reader, to compare with
 ]
 
 setup(
@@ -52,7 +53,6 @@ setup(
         "pydantic>=2.5",
         "safetensors>=0.4",
         "tqdm>=4.60",
-        "filelock>=3.12",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["lipzoo = lipzoo.cli:main"]},

@@ -182,8 +182,15 @@ def _summary_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line an error, as everywhere else; the usage is a ``--help`` away."""
+
+    def error(self, message: str):
+        self.exit(2, f"lipzoo: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lipzoo", description="A model zoo of deep graph attention networks on DGL."
     )
     parser.add_argument("--version", action="version", version=f"lipzoo {lipzoo.__version__}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lipzoo.card import Summary
 from lipzoo.registry import find_pretrained, get_architecture, list_models, split_name
 from lipzoo.weights import read_checkpoint
 
-__all__ = ["describe"]
+__all__ = ["describe", "pretrained_table"]
 
 
 def describe(name: str) -> tuple[dict[str, Any], str]:
@@ -65,3 +66,26 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
     lines.append(f"these weights (seed {card.weights.seed}): {of_seed}")
     lines.append(f"licence: {card.licence}; folder: {checkpoint.folder}")
     return card.model_dump(mode="json"), "\n".join(lines)
+
+
+def pretrained_table() -> str:
+    """A Markdown table of all pretrained weights, from their cards."""
+    rows = ["| name | layers | parameters | test % | seeds | beside it |", "|---|---|---|---|---|---|"]
+    for name in list_models(pretrained=True):
+        card = read_checkpoint(find_pretrained(name)).card
+        metric = next(key for key in card.metrics if key.startswith("test_") and "loss" not in key)
+        beside = ", ".join(
+            f"{baseline.replace('_', ' ')}: {_percent(metrics[metric])}"
+            for baseline, metrics in card.baselines.items()
+        )
+        rows.append(
+            f"| `{name}` | {card.architecture.args['num_layers']} | "
+            f"{card.weights.num_parameters:,} | {_percent(card.metrics[metric])} | "
+            f"{len(card.seeds)} | {beside or '-'} |"
+        )
+    return "\n".join(rows)
+
+
+def _percent(summary: Summary) -> str:
+    mean = f"{100 * summary.mean:.1f}"
+    return f"{mean} ± {100 * summary.std:.1f}" if len(summary.values) > 1 else mean

@@ -1,8 +1,8 @@
 """Tiny graphs of every kind that attention has to cope with."""
 
-import dgl
-import dgl
 import torch
+
+from lipzoo._dgl import dgl
 
 
 def homogeneous():

@@ -10,9 +10,9 @@ import safetensors.torch
 from lipzoo._yaml import read_yaml
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.errors import OutputError
-from lipzoo.registry import create_model, get_architecture, split_name
+from lipzoo.registry import get_architecture, split_name
 from lipzoo.training.recipe import make_recipe
-from lipzoo.training.run import RECIPE_FILE, RESULT_FILE, load_task, summarize
+from lipzoo.training.run import RECIPE_FILE, RESULT_FILE, build_from_recipe, load_task, summarize
 from lipzoo.weights import WEIGHTS_FILE, write_checkpoint
 
 __all__ = ["export_run"]
@@ -60,12 +60,7 @@ def export_run(
     best = _best_seed(folder, summary["seeds"], task.metric)
     if best["fingerprint"] != task.fingerprint:
         raise OutputError(f"{folder}: the data has changed since the training; train anew")
-    model = create_model(
-        recipe.architecture,
-        in_feats=task.in_feats,
-        num_classes=task.num_classes,
-        **recipe.overrides,
-    )
+    model = build_from_recipe(recipe, task)
     model.load_state_dict(
         safetensors.torch.load_file(folder / f"seed_{best['seed']}" / WEIGHTS_FILE)
     )

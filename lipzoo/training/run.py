@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from lipzoo._schema import check_arguments
 from lipzoo._yaml import read_yaml, write_atomically, write_yaml
@@ -34,7 +35,7 @@ from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.weights import WEIGHTS_FILE, prepare_folder
 
-__all__ = ["RECIPE_FILE", "RESULT_FILE", "load_task", "summarize", "train"]
+__all__ = ["RECIPE_FILE", "RESULT_FILE", "build_from_recipe", "load_task", "summarize", "train"]
 
 RECIPE_FILE, RESULT_FILE, SUMMARY_FILE = "recipe.yaml", "result.yaml", "summary.yaml"
 
@@ -99,61 +100,68 @@ def train(
     ConfigError
         If the run in the folder has another recipe.
     """
+    # What can go wrong does so before the folder is touched: data, model, baselines.
+    task = load_task(recipe, raw_dir)
+    variants = {"": recipe}
+    estimated = {}
+    for name, baseline in recipe.baselines.items() if baselines else ():
+        if baseline.estimator is None:
+            variants[f"baselines/{name}"] = _with_overrides(recipe, baseline.overrides)
+        else:
+            estimated[name] = fit_estimator(baseline.estimator, baseline.args, task)
+    for variant in variants.values():
+        build_from_recipe(variant, task)
+
     folder = _prepare_run(Path(out), recipe, resume, overwrite)
+    for name, metrics in estimated.items():
+        _write_estimated(folder / "baselines" / name, metrics)
     seeds = seeds if seeds is not None else list(recipe.seeds)
-    work = [(recipe, folder, seed) for seed in seeds]
-    if baselines:
-        for name, baseline in recipe.baselines.items():
-            if baseline.estimator is None:
-                changed = _with_overrides(recipe, baseline.overrides)
-                work += [(changed, folder / "baselines" / name, seed) for seed in seeds]
-            else:
-                _fit_estimator(recipe, folder / "baselines" / name, raw_dir)
-    arguments = [
-        (rec.to_dict(), str(path / f"seed_{seed}"), seed, raw_dir, verbose and jobs == 1)
-        for rec, path, seed in work
+    work = [
+        (variant, folder / place / f"seed_{seed}", seed)
+        for place, variant in variants.items()
+        for seed in seeds
     ]
     if jobs == 1:
-        for each in arguments:
-            train_seed(*each)
+        for variant, path, seed in work:
+            train_seed(variant, path, seed, task, verbose)
     else:
-        _train_in_processes(arguments, jobs, verbose)
+        _train_in_processes(work, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
     return summary
 
 
-def train_seed(
-    recipe: dict[str, Any], folder: str, seed: int, raw_dir: str | None, verbose: bool
-) -> None:
+def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose: bool) -> None:
     """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
-    path = Path(folder)
-    if (path / RESULT_FILE).is_file():
+    if (folder / RESULT_FILE).is_file():
         return
-    path.mkdir(parents=True, exist_ok=True)
-    checked = make_recipe(recipe, where=folder)
-    with _threads(checked.num_threads):
-        task = load_task(checked, raw_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _threads(recipe.num_threads):
         torch.manual_seed(seed)
-        model = create_model(
-            checked.architecture,
-            in_feats=task.in_feats,
-            num_classes=task.num_classes,
-            **checked.overrides,
-        )
+        model = build_from_recipe(recipe, task)
         result = fit(
             model,
             task,
-            checked.settings(),
-            folder=path,
+            recipe.settings(),
+            folder=folder,
             resume=True,
             verbose=verbose,
-            title=f"{checked.full_name} seed {seed}",
+            title=f"{recipe.full_name} seed {seed}",
         )
     data = safetensors.torch.save({k: t.contiguous() for k, t in model.state_dict().items()})
-    write_atomically(path / WEIGHTS_FILE, data)
+    write_atomically(folder / WEIGHTS_FILE, data)
     content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
-    write_yaml(path / RESULT_FILE, {**content, "fingerprint": task.fingerprint})
+    write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint})
+
+
+def build_from_recipe(recipe: Recipe, task: GraphTask) -> nn.Module:
+    """The untrained model of a recipe, for the sizes of a task."""
+    return create_model(
+        recipe.architecture,
+        in_feats=task.in_feats,
+        num_classes=task.num_classes,
+        **recipe.overrides,
+    )
 
 
 def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -221,25 +229,36 @@ def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     return recipe.model_copy(update={"overrides": {**recipe.overrides, **overrides}})
 
 
-def _fit_estimator(recipe: Recipe, folder: Path, raw_dir: str | None) -> None:
-    baseline = recipe.baselines[folder.name]
-    metrics = fit_estimator(baseline.estimator, baseline.args, load_task(recipe, raw_dir))
+def _write_estimated(folder: Path, metrics: dict[str, float]) -> None:
+    """An estimator has no seed: its one result stands for all."""
     (folder / "seed_0").mkdir(parents=True, exist_ok=True)
-    # An estimator has no seed: its one result stands for all.
     write_yaml(folder / "seed_0" / RESULT_FILE, {"seed": 0, "metrics": metrics})
 
 
-def _train_in_processes(arguments: list[tuple], jobs: int, verbose: bool) -> None:
+def _train_in_processes(
+    work: list[tuple[Recipe, Path, int]], jobs: int, raw_dir: str | None, verbose: bool
+) -> None:
     # A forked child of a process that has used OpenMP may hang: spawn.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        running = {pool.submit(train_seed, *each): each for each in arguments}
+        running = {
+            pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir): path
+            for recipe, path, seed in work
+        }
         for number, done in enumerate(as_completed(running), 1):
             done.result()
             if verbose:
-                result = read_yaml(Path(running[done][1]) / RESULT_FILE)
-                words = "  ".join(f"{k} {v:.4f}" for k, v in result["metrics"].items())
-                print(f"[{number}/{len(running)}] {running[done][1]}: {words}", flush=True)
+                metrics = read_yaml(running[done] / RESULT_FILE)["metrics"]
+                words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+                print(f"[{number}/{len(running)}] {running[done]}: {words}", flush=True)
+
+
+def _train_in_child(
+    content: dict[str, Any], folder: Path, seed: int, raw_dir: str | None
+) -> None:
+    recipe = make_recipe(content, where=str(folder))
+    if not (folder / RESULT_FILE).is_file():
+        train_seed(recipe, folder, seed, load_task(recipe, raw_dir), verbose=False)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import math
 
-import dgl
 import pytest
 import torch
 from graph_zoo import GRAPHS, is_pair
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lipzoo._dgl import dgl
 from lipzoo.nn import GATConv, GATv2Conv, TransformerConv
 
 HEADS, WIDTH = 2, 4

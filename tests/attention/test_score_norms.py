@@ -1,7 +1,6 @@
 """What a score norm is, apart from its values (test_functional) and bounds (test_bounds)."""
 
 import pytest
-import torch
 import torch.nn.functional as F
 from graph_zoo import homogeneous
 from kinds import KINDS

@@ -3,11 +3,11 @@
 import gc
 import weakref
 
-import dgl
 import pytest
 import torch
 from graph_zoo import GRAPHS, bipartite, block, directed, homogeneous, multigraph
 
+from lipzoo._dgl import dgl
 from lipzoo.attention import Structure, as_structure, structure
 from lipzoo.errors import DataError
 

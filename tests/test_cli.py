@@ -1,0 +1,128 @@
+"""The command line run as a user runs it: what it prints, what it writes, its exit codes."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+import lipzoo
+from lipzoo.cli import main
+
+RECIPE = """
+architecture: test_tiny
+dataset: {name: iris}
+epochs: 10
+seeds: 0..1
+eval_every: 5
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run and its checkpoint, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    run, checkpoint = folder / "run", folder / "checkpoint"
+    assert main(["train", str(folder / "recipe.yaml"), "--out", str(run), "--quiet"]) == 0
+    assert main(["export", str(run), "--out", str(checkpoint)]) == 0
+    return folder
+
+
+def output(capsys, *argv):
+    capsys.readouterr()
+    assert main([str(arg) for arg in argv]) == 0
+    return capsys.readouterr().out
+
+
+def test_as_a_program():
+    """Installed as ``lipzoo``: one real process, with its help and version."""
+    run = subprocess.run(
+        [sys.executable, "-m", "lipzoo.cli", "--version"], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, f"lipzoo {lipzoo.__version__}")
+
+
+COMMANDS = ("list", "info", "train", "evaluate", "finetune", "predict", "export", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"lipzoo {command}" in capsys.readouterr().out
+
+
+def test_list(capsys):
+    assert output(capsys, "list", "gat_lip_*").split() == lipzoo.list_models("gat_lip_*")
+    assert json.loads(output(capsys, "list", "--json")) == lipzoo.list_models()
+    pretrained = json.loads(output(capsys, "list", "--pretrained", "--json"))
+    assert pretrained == lipzoo.list_models(pretrained=True)
+
+
+def test_info(trained, capsys):
+    assert "LipschitzNorm" in output(capsys, "info", "gat_lip_16")
+    card = json.loads(output(capsys, "info", trained / "checkpoint", "--json"))
+    assert card["name"] == "test_tiny"
+    assert "over seeds 0, 1" in output(capsys, "info", trained / "checkpoint")
+
+
+def test_evaluate_gives_the_figures_on_the_card(trained, capsys):
+    facts = json.loads(output(capsys, "evaluate", trained / "checkpoint", "--json"))
+    card = lipzoo.load_pretrained(trained / "checkpoint").card
+    assert facts["name"] == "test_tiny.iris"
+    assert facts["dataset"] == "iris"
+    assert facts["metrics"] == pytest.approx(card.weights.metrics, abs=1e-7)
+
+
+def test_evaluate_with_other_options(trained, capsys):
+    path = trained / "checkpoint"
+    erased = json.loads(
+        output(capsys, "evaluate", path, "--json", "--data-option", "missing_rate=1.0")
+    )
+    whole = json.loads(output(capsys, "evaluate", path, "--json"))
+    assert erased["metrics"]["train_loss"] != whole["metrics"]["train_loss"]
+
+
+def test_train_prints_a_line_an_evaluation(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    text = output(
+        capsys, "train", tmp_path / "r.yaml", "--out", tmp_path / "run", "--seeds", "3",
+        "--set", "epochs=20",
+    )
+    assert text.count("epoch ") == 4
+    assert "test_tiny.iris, 1 seeds" in text
+    assert (tmp_path / "run" / "seed_3" / "result.yaml").is_file()
+
+
+def test_finetune_predict_and_load_again(trained, tmp_path, capsys):
+    checkpoint = tmp_path / "wine"
+    facts = json.loads(
+        output(
+            capsys, "finetune", trained / "checkpoint", "--data", "wine", "--out", checkpoint,
+            "--epochs", 20, "--json",
+        )
+    )
+    assert facts["replaced"] == ["input", "head"]
+    again = json.loads(output(capsys, "evaluate", checkpoint, "--json"))
+    assert again["metrics"] == pytest.approx(facts["metrics"], abs=1e-7)
+    table = tmp_path / "p.csv"
+    assert "178 nodes" in output(capsys, "predict", checkpoint, "--data", "wine", "--out", table)
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 178
+    assert set(rows[0]) == {"node", "class", "p_0", "p_1", "p_2"}
+
+
+def test_tools_call_the_same_functions(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    tools = [sys.executable, "tools/train.py"], [sys.executable, "tools/export.py"]
+    root = lipzoo.__path__[0] + "/.."
+    run, out = str(tmp_path / "run"), str(tmp_path / "out")
+    train = [*tools[0], str(tmp_path / "r.yaml"), "--out", run, "--quiet", "--seeds", "0"]
+    subprocess.run(train, check=True, cwd=root, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*tools[1], run, "--out", out], check=True, cwd=root, stdout=subprocess.DEVNULL
+    )
+    assert lipzoo.load_pretrained(out).card.full_name == "test_tiny.iris"

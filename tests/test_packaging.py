@@ -1,0 +1,65 @@
+"""``pip install .`` into a clean environment, away from the checkout."""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Run by the new environment's Python, in an empty folder.
+PROGRAM = """
+import json, pathlib, lipzoo
+names = lipzoo.list_models(pretrained=True)
+model = lipzoo.load_pretrained("gat_lip_16.digits")
+task = lipzoo.load_dataset("digits")
+logits = model(task.graph, task.feat)
+print(json.dumps({
+    "where": str(pathlib.Path(lipzoo.__file__).parent),
+    "architectures": lipzoo.list_models(),
+    "pretrained": names,
+    "shape": list(logits.shape),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_models_and_weights(tmp_path):
+    # A copy, so that the build leaves nothing in the checkout.
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wheels = tmp_path / "wheels"
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(source)],
+        check=True,
+    )
+    [wheel] = wheels.glob("lipzoo-*.whl")
+
+    home = tmp_path / "env"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    # The libraries that the tests run with, but not the checkout: a .pth inside a folder that a
+    # .pth names is not followed, so the editable install stays out.
+    [site] = home.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"])
+    subprocess.run(
+        [python, "-m", "pip", "--quiet", "install", "--no-index", str(wheel)], check=True
+    )
+    run = subprocess.run(
+        [python, "-c", PROGRAM], cwd=home, capture_output=True, text=True, check=True
+    )
+    facts = json.loads(run.stdout.splitlines()[-1])
+    assert Path(facts["where"]).is_relative_to(home)
+    assert {"gat_2", "gat_lip_16", "gat_lip_res_32", "gt_lip_8"} <= set(facts["architectures"])
+    assert "gat_lip_16.digits" in facts["pretrained"]
+    assert facts["shape"] == [1797, 10]
+    program = home / "bin" / "lipzoo"
+    listed = subprocess.run([program, "list", "--pretrained"], capture_output=True, text=True)
+    assert listed.stdout.split() == facts["pretrained"]
