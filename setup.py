@@ -46,6 +46,7 @@ setup(
         'pandas; python_version>="3.12"',
         "packaging",  # DGL 1.1.3 imports it without naming it
         "torch>=2.1",
+        "numba>=0.59",
         "numpy>=1.24",
         "scipy>=1.10",
         "scikit-learn>=1.2",

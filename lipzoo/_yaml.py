@@ -15,14 +15,31 @@ from lipzoo.errors import ConfigError, OutputError
 __all__ = ["parse_yaml", "read_yaml", "write_atomically", "write_yaml"]
 
 
-
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: PyYAML reads ``5e-4`` as text, because YAML 1.1 wants ``5.0e-4``."""
+    """Refuses a key that occurs twice, where PyYAML silently takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that :class:`_Loader` would read as a number."""
+
+
+# YAML 1.2 numbers: PyYAML reads ``5e-4`` as text, because YAML 1.1 wants ``5.0e-4``.
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
 
 
 def parse_yaml(text: str) -> Any:
@@ -62,8 +79,14 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def write_yaml(path: Path | str, content: dict[str, Any]) -> None:
     """Write a mapping as YAML, atomically, keys in their order."""
-    text = yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    text = yaml.dump(
+        content,
+        None,
+        _Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        default_flow_style=None,
     )
     write_atomically(path, text.encode("utf-8"))
 

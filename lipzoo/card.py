@@ -18,9 +18,7 @@ __all__ = ["ArchitectureEntry", "Card", "DatasetEntry", "Summary", "WeightsEntry
 
 class _Entry(pydantic.BaseModel):
     # NaN (the spread of one seed) stays a number instead of becoming null.
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, ser_json_inf_nan="constants"
-    )
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class ArchitectureEntry(_Entry):

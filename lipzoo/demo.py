@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from lipzoo.datasets import load_dataset
 from lipzoo.registry import find_pretrained, load_pretrained

@@ -374,16 +374,14 @@ def find_pretrained(name: str | os.PathLike) -> Path:
         If there are none of that name, or the bare name could mean several.
     """
     text = os.fspath(name)
-    if os.sep in text or Path(text, weights.CARD_FILE).is_file():
+    if os.sep in text or Path(text).is_file() or Path(text, weights.CARD_FILE).is_file():
         return Path(text)
     available = weights.list_checkpoints()
     if text in available:
         return available[text]
     architecture, tag = split_name(text)
     known = _all_architectures()
-    tags = sorted(
-        split_name(n)[1] or "" for n in available if split_name(n)[0] == architecture
-    )
+    tags = sorted(split_name(n)[1] or "" for n in available if split_name(n)[0] == architecture)
     if architecture not in known and not tags:
         raise UnknownNameError(f"no architecture {architecture!r}{did_you_mean(text, known)}")
     if tag is not None or not tags:

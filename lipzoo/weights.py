@@ -131,9 +131,7 @@ def load_weights(
     """
     skipped = [key for key in checkpoint.tensors if key.split(".")[0] in leave_out]
     tensors = {key: t for key, t in checkpoint.tensors.items() if key not in skipped}
-    own = {
-        key: t for key, t in model.state_dict().items() if key.split(".")[0] not in leave_out
-    }
+    own = {key: t for key, t in model.state_dict().items() if key.split(".")[0] not in leave_out}
     faults = [f"{key} is missing" for key in own if key not in tensors]
     faults += [f"{key} is not part of the model" for key in tensors if key not in own]
     faults += [
@@ -169,9 +167,7 @@ def write_checkpoint(
     """
     path = prepare_folder(folder, overwrite)
     # Copies, because safetensors refuses tensors that share memory, as tied layers do.
-    tensors = {
-        key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()
-    }
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"format": "pt", "name": card.full_name})
     card = card.with_weights(sha256(data), sum(p.numel() for p in model.parameters()))
     write_atomically(path / WEIGHTS_FILE, data)

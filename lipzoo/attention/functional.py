@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from lipzoo.attention.ops import make_ops
+from lipzoo.attention.dropout import dropout
+from lipzoo.attention.fused import fused_attention, suits_fused
+from lipzoo.attention.ops import is_transformed, make_ops, resolve_backend
 from lipzoo.attention.score_norms import ScoreNorm
 from lipzoo.attention.scores import Scores
 from lipzoo.attention.structure import Structure
 
 __all__ = ["graph_attention"]
+
+#: Numbers gathered over the edges (E * H * D) from which "auto" takes the fused kernels: below,
+#: their compilation, once per machine, costs more than they save.
+_FUSED_PAYS = 2**18
 
 
 def graph_attention(
@@ -25,7 +30,8 @@ def graph_attention(
     attn_drop: float = 0.0,
     edge_weight: Tensor | None = None,
     backend: str = "auto",
-) -> tuple[Tensor, Tensor]:
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     r"""Attend over the in-neighbours of each node.
 
     .. math::
@@ -48,23 +54,35 @@ def graph_attention(
         Share of the attention weights that is dropped; pass 0 when not training.
     edge_weight : Tensor (E,), optional
         Multiplied into the attention weights after the softmax.
-    backend : {"auto", "dgl", "torch"}
-        See :func:`~lipzoo.attention.ops.resolve_backend`.
+    backend : {"auto", "dgl", "torch", "fused"}
+        ``"fused"`` is for additive scores on the CPU (see
+        :func:`~lipzoo.attention.fused.suits_fused`) without hook, edge weights or weights to
+        return; elsewhere it means ``"auto"``. ``"auto"`` takes it where it applies and the graph
+        is large enough to pay, then ``"dgl"`` or ``"torch"`` (see
+        :func:`~lipzoo.attention.ops.make_ops`). ``LIPZOO_BACKEND`` decides what ``"auto"`` is.
+    need_weights : bool
+        Return the attention weights.
 
     Returns
     -------
     output : Tensor (N_dst, *, H, D)
         Zero for nodes without in-edges.
-    weights : Tensor (E, *, H)
+    weights : Tensor (E, *, H) or None
         Attention weights, in the order of the edges, as they were used.
     """
+    backend = resolve_backend(backend)
+    is_plain = score_hook is None and edge_weight is None and not need_weights
+    if backend in ("auto", "fused") and is_plain and value is getattr(scores, "v_src", None):
+        pays = backend == "fused" or structure.num_edges * value[0].numel() >= _FUSED_PAYS
+        if pays and suits_fused(scores, score_norm, structure) and not is_transformed():
+            return fused_attention(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)
     if score_norm is not None:
         e = score_norm(e, scores, ops)
     if score_hook is not None:
         e = score_hook(e)
-    weights = F.dropout(ops.edge_softmax(e), attn_drop)
+    weights = dropout(ops.edge_softmax(e), attn_drop)
     if edge_weight is not None:
         weights = weights * edge_weight.view(-1, *[1] * (weights.dim() - 1))
-    return ops.u_mul_e_sum(value, weights), weights
+    return ops.u_mul_e_sum(value, weights), weights if need_weights else None

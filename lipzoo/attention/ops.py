@@ -17,7 +17,7 @@ from lipzoo._dgl import dgl
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import ConfigError, did_you_mean
 
-__all__ = ["BACKENDS", "DGLOps", "Ops", "TorchOps", "make_ops", "resolve_backend"]
+__all__ = ["BACKENDS", "DGLOps", "Ops", "TorchOps", "is_transformed", "make_ops", "resolve_backend"]
 
 
 class Ops:
@@ -138,14 +138,15 @@ class TorchOps(Ops):
         return index.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
 
 
-BACKENDS: dict[str, type[Ops]] = {"dgl": DGLOps, "torch": TorchOps}
+_OPS: dict[str, type[Ops]] = {"dgl": DGLOps, "torch": TorchOps}
+
+#: Names that ``backend=`` accepts, beside ``"auto"``.
+BACKENDS = ("dgl", "torch", "fused")
 
 
-def resolve_backend(backend: str, tensor: Tensor) -> str:
-    """The backend that ``"auto"`` means for ``tensor``; any other name is checked.
-
-    ``LIPZOO_BACKEND`` decides where it is set; otherwise ``dgl`` on the CPU in float32 and
-    float64, and ``torch`` everywhere else and inside ``torch.func`` transforms and tracing.
+def resolve_backend(backend: str) -> str:
+    """The backend that is asked for: ``"auto"`` where neither ``backend`` nor
+    ``LIPZOO_BACKEND`` names one.
 
     Raises
     ------
@@ -155,21 +156,28 @@ def resolve_backend(backend: str, tensor: Tensor) -> str:
     named_by = "backend"
     if backend == "auto":
         backend, named_by = os.environ.get("LIPZOO_BACKEND") or "auto", "LIPZOO_BACKEND"
-    if backend == "auto":
-        transformed = (
-            torch._C._functorch.peek_interpreter_stack() is not None
-            or torch.compiler.is_compiling()
-        )
-        suits_dgl = (
-            tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-        )
-        return "dgl" if suits_dgl and not transformed else "torch"
-    if backend not in BACKENDS:
+    if backend not in (*BACKENDS, "auto"):
         hint = did_you_mean(backend, [*BACKENDS, "auto"])
         raise ConfigError(f"{named_by}: no backend {backend!r}{hint}")
     return backend
 
 
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms or a compiler look at what is computed."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling()
+    )
+
+
 def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
-    """The operations of ``backend`` on the edges of ``structure``, on the device of ``tensor``."""
-    return BACKENDS[resolve_backend(backend, tensor)](structure.to(tensor.device))
+    """The operations on the edges of ``structure``, on the device of ``tensor``.
+
+    Where ``backend`` is neither ``"dgl"`` nor ``"torch"``: DGL on the CPU in float32 and
+    float64, and torch everywhere else and inside transforms and tracing.
+    """
+    if backend not in _OPS:
+        suits_dgl = (
+            tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+        )
+        backend = "dgl" if suits_dgl and not is_transformed() else "torch"
+    return _OPS[backend](structure.to(tensor.device))

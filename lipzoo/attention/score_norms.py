@@ -85,13 +85,17 @@ class LipschitzNorm(ScoreNorm):
         longest = ops.max_in(length)
         if isinstance(scores, GATv2Scores):
             longest = torch.maximum(longest, scores.v_dst.square().sum(-1))
+        return self.scale(scores) * _divide_by_root(e, ops.u_add_v(length, longest))
+
+    def scale(self, scores: AdditiveScores | GATv2Scores) -> Tensor:
+        r""":math:`\alpha / \lVert [a_l \Vert a_r] \rVert`, (1, H) or a scalar."""
+        if isinstance(scores, GATv2Scores):
             vectors = 2 * scores.attn.square().sum(-1)
         else:
             vectors = (scores.attn_l.square() + scores.attn_r.square()).sum(-1)
         if not self.per_head:
             vectors = vectors.sum()
-        e = _divide_by_root(e, ops.u_add_v(length, longest))
-        return self.alpha * _divide_by_root(e, vectors)
+        return _divide_by_root(torch.full_like(vectors, self.alpha), vectors)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}, per_head={self.per_head}"

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
 from lipzoo._dgl import dgl
 from lipzoo.errors import DataError
 
 __all__ = ["Structure", "as_structure"]
+
+
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """Make plain tensors, whatever the caller is in the middle of.
+
+    A structure outlives the call that makes it. A tensor that is made under ``inference_mode``
+    cannot be used in training afterwards, nor one made inside a ``torch.func`` transform
+    outside of it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        while torch._C._functorch.peek_interpreter_stack() is not None:
+            stack.enter_context(temporarily_pop_interpreter_stack())
+        yield
 
 
 class Structure:
@@ -50,6 +68,7 @@ class Structure:
         return self.src.device
 
     @cached_property
+    @_lasting()
     def in_degrees(self) -> Tensor:
         """Number of in-edges of each destination node, (num_dst,)."""
         return torch.bincount(self.dst, minlength=self.num_dst)
@@ -59,22 +78,26 @@ class Structure:
         return bool((self.in_degrees == 0).any())
 
     @cached_property
+    @_lasting()
     def csc(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(indptr, src, edge_ids)`` by destination: in-edges of ``i`` are ``indptr[i:i+2]``."""
         return _compress(self.dst, self.src, self.num_dst)
 
     @cached_property
+    @_lasting()
     def csr(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(indptr, dst, edge_ids)`` by source: out-edges of ``j`` are ``indptr[j:j+2]``."""
         return _compress(self.src, self.dst, self.num_src)
 
     @cached_property
+    @_lasting()
     def dgl_block(self):
         """The same edges as a DGL block, for the ``dgl`` backend."""
         return dgl.create_block(
             (self.src, self.dst), num_src_nodes=self.num_src, num_dst_nodes=self.num_dst
         )
 
+    @_lasting()
     def with_self_loops(self) -> Structure:
         """Append ``i -> i`` for each destination node that lacks it, after the other edges.
 
@@ -100,6 +123,7 @@ class Structure:
             self.num_dst,
         )
 
+    @_lasting()
     def to(self, device: torch.device | str) -> Structure:
         """The structure on another device; copies are kept, so that a model moves it once."""
         device = torch.empty(0, device=device).device  # resolves "cuda" to "cuda:0"
@@ -169,6 +193,7 @@ def as_structure(graph, add_self_loops: bool = False) -> Structure:
     return structures[add_self_loops]
 
 
+@_lasting()
 def _read(graph) -> Structure:
     src, dst = graph.edges(order="eid")
     source_type, _, target_type = graph.canonical_etypes[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.nn import AttentionConv
+from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
 
@@ -65,8 +66,8 @@ class DeepAttentionNet(nn.Module):
     add_self_loops : bool
         Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
         need them.
-    backend : {"auto", "dgl", "torch"}
-        See :func:`~lipzoo.attention.ops.resolve_backend`.
+    backend : {"auto", "dgl", "torch", "fused"}
+        See :func:`~lipzoo.attention.graph_attention`.
 
     Raises
     ------
@@ -117,7 +118,7 @@ class DeepAttentionNet(nn.Module):
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
         self.add_self_loops = add_self_loops
 
-        self.input_drop = nn.Dropout(input_drop)
+        self.input_drop = Dropout(input_drop)
         self.input = nn.Linear(in_feats, hidden_feats)
         self.residual = make_residual(residual, hidden_feats, num_layers)
         self.layers = nn.ModuleList(
@@ -137,7 +138,7 @@ class DeepAttentionNet(nn.Module):
         norms = [make_feature_norm(feature_norm, hidden_feats) for _ in range(num_layers)]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         self.activation = ACTIVATIONS[activation]()
-        self.head_drop = nn.Dropout(head_drop)
+        self.head_drop = Dropout(head_drop)
         self.head = self._make_head(num_classes)
 
     def _make_head(self, num_classes: int) -> nn.Module:

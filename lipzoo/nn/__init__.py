@@ -4,6 +4,7 @@ from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm,
 from lipzoo.nn.conv import AttentionConv
 from lipzoo.nn.convert import lipschitzify
 from lipzoo.nn.dotconv import DotGatConv, TransformerConv
+from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import BatchNorm, FeatureNorm, LayerNorm, NeighborNorm, PairNorm
 from lipzoo.nn.gatconv import GATConv
 from lipzoo.nn.gatv2conv import GATv2Conv
@@ -22,6 +23,7 @@ __all__ = [
     "Dense",
     "DotGatConv",
     "DotProductLipschitzNorm",
+    "Dropout",
     "FeatureNorm",
     "GATConv",
     "GATv2Conv",

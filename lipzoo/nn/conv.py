@@ -88,8 +88,8 @@ class AttentionConv(nn.Module):
     score_norm : ScoreNorm, str, dict or None
         What is applied to the scores before the softmax; see
         :func:`~lipzoo.attention.make_score_norm`.
-    backend : {"auto", "dgl", "torch"}
-        See :func:`~lipzoo.attention.ops.resolve_backend`.
+    backend : {"auto", "dgl", "torch", "fused"}
+        See :func:`~lipzoo.attention.graph_attention`.
     """
 
     #: Score norm that ``lipschitzify`` gives this layer.
@@ -157,8 +157,14 @@ class AttentionConv(nn.Module):
         return scores
 
     def _attend(
-        self, structure: Structure, scores, value: Tensor, attn_drop=0.0, edge_weight=None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        structure: Structure,
+        scores,
+        value: Tensor,
+        attn_drop: float = 0.0,
+        edge_weight: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         hook = (lambda e: self._run_score_hooks(structure, e)) if self._score_hooks else None
         return graph_attention(
             structure,
@@ -169,6 +175,7 @@ class AttentionConv(nn.Module):
             attn_drop=attn_drop if self.training else 0.0,
             edge_weight=edge_weight,
             backend=self.backend,
+            need_weights=need_weights,
         )
 
     def _inputs(self, graph, feat: Feat) -> tuple[Structure, Tensor, Tensor]:

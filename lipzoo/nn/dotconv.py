@@ -7,6 +7,7 @@ from torch import nn
 
 from lipzoo.attention import DotProductScores
 from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.dropout import Dropout
 
 __all__ = ["DotGatConv", "TransformerConv"]
 
@@ -79,7 +80,9 @@ class DotGatConv(AttentionConv):
         key = value = self._split_heads(fc_src(h_src))
         shared = fc_src is fc_dst and not isinstance(feat, tuple)
         query = key[: structure.num_dst] if shared else self._split_heads(fc_dst(h_dst))
-        out, weights = self._attend(structure, DotProductScores(query, key, value), value)
+        out, weights = self._attend(
+            structure, DotProductScores(query, key, value), value, need_weights=get_attention
+        )
         return (out, weights.unsqueeze(-1)) if get_attention else out
 
 
@@ -163,8 +166,8 @@ class TransformerConv(AttentionConv):
         self.fc_query = nn.Linear(self.in_dst_feats, width, bias=False)
         self.fc_key = nn.Linear(self.in_src_feats, width, bias=False)
         self.fc_value = projection(self.in_src_feats, width, False, identity_map)
-        self.feat_drop = nn.Dropout(feat_drop)
-        self.attn_drop = nn.Dropout(attn_drop)
+        self.feat_drop = Dropout(feat_drop)
+        self.attn_drop = Dropout(attn_drop)
         if residual and self.in_dst_feats != width:
             self.res_fc = nn.Linear(self.in_dst_feats, width, bias=False)
         else:
@@ -191,7 +194,9 @@ class TransformerConv(AttentionConv):
         scores = DotProductScores(
             self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src)), value
         )
-        out, weights = self._attend(structure, scores, value, self.attn_drop.p)
+        out, weights = self._attend(
+            structure, scores, value, self.attn_drop.p, need_weights=get_attention
+        )
         if self.res_fc is not None:
             out = out + self._split_heads(self.res_fc(h_dst))
         if self.bias is not None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import AdditiveScores
 from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.dropout import Dropout
 
 __all__ = ["GATConv"]
 
@@ -97,8 +98,8 @@ class GATConv(AttentionConv):
             self.fc = projection(in_feats, width, False, identity_map)
         self.attn_l = nn.Parameter(torch.empty(1, num_heads, out_feats))
         self.attn_r = nn.Parameter(torch.empty(1, num_heads, out_feats))
-        self.feat_drop = nn.Dropout(feat_drop)
-        self.attn_drop = nn.Dropout(attn_drop)
+        self.feat_drop = Dropout(feat_drop)
+        self.attn_drop = Dropout(attn_drop)
         self.leaky_relu = nn.LeakyReLU(negative_slope)
         # A linear residual brings its own bias (DGL's state_dict since 1.1).
         linear_residual = residual and self.in_dst_feats != width
@@ -125,7 +126,9 @@ class GATConv(AttentionConv):
         scores = AdditiveScores(
             v_src, v_dst, self.attn_l, self.attn_r, self.leaky_relu.negative_slope
         )
-        out, weights = self._attend(structure, scores, v_src, self.attn_drop.p, edge_weight)
+        out, weights = self._attend(
+            structure, scores, v_src, self.attn_drop.p, edge_weight, get_attention
+        )
         if self.res_fc is not None:
             residual = self.res_fc(h_dst)
             out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)

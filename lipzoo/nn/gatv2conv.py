@@ -7,6 +7,7 @@ from torch import nn
 
 from lipzoo.attention import GATv2Scores
 from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.dropout import Dropout
 
 __all__ = ["GATv2Conv"]
 
@@ -102,8 +103,8 @@ class GATv2Conv(AttentionConv):
             else projection(self.in_dst_feats, width, bias, identity_map)
         )
         self.attn = nn.Parameter(torch.empty(1, num_heads, out_feats))
-        self.feat_drop = nn.Dropout(feat_drop)
-        self.attn_drop = nn.Dropout(attn_drop)
+        self.feat_drop = Dropout(feat_drop)
+        self.attn_drop = Dropout(attn_drop)
         self.leaky_relu = nn.LeakyReLU(negative_slope)
         if residual and self.in_dst_feats != width:
             self.res_fc = nn.Linear(self.in_dst_feats, width, bias=bias)
@@ -131,7 +132,9 @@ class GATv2Conv(AttentionConv):
         else:
             v_dst = self._split_heads(self.fc_dst(h_dst))
         scores = GATv2Scores(v_src, v_dst, self.attn, self.leaky_relu.negative_slope)
-        out, weights = self._attend(structure, scores, v_src, self.attn_drop.p)
+        out, weights = self._attend(
+            structure, scores, v_src, self.attn_drop.p, need_weights=get_attention
+        )
         if self.res_fc is not None:
             residual = self.res_fc(h_dst)
             out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)

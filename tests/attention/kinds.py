@@ -75,6 +75,7 @@ class Kind:
             score_norm=norm,
             score_hook=lambda e: seen.append(e) or e,
             backend=backend,
+            need_weights=True,
         )
         return seen[0], weights, out
 

@@ -196,7 +196,8 @@ def test_nodes_and_edges_have_no_order(kind, backend):
     results = []
     for structure, tensors in ((plain, leaves), (other, permuted)):
         scores, norm, value = kind.build(tensors, 3)
-        results.append(graph_attention(structure, scores, value, score_norm=norm, backend=backend))
+        common = {"score_norm": norm, "backend": backend, "need_weights": True}
+        results.append(graph_attention(structure, scores, value, **common))
     (out, weights), (other_out, other_weights) = results
     assert_close(other_out, out[nodes])
     assert_close(other_weights, weights[order])
@@ -208,9 +209,10 @@ def test_edge_weight_multiplies_the_attention(backend):
     leaves = kind.leaves(graph)
     scores, _, value = kind.build(leaves, 3)
     factor = torch.arange(8, dtype=torch.float64)
-    _, weights = graph_attention(as_structure(graph), scores, value, backend=backend)
+    common = {"backend": backend, "need_weights": True}
+    _, weights = graph_attention(as_structure(graph), scores, value, **common)
     out, weighted = graph_attention(
-        as_structure(graph), scores, value, edge_weight=factor, backend=backend
+        as_structure(graph), scores, value, edge_weight=factor, **common
     )
     assert_close(weighted, weights * factor.unsqueeze(1))
     by_hand = torch.zeros_like(out).index_add(
@@ -230,7 +232,8 @@ def test_attention_dropout(backend):
 
     def attend(seed):
         torch.manual_seed(seed)
-        return graph_attention(structure, scores, value, attn_drop=0.25, backend=backend)
+        common = {"backend": backend, "need_weights": True}
+        return graph_attention(structure, scores, value, attn_drop=0.25, **common)
 
     out, weights = attend(0)
     assert (weights == 0).double().mean().item() == pytest.approx(0.25, abs=0.03)

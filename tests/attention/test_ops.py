@@ -1,18 +1,20 @@
-"""The operations of a backend on literal graphs, and which backend ``auto`` means."""
+"""The operations on edges on literal graphs, and which of them ``auto`` means."""
 
 import pytest
 import torch
 
-from lipzoo.attention import BACKENDS, Structure, resolve_backend
-from lipzoo.attention.ops import DGLOps, make_ops
+from lipzoo._dgl import dgl
+from lipzoo.attention import BACKENDS, Structure, functional, resolve_backend
+from lipzoo.attention.ops import DGLOps, TorchOps, make_ops
 from lipzoo.errors import ConfigError
+from lipzoo.nn import GATConv
 
 X32 = torch.zeros(1)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["dgl", "torch"])
 def ops_on(request):
-    """``ops_on(src, dst, num_nodes)`` of each backend."""
+    """``ops_on(src, dst, num_nodes)`` of each backend that is made of such operations."""
 
     def build(src, dst, num_nodes):
         src, dst = (torch.tensor(ends, dtype=torch.long) for ends in (src, dst))
@@ -74,52 +76,64 @@ def test_softmax_of_huge_scores(ops_on):
 # ---------------------------------------------------------------- which backend
 
 
-@pytest.fixture
-def no_variable(monkeypatch):
-    monkeypatch.delenv("LIPZOO_BACKEND", raising=False)
+def kind_of_ops(backend, tensor):
+    nodes = torch.tensor([0], device=tensor.device)
+    return type(make_ops(Structure(nodes, nodes, 1, 1), backend, tensor))
 
 
-@pytest.mark.usefixtures("no_variable")
+@pytest.mark.parametrize("backend", ["auto", "fused"])
 @pytest.mark.parametrize(
     ("tensor", "wanted"),
     [
-        (X32, "dgl"),
-        (X32.double(), "dgl"),
-        (X32.bfloat16(), "torch"),
-        (X32.half(), "torch"),
-        (X32.to("meta"), "torch"),
+        (X32, DGLOps),
+        (X32.double(), DGLOps),
+        (X32.bfloat16(), TorchOps),
+        (X32.half(), TorchOps),
+        (X32.to("meta"), TorchOps),
     ],
     ids=["float32", "float64", "bfloat16", "float16", "other device"],
 )
-def test_auto_takes_dgl_where_dgl_can(tensor, wanted):
-    assert resolve_backend("auto", tensor) == wanted
+def test_dgl_is_taken_where_dgl_can(tensor, wanted, backend):
+    assert kind_of_ops(backend, tensor) is wanted
 
 
-@pytest.mark.usefixtures("no_variable")
+def test_the_operations_that_are_asked_for():
+    assert kind_of_ops("torch", X32) is TorchOps
+    assert kind_of_ops("dgl", X32.bfloat16()) is DGLOps
+
+
 @pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.jacrev, torch.func.jacfwd])
-def test_auto_takes_torch_inside_transforms(transform):
+def test_torch_is_taken_inside_transforms(transform):
     seen = []
-    transform(lambda x: seen.append(resolve_backend("auto", x)) or x * 1)(X32)
-    assert seen == ["torch"]
-    assert resolve_backend("auto", X32) == "dgl"
+    transform(lambda x: seen.append(kind_of_ops("auto", x)) or x * 1)(X32)
+    assert seen == [TorchOps]
+    assert kind_of_ops("auto", X32) is DGLOps
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_the_variable_decides_what_auto_means(monkeypatch, name):
-    monkeypatch.setenv("LIPZOO_BACKEND", name)
-    assert resolve_backend("auto", X32) == name
-    assert {resolve_backend(b, X32) for b in BACKENDS} == set(BACKENDS), "an argument goes first"
+def test_the_variable_decides_what_auto_means(monkeypatch):
+    monkeypatch.delenv("LIPZOO_BACKEND", raising=False)
+    assert resolve_backend("auto") == "auto"
+    for name in BACKENDS:
+        monkeypatch.setenv("LIPZOO_BACKEND", name)
+        assert resolve_backend("auto") == name
+        assert [resolve_backend(b) for b in BACKENDS] == [*BACKENDS], "an argument goes first"
+    monkeypatch.setenv("LIPZOO_BACKEND", "")
+    assert resolve_backend("auto") == "auto"
 
 
-@pytest.mark.parametrize("empty", ["", "auto"])
-def test_an_empty_variable_is_none(monkeypatch, empty):
-    monkeypatch.setenv("LIPZOO_BACKEND", empty)
-    assert resolve_backend("auto", X32) == "dgl"
+def test_the_variable_reaches_the_layers(monkeypatch):
+    layer, graph = GATConv(2, 1, 1), dgl.graph(([0], [0]))
+    used = []
+    monkeypatch.setattr(functional, "make_ops", lambda s, b, x: used.append(b) or make_ops(s, b, x))
+    for name in ("torch", "dgl"):
+        monkeypatch.setenv("LIPZOO_BACKEND", name)
+        layer(graph, torch.rand(1, 2))
+    assert used == ["torch", "dgl"]
 
 
 def test_unknown_backends(monkeypatch):
     with pytest.raises(ConfigError, match=r"backend: no backend 'trch'; did you mean 'torch'\?"):
-        resolve_backend("trch", X32)
+        resolve_backend("trch")
     monkeypatch.setenv("LIPZOO_BACKEND", "dlg")
     with pytest.raises(ConfigError, match="LIPZOO_BACKEND: no backend 'dlg'; did you mean 'dgl'"):
-        resolve_backend("auto", X32)
+        resolve_backend("auto")

@@ -152,6 +152,41 @@ def test_a_structure_is_taken_as_it_is():
     assert as_structure(s, add_self_loops=True).num_edges == 9
 
 
+def in_inference_mode(run):
+    with torch.inference_mode():
+        run(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        in_inference_mode,
+        lambda run: torch.func.vmap(run)(torch.ones(2, 1)),
+        lambda run: torch.func.grad(lambda x: run(x).sum())(torch.ones(1)),
+        lambda run: torch.func.jacfwd(torch.func.jacrev(run))(torch.ones(1)),
+    ],
+    ids=["inference_mode", "vmap", "grad", "jacfwd of jacrev"],
+)
+def test_made_in_the_middle_of_anything_it_lasts(around):
+    """The first to see a graph may be a transform, or inference; training must work after it."""
+    graph = directed()
+
+    def make_everything(x):
+        s = as_structure(graph, add_self_loops=True)
+        for name in ("in_degrees", "csc", "csr", "dgl_block", "has_zero_in_degree"):
+            getattr(s, name)
+        return x * 1
+
+    around(make_everything)
+    s = as_structure(graph, add_self_loops=True)
+    for tensor in (s.src, s.dst, s.in_degrees, *s.csc, *s.csr):
+        assert not tensor.is_inference()
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    feat = torch.ones(4, 1, requires_grad=True)
+    feat[s.src].square().sum().backward()
+    assert s.dgl_block.num_edges() == 9
+
+
 def test_to_another_device_is_done_once():
     s = as_structure(multigraph())
     assert s.to("cpu") is s

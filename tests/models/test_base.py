@@ -28,7 +28,7 @@ def features(rows=10):
 
 @pytest.mark.parametrize(
     ("kind", "residual", "feature_norm"),
-    itertools.product(CLASSES, RESIDUAL_SCHEMES, [None, *FEATURE_NORMS]),
+    [*itertools.product(CLASSES, RESIDUAL_SCHEMES, [None, *FEATURE_NORMS])],
     ids=lambda v: getattr(v, "__name__", str(v)),
 )
 def test_each_residual_scheme_with_each_feature_norm_learns(kind, residual, feature_norm):
@@ -88,10 +88,7 @@ def test_a_model_by_hand():
 def test_self_loops_are_added_to_the_structure_and_not_to_the_graph():
     torch.manual_seed(0)
     model, graph = DeepGAT(**SMALL).eval(), directed()
-    with_loops = dgl.graph(as_structure(graph, True).src.new_tensor(0).new_empty(0).split(0)[:0] or (
-        torch.cat([graph.edges()[0], torch.tensor([1, 2, 3])]),
-        torch.cat([graph.edges()[1], torch.tensor([1, 2, 3])]),
-    ))
+    with_loops = dgl.add_edges(directed(), [1, 2, 3], [1, 2, 3])  # node 0 has one
     wanted = model(with_loops, features(4))
     assert_close(model(graph, features(4)), wanted)
     assert graph.num_edges() == 6
@@ -147,6 +144,15 @@ def test_a_jacobian_through_a_whole_model():
     graph, feat = homogeneous(), features().double()
     jacobian = torch.func.jacfwd(lambda x: model(graph, x))(feat)
     assert_close(jacobian, torch.autograd.functional.jacobian(lambda x: model(graph, x), feat))
+
+
+@pytest.mark.parametrize("backend", ["dgl", "torch"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_training_after_inference_on_the_same_graph(kind, backend):
+    model, graph = kind(**SMALL, score_norm=CLASSES[kind], backend=backend), homogeneous()
+    with torch.inference_mode():
+        model(graph, features())
+    model(graph, features()).sum().backward()
 
 
 # ---------------------------------------------------------------------- errors

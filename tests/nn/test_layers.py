@@ -56,7 +56,8 @@ def test_transformer_conv_equals_the_reference(graph_name, scope, backend):
 
     src, dst = (ends.numpy() for ends in graph.edges(order="eid"))
     query, key, value = (
-        heads_of(fc(h)) for fc, h in zip((layer.fc_query, layer.fc_key, layer.fc_value), (x_dst, x, x))
+        heads_of(fc(h))
+        for fc, h in zip((layer.fc_query, layer.fc_key, layer.fc_value), (x_dst, x, x))
     )
     weights = reference.softmax(
         dst, num_dst, reference.dot_scores(src, dst, query, key, value, scope)
@@ -111,7 +112,7 @@ def test_a_score_norm_with_parameters(kind):
 @EACH
 @pytest.mark.parametrize("shape", [(10, 4), (9, 5), (10,)])
 def test_features_that_do_not_fit(kind, norm, shape):
-    with pytest.raises(DataError, match=rf"source features are .*need \(10, 5\)"):
+    with pytest.raises(DataError, match=r"source features are .*need \(10, 5\)"):
         kind(5, 3, 2)(homogeneous(), torch.rand(shape))
 
 
@@ -202,7 +203,7 @@ def double(layer, structure, scores):
 
 
 @EACH
-@pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_take_the_hooks_along(kind, norm, copier):
     graph, layer, feat = homogeneous(), kind(5, 3, 2, score_norm=norm), torch.rand(10, 5)
     plain = layer(graph, feat)

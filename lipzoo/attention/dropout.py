@@ -1,0 +1,40 @@
+"""Dropout that does not dominate the training of a deep, narrow model on a CPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lipzoo.attention.ops import is_transformed
+
+__all__ = ["dropout"]
+
+_LANES = 65536
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """``torch.nn.functional.dropout``, about six times as fast on the CPU.
+
+    PyTorch draws a Bernoulli variable an element, which took a quarter of a training step of a
+    32-layer GAT. Here one 64-bit draw of the same generator decides four elements, 16 bits each,
+    so the rate is exact to 2**-16 and the scale belongs to the rate in use. ``torch.manual_seed``
+    governs it. On other devices and inside ``torch.func`` it is PyTorch's.
+
+    Parameters
+    ----------
+    x : Tensor
+        Any shape.
+    p : float
+        Share of the elements that is zeroed, in [0, 1).
+    training : bool
+        Leave ``x`` as it is where false.
+    """
+    if not training or p == 0:
+        return x
+    kept = round((1 - p) * _LANES)
+    if x.device.type != "cpu" or kept == 0 or is_transformed():
+        return F.dropout(x, p)
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    lanes = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    return x * (lanes < kept - _LANES // 2) * (_LANES / kept)

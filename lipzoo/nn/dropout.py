@@ -1,0 +1,16 @@
+"""``torch.nn.Dropout`` with the project's faster draw."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lipzoo.attention.dropout import dropout
+
+__all__ = ["Dropout"]
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout`` that calls :func:`~lipzoo.attention.dropout.dropout`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)

@@ -1,0 +1,228 @@
+"""The fused kernels against the reference, the other backends, and what they promise."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from graph_zoo import GRAPHS, homogeneous, multigraph
+from kinds import HEADS, KINDS, WIDTH
+from torch.testing import assert_close
+
+from lipzoo.attention import AdditiveScores, LipschitzNorm, Structure, as_structure
+from lipzoo.attention import graph_attention as attend
+from lipzoo.attention.fused import suits_fused
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+ADDITIVE = {name: kind for name, kind in KINDS.items() if kind.scores == "additive"}
+ALL_KINDS = pytest.mark.parametrize("kind", ADDITIVE.values(), ids=ADDITIVE)
+
+
+def run(kind, structure, leaves, backend="fused", **options):
+    scores, norm, value = kind.build(leaves, structure.num_dst)
+    return attend(structure, scores, value, score_norm=norm, backend=backend, **options)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).split(".")[1])
+@ALL_KINDS
+@pytest.mark.parametrize("graph_name", GRAPHS)
+def test_output_and_gradients(graph_name, kind, dtype):
+    """Forward against the reference; gradients against the torch backend."""
+    graph = GRAPHS[graph_name]()
+    structure = as_structure(graph)
+    leaves = kind.leaves(graph, graph_name, dtype)
+    out, weights = run(kind, structure, leaves)
+    assert weights is None
+    tolerance = TOLERANCE[dtype]
+    wanted = kind.expect(graph, leaves)[2]
+    np.testing.assert_allclose(out.detach(), wanted, rtol=tolerance, atol=tolerance)
+    readout = torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)
+    other, _ = run(kind, structure, leaves, backend="torch")
+    inputs = list(leaves.values())
+    for name, got, torchs in zip(
+        leaves,
+        torch.autograd.grad(out, inputs, readout, materialize_grads=True),
+        torch.autograd.grad(other, inputs, readout, materialize_grads=True),
+    ):
+        size = max(1.0, torchs.abs().max().item())
+        assert_close(
+            got, torchs, rtol=0, atol=tolerance * size, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@ALL_KINDS
+@pytest.mark.parametrize("graph_name", ["homogeneous", "multigraph", "block"])
+def test_gradcheck(graph_name, kind):
+    graph = GRAPHS[graph_name]()
+    leaves = kind.leaves(graph, graph_name)
+
+    def output(*tensors):
+        return run(kind, as_structure(graph), dict(zip(leaves, tensors)))[0]
+
+    assert torch.autograd.gradcheck(output, tuple(leaves.values()))
+
+
+def test_gradcheck_with_dropout():
+    """The backward pass draws the mask of the forward pass again."""
+    graph, kind = multigraph(), ADDITIVE["gat_lip"]
+    leaves = kind.leaves(graph)
+
+    def output(*tensors):
+        torch.manual_seed(7)
+        return run(kind, as_structure(graph), dict(zip(leaves, tensors)), attn_drop=0.4)[0]
+
+    assert torch.autograd.gradcheck(output, tuple(leaves.values()))
+
+
+@pytest.mark.parametrize("kind_name", ["gat", "gat_lip"])
+def test_ties_go_to_the_first_in_edge(kind_name):
+    kind, graph = ADDITIVE[kind_name], multigraph()
+    leaves = kind.leaves(graph)
+    with torch.no_grad():
+        leaves["v"][:] = leaves["v"][:1]
+    grads = []
+    for backend in ("fused", "torch"):
+        out, _ = run(kind, as_structure(graph), leaves, backend)
+        grads.append(torch.autograd.grad(out.square().sum(), leaves["v"])[0])
+    assert_close(*grads, rtol=0, atol=1e-12)
+
+
+def hub(num_leaves):
+    """All nodes point at node 0, and each at itself."""
+    nodes = torch.arange(num_leaves)
+    return Structure(
+        torch.cat([nodes, nodes[1:]]),
+        torch.cat([torch.zeros_like(nodes), nodes[1:]]),
+        num_leaves,
+        num_leaves,
+    )
+
+
+@pytest.mark.parametrize("kind_name", ["gat", "gat_lip"])
+def test_a_hub_with_a_hundred_thousand_in_edges(kind_name):
+    structure, kind = hub(100_000), ADDITIVE[kind_name]
+    torch.manual_seed(0)
+    v = torch.randn(100_000, HEADS, WIDTH, requires_grad=True)
+    vectors = torch.randn(2, 1, HEADS, WIDTH)
+    results = []
+    for backend, dtype in (("fused", torch.float32), ("torch", torch.float64)):
+        leaf = v.detach().to(dtype).requires_grad_()
+        leaves = {"v": leaf, "attn_l": vectors[0].to(dtype), "attn_r": vectors[1].to(dtype)}
+        out, _ = run(kind, structure, leaves, backend)
+        results.append((out, torch.autograd.grad(out[0].sum(), leaf)[0]))
+    for got, exact in zip(*results):
+        size = exact.detach().abs().max().item()
+        assert_close(got.double(), exact, rtol=0, atol=1e-5 * size)
+
+
+def test_dropout_follows_the_seed_and_not_the_threads():
+    structure, kind = hub(5000), ADDITIVE["gat_lip"]
+    torch.manual_seed(0)
+    leaves = {
+        "v": torch.randn(5000, HEADS, WIDTH),
+        "attn_l": torch.randn(1, HEADS, WIDTH),
+        "attn_r": torch.randn(1, HEADS, WIDTH),
+    }
+
+    def output(seed, threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        leaves["v"].requires_grad_()
+        out, _ = run(kind, structure, leaves, attn_drop=0.3)
+        grad = torch.autograd.grad(out.square().sum(), leaves["v"])[0]
+        torch.set_num_threads(before)
+        return out.detach(), grad
+
+    for one, two in zip(output(3, 1), output(3, 2)):
+        assert torch.equal(one, two)
+    assert not torch.equal(output(3, 1)[0], output(4, 1)[0])
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.6, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate):
+    number = 20_000
+    structure = Structure(torch.arange(number), torch.arange(number), number, number)
+    value = torch.ones(number, HEADS, WIDTH)
+    vectors = torch.zeros(1, HEADS, WIDTH)
+    torch.manual_seed(0)
+    out, _ = attend(
+        structure, AdditiveScores(value, value, vectors, vectors), value,
+        attn_drop=rate, backend="fused",
+    )
+    weights = out[:, :, 0]  # one edge a node: the output is the weight
+    spread = (rate * (1 - rate) / weights.numel()) ** 0.5
+    assert (weights == 0).double().mean().item() == pytest.approx(rate, abs=5 * spread)
+    assert weights[weights > 0].unique().item() == pytest.approx(1 / (1 - rate))
+    # Heads are dropped independently of each other.
+    both = ((weights[:, 0] == 0) & (weights[:, 1] == 0)).double().mean().item()
+    assert both == pytest.approx(rate**2, abs=5 * spread)
+
+
+@pytest.mark.parametrize("kind_name", ["gat", "gat_lip"])
+def test_huge_scores_do_not_overflow(kind_name):
+    """Without self-loops the score norm does not bound the scores: the softmax is shifted."""
+    structure = Structure(torch.tensor([1, 2]), torch.tensor([0, 0]), 3, 3)
+    v = torch.tensor([1e4, 1.0, 2.0]).view(3, 1, 1).expand(3, HEADS, WIDTH).contiguous()
+    leaves = {"v": v, "attn_l": torch.ones(1, HEADS, WIDTH), "attn_r": torch.ones(1, HEADS, WIDTH)}
+    out, _ = run(ADDITIVE[kind_name], structure, leaves)
+    wanted, _ = run(ADDITIVE[kind_name], structure, leaves, backend="torch")
+    assert_close(out, wanted)
+
+
+def test_nan_shows():
+    structure, kind = as_structure(homogeneous()), ADDITIVE["gat_lip"]
+    leaves = kind.leaves(homogeneous(), dtype=torch.float32)
+    with torch.no_grad():
+        leaves["v"][int(structure.src[0])] = torch.nan
+    out, _ = run(kind, structure, leaves)
+    assert out[int(structure.dst[0])].isnan().all()
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    structure, kind = as_structure(homogeneous()), ADDITIVE["gat_lip"]
+    leaves = kind.leaves(homogeneous())
+    out, _ = run(kind, structure, leaves)
+    first = torch.autograd.grad(out.square().sum(), leaves["v"], create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_what_it_does_not_compute_goes_elsewhere():
+    structure, kind = as_structure(homogeneous()), ADDITIVE["gat_lip"]
+    leaves = kind.leaves(homogeneous())
+    seen = []
+    hooked, _ = run(kind, structure, leaves, score_hook=lambda e: seen.append(e) or e)
+    assert seen
+    weighted, weights = run(kind, structure, leaves, need_weights=True)
+    assert weights is not None
+    plain, _ = run(kind, structure, leaves)
+    assert_close(hooked, plain)
+    assert_close(weighted, plain)
+    scores, norm, _ = KINDS["gatv2_lip"].build(KINDS["gatv2_lip"].leaves(homogeneous()), 10)
+    assert not suits_fused(scores, norm, structure)
+    scores, _, _ = kind.build({k: t.bfloat16() for k, t in leaves.items()}, 10)
+    assert not suits_fused(scores, LipschitzNorm(), structure)
+
+
+def test_importing_lipzoo_does_not_import_numba():
+    program = "import sys, lipzoo; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_forked_child_survives():
+    """A DataLoader's worker is one; GNU OpenMP's parallel kernels would end it."""
+    program = (
+        "import os, torch\n"
+        "from lipzoo.attention import *\n"
+        "s = Structure(torch.arange(9), torch.arange(9), 9, 9)\n"
+        f"v, a = torch.randn(9, {HEADS}, {WIDTH}), torch.randn(1, {HEADS}, {WIDTH})\n"
+        "run = lambda: graph_attention(s, AdditiveScores(v, v, a, a), v, backend='fused')[0]\n"
+        "before = run()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if torch.equal(run(), before) else 1)\n"
+        "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=300).returncode == 0
