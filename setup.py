@@ -33,10 +33,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["lipzoo", "lipzoo.*"]), "lipzoo.zoo_configs", "lipzoo.pretrained"],
+    packages=[
+        *find_packages(include=["lipzoo", "lipzoo.*"]),
+        "lipzoo.zoo_configs",
+        "lipzoo.pretrained",
+    ],
     package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
     package_data={
-        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "golden/*"],
+        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml"],
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[

@@ -47,9 +47,7 @@ def check_arguments(function: Callable, args: dict[str, Any], where: str) -> Non
         Which names all faults at once, with the nearest valid names.
     """
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    is_open = any(
-        p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()
-    )
+    is_open = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
     schema = pydantic.create_model(
         "Arguments",
         __config__=pydantic.ConfigDict(

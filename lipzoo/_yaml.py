@@ -12,7 +12,7 @@ import yaml
 
 from lipzoo.errors import ConfigError, OutputError
 
-__all__ = ["parse_yaml", "read_yaml", "write_atomically", "write_yaml"]
+__all__ = ["parse_yaml", "read_yaml", "to_yaml", "write_all", "write_atomically", "write_yaml"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,8 +77,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return content
 
 
-def write_yaml(path: Path | str, content: dict[str, Any]) -> None:
-    """Write a mapping as YAML, atomically, keys in their order."""
+def to_yaml(content: dict[str, Any]) -> bytes:
+    """A mapping as YAML, keys in their order."""
     text = yaml.dump(
         content,
         None,
@@ -88,7 +88,12 @@ def write_yaml(path: Path | str, content: dict[str, Any]) -> None:
         width=100,
         default_flow_style=None,
     )
-    write_atomically(path, text.encode("utf-8"))
+    return text.encode("utf-8")
+
+
+def write_yaml(path: Path | str, content: dict[str, Any]) -> None:
+    """Write a mapping as YAML, atomically."""
+    write_atomically(path, to_yaml(content))
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
@@ -99,23 +104,35 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     OutputError
         If the folder cannot be written.
     """
-    path = Path(path)
-    temporary = None
+    write_all({Path(path): data})
+
+
+def write_all(files: dict[Path, bytes]) -> None:
+    """Write several files; none is replaced before all are on the disk.
+
+    Raises
+    ------
+    OutputError
+        If one of them cannot be written; then all are as they were.
+    """
+    staged: dict[Path, str] = {}
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            ) as file:
+                staged[path] = file.name
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files that only their owner may read.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(file.name, 0o666 & ~umask)
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
     except OSError as fault:
-        if temporary is not None:
+        for temporary in staged.values():
             Path(temporary).unlink(missing_ok=True)
         raise OutputError(
             f"{path}: cannot be written ({fault.strerror}); choose a folder that you may write to"

@@ -132,9 +132,7 @@ def _predict(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from lipzoo.training import export_run
 
-    folder = export_run(
-        args.run_dir, args.out, overwrite=args.overwrite, raw_dir=args.raw_dir
-    )
+    folder = export_run(args.run_dir, args.out, overwrite=args.overwrite, raw_dir=args.raw_dir)
     _print(args, {"folder": str(folder)}, f"written to {folder}")
 
 

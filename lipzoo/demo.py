@@ -43,7 +43,11 @@ def run_demo(out: str | os.PathLike, overwrite: bool = False) -> None:
     new_task = load_dataset(TARGET)
     print(f"3. Fine-tuning it on {new_task}")
     result = finetune(
-        NAME, new_task, epochs=100, out=folder / f"finetuned.{TARGET}", overwrite=overwrite,
+        NAME,
+        new_task,
+        epochs=100,
+        out=folder / f"finetuned.{TARGET}",
+        overwrite=overwrite,
         verbose=False,
     )
     print(

@@ -45,7 +45,7 @@ class OutputError(LipzooError):
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, then all of them."""
+    """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and all."""
     choices = sorted(map(str, choices))
     near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"

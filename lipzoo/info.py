@@ -70,7 +70,10 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
 
 def pretrained_table() -> str:
     """A Markdown table of all pretrained weights, from their cards."""
-    rows = ["| name | layers | parameters | test % | seeds | beside it |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| name | layers | parameters | test % | seeds | beside it |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in list_models(pretrained=True):
         card = read_checkpoint(find_pretrained(name)).card
         metric = next(key for key in card.metrics if key.startswith("test_") and "loss" not in key)

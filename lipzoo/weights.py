@@ -18,7 +18,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from lipzoo._paths import packaged_folder
-from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo._yaml import read_yaml, to_yaml, write_all
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
 
@@ -78,8 +78,7 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     if path.is_file():
         raise CheckpointError(
             f"{path}: is a file; pass the folder that holds {WEIGHTS_FILE} and {CARD_FILE}. "
-            "Pickles (.pt, .pth) are never loaded: build the model, load its state_dict yourself, "
-            "and write the folder with lipzoo.save_checkpoint"
+            "Pickles (.pt, .pth) are never loaded; `lipzoo train` and `lipzoo export` write a folder"
         )
     for name in (CARD_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():
@@ -142,8 +141,8 @@ def load_weights(
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise CheckpointError(
-            f"{checkpoint.folder}: the weights do not fit the model: {'; '.join(faults[:5])}{more}; "
-            "only in_feats and num_classes may differ from the card"
+            f"{checkpoint.folder}: the weights do not fit the model: {'; '.join(faults[:5])}"
+            f"{more}; only in_feats and num_classes may differ from the card"
         )
     model.load_state_dict(tensors, strict=False)
     if skipped:
@@ -158,7 +157,7 @@ def load_weights(
 def write_checkpoint(
     folder: str | os.PathLike, model: nn.Module, card: Card, overwrite: bool = False
 ) -> Path:
-    """Write ``model`` and its card; the weights first, so that a card never lies.
+    """Write ``model`` and its card, so that a card never lies about the weights beside it.
 
     Raises
     ------
@@ -170,8 +169,8 @@ def write_checkpoint(
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"format": "pt", "name": card.full_name})
     card = card.with_weights(sha256(data), sum(p.numel() for p in model.parameters()))
-    write_atomically(path / WEIGHTS_FILE, data)
-    write_yaml(path / CARD_FILE, json.loads(card.model_dump_json(exclude_none=True)))
+    content = json.loads(card.model_dump_json(exclude_none=True))
+    write_all({path / WEIGHTS_FILE: data, path / CARD_FILE: to_yaml(content)})
     return path
 
 

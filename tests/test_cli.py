@@ -89,8 +89,15 @@ def test_evaluate_with_other_options(trained, capsys):
 def test_train_prints_a_line_an_evaluation(tmp_path, capsys):
     (tmp_path / "r.yaml").write_text(RECIPE)
     text = output(
-        capsys, "train", tmp_path / "r.yaml", "--out", tmp_path / "run", "--seeds", "3",
-        "--set", "epochs=20",
+        capsys,
+        "train",
+        tmp_path / "r.yaml",
+        "--out",
+        tmp_path / "run",
+        "--seeds",
+        "3",
+        "--set",
+        "epochs=20",
     )
     assert text.count("epoch ") == 4
     assert "test_tiny.iris, 1 seeds" in text
@@ -101,8 +108,16 @@ def test_finetune_predict_and_load_again(trained, tmp_path, capsys):
     checkpoint = tmp_path / "wine"
     facts = json.loads(
         output(
-            capsys, "finetune", trained / "checkpoint", "--data", "wine", "--out", checkpoint,
-            "--epochs", 20, "--json",
+            capsys,
+            "finetune",
+            trained / "checkpoint",
+            "--data",
+            "wine",
+            "--out",
+            checkpoint,
+            "--epochs",
+            20,
+            "--json",
         )
     )
     assert facts["replaced"] == ["input", "head"]
@@ -122,7 +137,16 @@ def test_tools_call_the_same_functions(tmp_path):
     run, out = str(tmp_path / "run"), str(tmp_path / "out")
     train = [*tools[0], str(tmp_path / "r.yaml"), "--out", run, "--quiet", "--seeds", "0"]
     subprocess.run(train, check=True, cwd=root, stdout=subprocess.DEVNULL)
-    subprocess.run(
-        [*tools[1], run, "--out", out], check=True, cwd=root, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([*tools[1], run, "--out", out], check=True, cwd=root, stdout=subprocess.DEVNULL)
     assert lipzoo.load_pretrained(out).card.full_name == "test_tiny.iris"
+
+
+def test_demo(tmp_path, capsys):
+    text = output(capsys, "demo", "--out", tmp_path / "demo")
+    card = lipzoo.load_pretrained("gat_lip_16.digits").card
+    assert f"the card says {card.weights.metrics['test_accuracy']:.4f}" in text
+    assert "16 attention layers" in text
+    [folder] = (tmp_path / "demo").iterdir()
+    again = lipzoo.load_pretrained(folder)
+    assert f"test accuracy {again.card.weights.metrics['test_accuracy']:.4f}" in text
+    assert str(folder / "model.safetensors") in text

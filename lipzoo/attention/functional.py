@@ -73,7 +73,7 @@ def graph_attention(
     backend = resolve_backend(backend)
     is_plain = score_hook is None and edge_weight is None and not need_weights
     if backend in ("auto", "fused") and is_plain and value is getattr(scores, "v_src", None):
-        pays = backend == "fused" or structure.num_edges * value[0].numel() >= _FUSED_PAYS
+        pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
         if pays and suits_fused(scores, score_norm, structure) and not is_transformed():
             return fused_attention(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)

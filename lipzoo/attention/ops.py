@@ -164,9 +164,7 @@ def resolve_backend(backend: str) -> str:
 
 def is_transformed() -> bool:
     """Whether ``torch.func`` transforms or a compiler look at what is computed."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling()
-    )
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling()
 
 
 def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
@@ -176,8 +174,6 @@ def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
     float64, and torch everywhere else and inside transforms and tracing.
     """
     if backend not in _OPS:
-        suits_dgl = (
-            tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-        )
+        suits_dgl = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
         backend = "dgl" if suits_dgl and not is_transformed() else "torch"
     return _OPS[backend](structure.to(tensor.device))

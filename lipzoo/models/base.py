@@ -179,7 +179,7 @@ class DeepAttentionNet(nn.Module):
         return (logits, attention) if return_attention else logits
 
     def forward_features(self, graph, feat: Tensor) -> Tensor:
-        """What the head reads, (N, out): :meth:`forward` without dropout before the head, and it."""
+        """What the head reads, (N, out)."""
         return self.residual.output(self._run(graph, feat)[0])
 
     def forward_intermediates(self, graph, feat: Tensor) -> list[Tensor]:

@@ -113,7 +113,8 @@ class InitialResidual(ResidualScheme):
         super().__init__(hidden_feats, num_layers)
         if not 0 <= initial <= 1 or decay < 0:
             raise ConfigError(
-                f"residual 'initial': needs 0 <= initial <= 1 and decay >= 0, got {initial}, {decay}"
+                "residual 'initial': needs 0 <= initial <= 1 and decay >= 0, got "
+                f"{initial} and {decay}"
             )
         self.initial, self.decay = initial, decay
 

@@ -80,9 +80,7 @@ def export_run(
                 "num_classes": task.num_classes,
             },
         ),
-        weights=WeightsEntry(
-            seed=best["seed"], epoch=best["best_epoch"], metrics=best["metrics"]
-        ),
+        weights=WeightsEntry(seed=best["seed"], epoch=best["best_epoch"], metrics=best["metrics"]),
         dataset=DatasetEntry(name=task.name, options=task.options, fingerprint=task.fingerprint),
         seeds=summary["seeds"],
         metrics=summary["metrics"],

@@ -214,7 +214,9 @@ def _make_scheduler(optimizer, options: Schedule, epochs: int):
     )
     if not options.warmup:
         return main
-    rise = schedules.LinearLR(optimizer, start_factor=1 / options.warmup, total_iters=options.warmup)
+    rise = schedules.LinearLR(
+        optimizer, start_factor=1 / options.warmup, total_iters=options.warmup
+    )
     return schedules.SequentialLR(optimizer, [rise, main], milestones=[options.warmup])
 
 
@@ -280,7 +282,9 @@ class _Log:
                     self.board.add_scalar(name, value, row["epoch"])
         if self.verbose:
             words = (f"{k} {v:.4f}" for k, v in row.items() if k not in ("epoch", "lr"))
-            bar.write(f"{self.title}epoch {row['epoch']:>4}  lr {row['lr']:.2g}  {'  '.join(words)}")
+            bar.write(
+                f"{self.title}epoch {row['epoch']:>4}  lr {row['lr']:.2g}  {'  '.join(words)}"
+            )
 
     def _to_csv(self, row: dict[str, float]) -> None:
         if self.writer is None:

@@ -216,7 +216,9 @@ def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) ->
 
 def _remove_run(folder: Path) -> None:
     """Remove what a run wrote there, and nothing else."""
-    patterns = [f"{seed}/{name}" for seed in ("seed_*", "baselines/*/seed_*") for name in _OWN_FILES]
+    patterns = [
+        f"{seed}/{name}" for seed in ("seed_*", "baselines/*/seed_*") for name in _OWN_FILES
+    ]
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()
@@ -253,9 +255,7 @@ def _train_in_processes(
                 print(f"[{number}/{len(running)}] {running[done]}: {words}", flush=True)
 
 
-def _train_in_child(
-    content: dict[str, Any], folder: Path, seed: int, raw_dir: str | None
-) -> None:
+def _train_in_child(content: dict[str, Any], folder: Path, seed: int, raw_dir: str | None) -> None:
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
         train_seed(recipe, folder, seed, load_task(recipe, raw_dir), verbose=False)

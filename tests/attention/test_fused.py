@@ -148,8 +148,11 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     vectors = torch.zeros(1, HEADS, WIDTH)
     torch.manual_seed(0)
     out, _ = attend(
-        structure, AdditiveScores(value, value, vectors, vectors), value,
-        attn_drop=rate, backend="fused",
+        structure,
+        AdditiveScores(value, value, vectors, vectors),
+        value,
+        attn_drop=rate,
+        backend="fused",
     )
     weights = out[:, :, 0]  # one edge a node: the output is the weight
     spread = (rate * (1 - rate) / weights.numel()) ** 0.5

@@ -102,6 +102,13 @@ def test_a_structure_in_place_of_a_graph():
     assert_close(model(as_structure(homogeneous()), features()), model(homogeneous(), features()))
 
 
+@pytest.mark.parametrize("backend", ["auto", "dgl", "torch", "fused"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_graph_without_nodes(kind, backend):
+    model = kind(**SMALL, score_norm=CLASSES[kind], backend=backend)
+    assert model(dgl.graph(([], []), num_nodes=0), features(0)).shape == (0, 3)
+
+
 def test_missing_vectors_give_finite_gradients():
     """A zero row of features, and a model whose inputs are all zero."""
     for kind, norm in CLASSES.items():

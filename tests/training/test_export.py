@@ -38,9 +38,7 @@ def test_the_card_says_how_the_weights_came_about(run, tmp_path):
 def test_the_weights_are_those_of_the_best_validated_seed(run, tmp_path):
     folder = export_run(run, tmp_path / "out")
     results = [yaml.safe_load((run / f"seed_{s}/result.yaml").read_text()) for s in range(3)]
-    best = max(
-        results, key=lambda r: (r["metrics"]["val_accuracy"], -r["metrics"]["val_loss"])
-    )
+    best = max(results, key=lambda r: (r["metrics"]["val_accuracy"], -r["metrics"]["val_loss"]))
     model = lipzoo.load_pretrained(folder)
     assert model.card.weights.seed == best["seed"]
     task = lipzoo.load_dataset("iris", split_seed=3)

@@ -133,9 +133,7 @@ def test_a_strange_state_is_refused(iris, tmp_path):
 
 def test_attention_layers_have_their_own_weight_decay(iris):
     model = tiny(iris)
-    options = settings(
-        optimizer={"weight_decay": 0.1, "attention_weight_decay": 0.2}
-    ).optimizer
+    options = settings(optimizer={"weight_decay": 0.1, "attention_weight_decay": 0.2}).optimizer
     body, ends = make_optimizer(model, options).param_groups
     assert (body["weight_decay"], ends["weight_decay"]) == (0.2, 0.1)
     names = {id(p): name for name, p in model.named_parameters()}
@@ -144,9 +142,7 @@ def test_attention_layers_have_their_own_weight_decay(iris):
 
 
 def test_warmup_rises(iris):
-    chosen = settings(
-        epochs=6, schedule={"name": "cosine", "warmup": 3}, optimizer={"lr": 0.3}
-    )
+    chosen = settings(epochs=6, schedule={"name": "cosine", "warmup": 3}, optimizer={"lr": 0.3})
     result = fit(tiny(iris), iris, chosen, verbose=False)
     rates = [row["lr"] for row in result.history]
     assert rates[0] == pytest.approx(0.1)

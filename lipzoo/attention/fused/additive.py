@@ -24,7 +24,7 @@ pass over in-edges has summed what belongs to destination nodes.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 import numba
@@ -36,7 +36,7 @@ from lipzoo.attention.fused._arithmetic import exp32, exp64, keep
 __all__ = ["additive_kernels"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def additive_kernels(H: int, D: int, has_norm: bool, has_drop: bool, is_double: bool):
     """The kernels for H heads of D features; constants, so that loops unroll.
 
@@ -158,8 +158,22 @@ def additive_kernels(H: int, D: int, has_norm: bool, has_drop: bool, is_double: 
 
     @kernel
     def backward_out_edges(
-        chunks, indptr, index, edge, v, src, dst, scale, slope, seed, kept, g,
-        d_v, d_src, d_score, d_scale,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        src,
+        dst,
+        scale,
+        slope,
+        seed,
+        kept,
+        g,
+        d_v,
+        d_src,
+        d_score,
+        d_scale,
     ):
         threshold = np.uint32(min(kept * ft(4294967296.0), ft(4294967040.0)))
         for chunk in prange(chunks.shape[0] - 1):
@@ -280,9 +294,7 @@ def additive_kernels(H: int, D: int, has_norm: bool, has_drop: bool, is_double: 
         num_nodes = d_node.shape[0]
         for chunk in prange(num_chunks):
             S = np.zeros(HD, ft)
-            for j in range(
-                chunk * num_nodes // num_chunks, (chunk + 1) * num_nodes // num_chunks
-            ):
+            for j in range(chunk * num_nodes // num_chunks, (chunk + 1) * num_nodes // num_chunks):
                 for h in range(H):
                     by = d_node[j, h]
                     twice = two * d_node[j, column_n + h] if column_n > 0 else zero

@@ -29,7 +29,10 @@ _MAX_WEIGHTS = 2**31 - 1
 def suits_fused(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
     """Whether the kernels compute this: additive scores (N, H, D) on the CPU, with
     :class:`~lipzoo.attention.LipschitzNorm` or none, in float32 or float64."""
-    if not isinstance(scores, AdditiveScores) or type(score_norm) not in (type(None), LipschitzNorm):
+    if not isinstance(scores, AdditiveScores) or type(score_norm) not in (
+        type(None),
+        LipschitzNorm,
+    ):
         return False
     v = scores.v_src
     return (
