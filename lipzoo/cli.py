@@ -136,6 +136,23 @@ def _export(args: argparse.Namespace) -> None:
     _print(args, {"folder": str(folder)}, f"written to {folder}")
 
 
+def _benchmark(args: argparse.Namespace) -> None:
+    from lipzoo.benchmark import default_cases, run_benchmark
+    from lipzoo.benchmark.run import ratio_table
+
+    cases = default_cases(args.graph, args.width, args.layers, args.threads, args.only)
+    rows = run_benchmark(
+        cases,
+        args.out,
+        rounds=args.rounds,
+        repeats=args.repeats,
+        raw_dir=args.raw_dir,
+        overwrite=args.overwrite,
+        verbose=not args.json,
+    )
+    _print(args, rows, ratio_table(rows))
+
+
 def _demo(args: argparse.Namespace) -> None:
     from lipzoo.demo import run_demo
 
@@ -245,6 +262,20 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", _export, "turn a run into a checkpoint with a card")
     sub.add_argument("run_dir", metavar="RUN_DIR", help="what `lipzoo train --out` wrote")
     _add_out(sub, "folder (default: pretrained/NAME.TAG)", required=False)
+    _add_raw_dir(sub)
+
+    sub = command("benchmark", _benchmark, "measure speed and memory beside DGL's and PyG's layers")
+    _add_out(sub, "folder of the table, the CSV and the plot")
+    graphs = ["amazon_computers"]
+    sub.add_argument("--graph", nargs="+", default=graphs, help="datasets, or powerlaw[:N:E]")
+    sub.add_argument("--width", nargs="+", type=int, default=[8], help="features per head")
+    sub.add_argument(
+        "--layers", nargs="+", type=int, default=[0], help="0: one layer; else a training step"
+    )
+    sub.add_argument("--only", nargs="+", metavar="NAME", help="such as fused 'DGL GATConv'")
+    sub.add_argument("--threads", type=int, default=2)
+    sub.add_argument("--rounds", type=int, default=3, help="processes a case, interleaved")
+    sub.add_argument("--repeats", type=int, default=5, help="timed steps a process")
     _add_raw_dir(sub)
 
     sub = command("demo", _demo, "load, evaluate, fine-tune, save and load again", json=False)

@@ -78,7 +78,8 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     if path.is_file():
         raise CheckpointError(
             f"{path}: is a file; pass the folder that holds {WEIGHTS_FILE} and {CARD_FILE}. "
-            "Pickles (.pt, .pth) are never loaded; `lipzoo train` and `lipzoo export` write a folder"
+            "Pickles (.pt, .pth) are never loaded; `lipzoo train` and `lipzoo export` make such "
+            "a folder"
         )
     for name in (CARD_FILE, WEIGHTS_FILE):
         if not (path / name).is_file():

@@ -44,7 +44,17 @@ def test_as_a_program():
     assert (run.returncode, run.stdout.strip()) == (0, f"lipzoo {lipzoo.__version__}")
 
 
-COMMANDS = ("list", "info", "train", "evaluate", "finetune", "predict", "export", "demo")
+COMMANDS = (
+    "list",
+    "info",
+    "train",
+    "evaluate",
+    "finetune",
+    "predict",
+    "export",
+    "benchmark",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

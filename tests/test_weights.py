@@ -299,14 +299,23 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, overwrite):
     assert files_of(folder) == before
 
 
-def test_without_its_card_a_half_written_checkpoint_is_none(tmp_path, monkeypatch):
-    """The weights go first: there is never a card whose weights are missing."""
-    monkeypatch.setattr(weights, "write_yaml", lambda *args: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_checkpoint(tmp_path / "out", small_model(), card())
-    assert list(files_of(tmp_path / "out")) == ["model.safetensors"]
-    with pytest.raises(CheckpointError, match=r"holds no card\.yaml"):
-        read_checkpoint(tmp_path / "out")
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    """The disk is full when the card is written: the old weights are still there, with theirs."""
+    write_checkpoint(tmp_path / "out", small_model(), card())
+    before = files_of(tmp_path / "out")
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_checkpoint(tmp_path / "out", small_model(), card(), overwrite=True)
+    assert len(calls) == 2
+    assert files_of(tmp_path / "out") == before
+    read_checkpoint(tmp_path / "out")
 
 
 # ----------------------------------------------------------------------- names
