@@ -45,13 +45,14 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     home = tmp_path / "env"
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"
+    pip_there = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    # Python 3.11 puts an old setuptools there, which would hide the one that torch needs.
+    subprocess.run([*pip_there, "uninstall", "--yes", "setuptools"], check=True)
     # The libraries that the tests run with, but not the checkout: a .pth inside a folder that a
     # .pth names is not followed, so the editable install stays out.
     [site] = home.glob("lib/python*/site-packages")
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"])
-    subprocess.run(
-        [python, "-m", "pip", "--quiet", "install", "--no-index", str(wheel)], check=True
-    )
+    subprocess.run([*pip_there, "install", "--no-index", str(wheel)], check=True)
     run = subprocess.run(
         [python, "-c", PROGRAM], cwd=home, capture_output=True, text=True, check=True
     )
