@@ -115,6 +115,8 @@ class AttentionConv(nn.Module):
             raise ConfigError(f"backend: no backend {backend!r}{hint}")
         self.backend = backend
         self.score_norm = make_score_norm(score_norm)
+        # What the layers of this family may have behind the attention.
+        self.res_fc = self.bias = self.activation = None
         self._score_hooks: OrderedDict[int, Callable] = OrderedDict()
 
     def set_allow_zero_in_degree(self, set_value: bool) -> None:
@@ -142,6 +144,17 @@ class AttentionConv(nn.Module):
         for name, parameter in self.named_parameters():
             if not name.startswith(("activation.", "score_norm.")):
                 yield name, parameter
+
+    def reset_parameters(self) -> None:
+        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
+        for name, parameter in self._own_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.xavier_normal_(parameter, gain=self._gain(name))
+
+    def _gain(self, name: str) -> float:
+        return math.sqrt(2)
 
     def _run_score_hooks(self, structure: Structure, scores: Tensor) -> Tensor:
         for hook in self._score_hooks.values():
@@ -208,6 +221,23 @@ class AttentionConv(nn.Module):
             )
         return structure, h_src, h_dst
 
+    def _make_residual(self, residual: bool, bias: bool) -> nn.Module | None:
+        width = self.num_heads * self.out_feats
+        if residual and self.in_dst_feats != width:
+            return nn.Linear(self.in_dst_feats, width, bias=bias)
+        return nn.Identity() if residual else None
+
+    def _finish(self, out: Tensor, h_dst: Tensor, weights: Tensor | None):
+        """Residual, bias, activation; the attention weights in DGL's shape where there are any."""
+        if self.res_fc is not None:
+            residual = self.res_fc(h_dst)
+            out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
+        if self.bias is not None:
+            out = out + self.bias.view(self.num_heads, self.out_feats)
+        if self.activation is not None:
+            out = self.activation(out)
+        return out if weights is None else (out, weights.unsqueeze(-1))
+
     def _split_heads(self, x: Tensor) -> Tensor:
         """(N, *, H * D) -> (N, *, H, D)."""
         return x.view(*x.shape[:-1], self.num_heads, self.out_feats)
@@ -217,7 +247,3 @@ class AttentionConv(nn.Module):
         if self.in_src_feats != self.in_dst_feats:
             feats = (self.in_src_feats, self.in_dst_feats)
         return f"{feats}, {self.out_feats}, num_heads={self.num_heads}, backend={self.backend!r}"
-
-
-#: DGL initialises the weights of its attention layers with this gain.
-GAIN = math.sqrt(2)

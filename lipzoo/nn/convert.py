@@ -56,9 +56,9 @@ def lipschitzify(
         if id(layer) in converted:
             return converted[id(layer)][1]
         new = layer
-        if type(layer) in _CONVERTERS:
-            new = _CONVERTERS[type(layer)](layer)
-        elif isinstance(layer, tuple(_CONVERTERS)):
+        if type(layer) in _OURS:
+            new = _from_dgl(layer)
+        elif isinstance(layer, tuple(_OURS)):
             warnings.warn(
                 f"{name}: {type(layer).__name__} is a subclass of a DGL layer and was left as it "
                 "is; derive it from lipzoo.nn's layer of the same name instead",
@@ -90,47 +90,27 @@ def lipschitzify(
     return replacement
 
 
-def _from_gat(old) -> GATConv:
-    pair = (old._in_src_feats, old._in_dst_feats)
-    new = GATConv(
-        pair if hasattr(old, "fc_src") else pair[0],
-        old._out_feats,
-        old._num_heads,
-        activation=old.activation,
-        allow_zero_in_degree=old._allow_zero_in_degree,
-    )
-    return _adopt(new, old)
-
-
-def _from_gatv2(old) -> GATv2Conv:
-    new = GATv2Conv(
-        (old._in_src_feats, old._in_dst_feats),
-        old._out_feats,
-        old._num_heads,
-        activation=old.activation,
-        allow_zero_in_degree=old._allow_zero_in_degree,
-    )
-    new.share_weights = old.fc_src is old.fc_dst
-    return _adopt(new, old)
-
-
-def _from_dot(old) -> DotGatConv:
-    pair = (old._in_src_feats, old._in_dst_feats)
-    new = DotGatConv(
-        pair if hasattr(old, "fc_src") else pair[0],
-        old._out_feats,
-        old._num_heads,
-        allow_zero_in_degree=old._allow_zero_in_degree,
-    )
-    return _adopt(new, old)
-
-
-#: DGL's layer -> what makes ours of it.
-_CONVERTERS = {
-    dgl.nn.GATConv: _from_gat,
-    dgl.nn.GATv2Conv: _from_gatv2,
-    dgl.nn.DotGatConv: _from_dot,
+#: DGL's layer -> ours.
+_OURS: dict[type[nn.Module], type[AttentionConv]] = {
+    dgl.nn.GATConv: GATConv,
+    dgl.nn.GATv2Conv: GATv2Conv,
+    dgl.nn.DotGatConv: DotGatConv,
 }
+
+
+def _from_dgl(old) -> AttentionConv:
+    """Our layer with everything that DGL's layer holds."""
+    feats = (old._in_src_feats, old._in_dst_feats)
+    new = _OURS[type(old)](
+        feats if hasattr(old, "fc_src") else feats[0],
+        old._out_feats,
+        old._num_heads,
+        allow_zero_in_degree=old._allow_zero_in_degree,
+    )
+    new.activation = getattr(old, "activation", None)
+    if isinstance(new, GATv2Conv):
+        new.share_weights = old.fc_src is old.fc_dst
+    return _adopt(new, old)
 
 
 def _adopt(new: AttentionConv, old: nn.Module) -> AttentionConv:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lipzoo.attention import DotProductScores
-from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
 
 __all__ = ["DotGatConv", "TransformerConv"]
@@ -83,7 +83,7 @@ class DotGatConv(AttentionConv):
         out, weights = self._attend(
             structure, DotProductScores(query, key, value), value, need_weights=get_attention
         )
-        return (out, weights.unsqueeze(-1)) if get_attention else out
+        return self._finish(out, h_dst, weights)
 
 
 class TransformerConv(AttentionConv):
@@ -168,22 +168,13 @@ class TransformerConv(AttentionConv):
         self.fc_value = projection(self.in_src_feats, width, False, identity_map)
         self.feat_drop = Dropout(feat_drop)
         self.attn_drop = Dropout(attn_drop)
-        if residual and self.in_dst_feats != width:
-            self.res_fc = nn.Linear(self.in_dst_feats, width, bias=False)
-        else:
-            self.res_fc = nn.Identity() if residual else None
+        self.res_fc = self._make_residual(residual, bias=False)
         self.bias = nn.Parameter(torch.empty(width)) if bias else None
         self.activation = activation
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Glorot's normal initialisation: gain 1 for queries and keys, sqrt(2) for the rest."""
-        for name, parameter in self._own_parameters():
-            if name == "bias":
-                nn.init.zeros_(parameter)
-            else:
-                is_score = name.startswith(("fc_query", "fc_key"))
-                nn.init.xavier_normal_(parameter, gain=1.0 if is_score else GAIN)
+    def _gain(self, name: str) -> float:
+        return 1.0 if name.startswith(("fc_query", "fc_key")) else super()._gain(name)
 
     def forward(self, graph, feat: Feat, get_attention: bool = False):
         """Apply the layer; see the class for shapes."""
@@ -197,10 +188,4 @@ class TransformerConv(AttentionConv):
         out, weights = self._attend(
             structure, scores, value, self.attn_drop.p, need_weights=get_attention
         )
-        if self.res_fc is not None:
-            out = out + self._split_heads(self.res_fc(h_dst))
-        if self.bias is not None:
-            out = out + self.bias.view(self.num_heads, self.out_feats)
-        if self.activation is not None:
-            out = self.activation(out)
-        return (out, weights.unsqueeze(-1)) if get_attention else out
+        return self._finish(out, h_dst, weights)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.attention import AdditiveScores
-from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
 
 __all__ = ["GATConv"]
@@ -102,22 +102,11 @@ class GATConv(AttentionConv):
         self.attn_drop = Dropout(attn_drop)
         self.leaky_relu = nn.LeakyReLU(negative_slope)
         # A linear residual brings its own bias (DGL's state_dict since 1.1).
-        linear_residual = residual and self.in_dst_feats != width
-        if linear_residual:
-            self.res_fc = nn.Linear(self.in_dst_feats, width, bias=bias)
-        else:
-            self.res_fc = nn.Identity() if residual else None
-        self.bias = nn.Parameter(torch.empty(width)) if bias and not linear_residual else None
+        self.res_fc = self._make_residual(residual, bias)
+        has_bias = bias and not isinstance(self.res_fc, nn.Linear)
+        self.bias = nn.Parameter(torch.empty(width)) if has_bias else None
         self.activation = activation
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
-        for name, parameter in self._own_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.xavier_normal_(parameter, gain=GAIN)
 
     def forward(self, graph, feat: Feat, edge_weight: Tensor | None = None, get_attention=False):
         """Apply the layer; see the class for shapes."""
@@ -129,14 +118,7 @@ class GATConv(AttentionConv):
         out, weights = self._attend(
             structure, scores, v_src, self.attn_drop.p, edge_weight, get_attention
         )
-        if self.res_fc is not None:
-            residual = self.res_fc(h_dst)
-            out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
-        if self.bias is not None:
-            out = out + self.bias.view(self.num_heads, self.out_feats)
-        if self.activation is not None:
-            out = self.activation(out)
-        return (out, weights.unsqueeze(-1)) if get_attention else out
+        return self._finish(out, h_dst, weights)
 
     def _project(self, h_src: Tensor, h_dst: Tensor, is_pair: bool):
         """Dropout and projection; the nodes that source and destination share are done once."""

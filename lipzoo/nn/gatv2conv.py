@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lipzoo.attention import GATv2Scores
-from lipzoo.nn.conv import GAIN, AttentionConv, Feat, projection
+from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
 
 __all__ = ["GATv2Conv"]
@@ -106,20 +106,9 @@ class GATv2Conv(AttentionConv):
         self.feat_drop = Dropout(feat_drop)
         self.attn_drop = Dropout(attn_drop)
         self.leaky_relu = nn.LeakyReLU(negative_slope)
-        if residual and self.in_dst_feats != width:
-            self.res_fc = nn.Linear(self.in_dst_feats, width, bias=bias)
-        else:
-            self.res_fc = nn.Identity() if residual else None
+        self.res_fc = self._make_residual(residual, bias)
         self.activation = activation
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
-        for name, parameter in self._own_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.xavier_normal_(parameter, gain=GAIN)
 
     def forward(self, graph, feat: Feat, get_attention: bool = False):
         """Apply the layer; see the class for shapes."""
@@ -135,9 +124,4 @@ class GATv2Conv(AttentionConv):
         out, weights = self._attend(
             structure, scores, v_src, self.attn_drop.p, need_weights=get_attention
         )
-        if self.res_fc is not None:
-            residual = self.res_fc(h_dst)
-            out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
-        if self.activation is not None:
-            out = self.activation(out)
-        return (out, weights.unsqueeze(-1)) if get_attention else out
+        return self._finish(out, h_dst, weights)
