@@ -46,7 +46,10 @@ def check_arguments(function: Callable, args: dict[str, Any], where: str) -> Non
     ConfigError
         Which names all faults at once, with the nearest valid names.
     """
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    try:
+        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # annotations that exist for type checkers only: names are still checked
+        hints = {}
     is_open = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
     schema = pydantic.create_model(
         "Arguments",

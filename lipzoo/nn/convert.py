@@ -84,7 +84,8 @@ def lipschitzify(
     if not count:
         warnings.warn(
             f"nothing to convert in {type(module).__name__}: it holds no dgl.nn.GATConv, "
-            "GATv2Conv or DotGatConv (layers in a plain list are invisible: use nn.ModuleList)",
+            "GATv2Conv or DotGatConv without a score norm (layers in a plain list are invisible: "
+            "use nn.ModuleList)",
             stacklevel=2,
         )
     return replacement
