@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -242,7 +243,7 @@ def _train_in_processes(
 ) -> None:
     # A forked child of a process that has used OpenMP may hang: spawn.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         running = {
             pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir): path
             for recipe, path, seed in work
@@ -253,6 +254,16 @@ def _train_in_processes(
                 metrics = read_yaml(running[done] / RESULT_FILE)["metrics"]
                 words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 print(f"[{number}/{len(running)}] {running[done]}: {words}", flush=True)
+
+
+def _end_with_parent() -> None:
+    """Children of a killed process would train on, into a folder that is somebody else's now."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _train_in_child(content: dict[str, Any], folder: Path, seed: int, raw_dir: str | None) -> None:

@@ -118,3 +118,24 @@ def test_a_wrong_dataset_option_is_named(recipe, tmp_path):
     wrong = recipe(dataset={"name": "iris", "missing": 1.0})
     with pytest.raises(ConfigError, match=r"unknown key 'missing'.*missing_rate"):
         train(wrong, tmp_path / "run", verbose=False)
+
+
+def test_children_end_with_a_killed_parent(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "architecture: gat_lip_8\ndataset: {name: iris}\nepochs: 100000\nseeds: [0, 1]\n"
+        "eval_every: 5\nearly_stopping: {patience: 100000}\n"
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "lipzoo.cli", "train", str(path), "--out", str(run)]
+    process = subprocess.Popen([*command, "--jobs", "2", "--quiet"], stdout=subprocess.DEVNULL)
+    logs = [run / f"seed_{seed}" / "metrics.csv" for seed in (0, 1)]
+    deadline = time.monotonic() + 120
+    while not all(log.is_file() for log in logs) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    time.sleep(2)  # they notice
+    before = [log.stat().st_size for log in logs]
+    time.sleep(2)
+    assert [log.stat().st_size for log in logs] == before
