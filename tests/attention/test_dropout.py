@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from lipzoo.attention.dropout import dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.6, 0.9])
+def test_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    number = 200_001  # not a multiple of the four elements that share a draw
+    out = dropout(torch.ones(number), p)
+    spread = (p * (1 - p) / number) ** 0.5
+    assert (out == 0).double().mean().item() == pytest.approx(p, abs=5 * spread)
+    assert out.unique().numel() == 2
+    assert out.max().item() == pytest.approx(1 / (1 - p), rel=1e-3)
+
+
+def test_each_of_the_four_lanes_is_unbiased():
+    torch.manual_seed(1)
+    lanes = (dropout(torch.ones(100_000, 4), 0.5) > 0).double()
+    assert lanes.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.01)
+    correlation = torch.corrcoef(lanes.T) - torch.eye(4)
+    assert correlation.abs().max().item() < 0.02
+
+
+def test_the_seed_decides():
+    x = torch.rand(7, 5)
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        return dropout(x, 0.5)
+
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+
+
+def test_the_gradient_has_the_mask():
+    x = torch.rand(30, 3, requires_grad=True)
+    out = dropout(x, 0.4)
+    out.sum().backward()
+    assert torch.allclose(x.grad * x.detach(), out.detach())
+
+
+def test_nothing_happens_in_evaluation_or_at_rate_zero():
+    x = torch.rand(4)
+    assert dropout(x, 0.5, training=False) is x
+    assert dropout(x, 0.0) is x
+
+
+def test_vmap():
+    x = torch.ones(3, 100)
+    out = torch.func.vmap(lambda row: dropout(row, 0.5), randomness="different")(x)
+    assert set(out.unique().tolist()) == {0.0, 2.0}
