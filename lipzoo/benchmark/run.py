@@ -139,7 +139,7 @@ def _plot(rows: list[dict], path: Path) -> None:
         return
     groups = sorted({(r["graph"], r["width"], r["layers"]) for r in rows})
     names = list(dict.fromkeys(row["implementation"] for row in rows))
-    figure = Figure(figsize=(2 + 2 * len(groups), 4), layout="constrained")
+    figure = Figure(figsize=(4 + 2 * len(groups), 4), layout="constrained")
     axis = figure.add_subplot()
     for number, name in enumerate(names):
         places, heights = [], []
@@ -156,5 +156,5 @@ def _plot(rows: list[dict], path: Path) -> None:
     )
     axis.set_yscale("log")
     axis.set_ylabel("seconds")
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
     figure.savefig(path)
