@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
 from lipzoo.errors import ConfigError, did_you_mean
 
-__all__ = ["argument_names", "check_arguments", "describe_faults", "required_names"]
+__all__ = ["argument_names", "check_arguments", "describe_faults", "required_names", "validate"]
 
 
 def _named_parameters(function: Callable) -> list[inspect.Parameter]:
@@ -62,6 +62,23 @@ def check_arguments(function: Callable, args: dict[str, Any], where: str) -> Non
         schema.model_validate(args)
     except pydantic.ValidationError as error:
         raise ConfigError(describe_faults(error, where, argument_names(function))) from None
+
+
+Schema = TypeVar("Schema", bound=pydantic.BaseModel)
+
+
+def validate(schema: type[Schema], content: dict[str, Any], where: str) -> Schema:
+    """An instance of a schema from a mapping that was read from ``where``.
+
+    Raises
+    ------
+    ConfigError
+        Which names all faults at once, with the nearest valid names.
+    """
+    try:
+        return schema.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_faults(error, where, schema.model_fields)) from None
 
 
 def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable[str]) -> str:

@@ -10,8 +10,7 @@ import pydantic
 import torch
 
 from lipzoo._dgl import DGL_VERSION
-from lipzoo._schema import describe_faults
-from lipzoo.errors import ConfigError
+from lipzoo._schema import validate
 
 __all__ = ["ArchitectureEntry", "Card", "DatasetEntry", "Summary", "WeightsEntry", "versions"]
 
@@ -117,10 +116,7 @@ class Card(_Entry):
         ConfigError
             Which names all faults.
         """
-        try:
-            return cls.model_validate(content)
-        except pydantic.ValidationError as error:
-            raise ConfigError(describe_faults(error, where, cls.model_fields)) from None
+        return validate(cls, content, where)
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from lipzoo import weights
 from lipzoo._paths import packaged_folder
-from lipzoo._schema import argument_names, check_arguments, describe_faults, required_names
+from lipzoo._schema import argument_names, check_arguments, required_names, validate
 from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -99,13 +99,7 @@ class Architecture:
 
 
 def _read_architectures(path: Path) -> list[Architecture]:
-    content = read_yaml(path)
-    try:
-        file = _ArchitectureFile.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise ConfigError(
-            describe_faults(error, str(path), _ArchitectureFile.model_fields)
-        ) from None
+    file = validate(_ArchitectureFile, read_yaml(path), where=str(path))
     if file.model not in _MODEL_CLASSES:
         hint = did_you_mean(file.model, _MODEL_CLASSES)
         raise ConfigError(f"{path}: model: no registered class {file.model!r}{hint}")

@@ -21,6 +21,7 @@ from lipzoo._paths import packaged_folder
 from lipzoo._yaml import read_yaml, to_yaml, write_all
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
+from lipzoo.models import count_parameters
 
 __all__ = [
     "CARD_FILE",
@@ -169,7 +170,7 @@ def write_checkpoint(
     # Copies, because safetensors refuses tensors that share memory, as tied layers do.
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={"format": "pt", "name": card.full_name})
-    card = card.with_weights(sha256(data), sum(p.numel() for p in model.parameters()))
+    card = card.with_weights(sha256(data), count_parameters(model))
     content = json.loads(card.model_dump_json(exclude_none=True))
     write_all({path / WEIGHTS_FILE: data, path / CARD_FILE: to_yaml(content)})
     return path

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lipzoo._schema import validate
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, did_you_mean
@@ -111,13 +112,12 @@ def finetune(
     """
     if freeze not in FREEZE:
         raise ConfigError(f"freeze: no choice {freeze!r}{did_you_mean(freeze, FREEZE)}")
-    settings = FitSettings.model_validate(
-        {
-            "epochs": epochs,
-            "optimizer": {"lr": float(lr), "weight_decay": float(weight_decay)},
-            "early_stopping": {"patience": patience},
-        }
-    )
+    options = {
+        "epochs": epochs,
+        "optimizer": {"lr": float(lr), "weight_decay": float(weight_decay)},
+        "early_stopping": {"patience": patience},
+    }
+    settings = validate(FitSettings, options, where="finetune")
     if out is not None:
         prepare_folder(out, overwrite)
     torch.manual_seed(seed)

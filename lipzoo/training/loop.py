@@ -187,10 +187,10 @@ def make_optimizer(
     """The optimiser, with a weight decay of its own for the attention layers."""
     if parameters is None:
         decays = (options.weight_decay, options.attention_weight_decay)
-        groups = model.layer_groups() if hasattr(model, "layer_groups") else {"head": None}
-        if groups == {"head": None} or decays[1] is None:
+        if decays[1] is None or not hasattr(model, "layer_groups"):
             parameters = [{"params": list(model.parameters()), "weight_decay": decays[0]}]
         else:
+            groups = model.layer_groups()
             body = [p for name, ps in groups.items() if name.startswith("layer_") for p in ps]
             ends = [*groups["input"], *groups["head"]]
             parameters = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
 
-__all__ = ["evaluate", "score", "task_loss"]
+__all__ = ["evaluate", "infer", "score", "task_loss"]
 
 
 def task_loss(
@@ -38,6 +38,14 @@ def score(logits: Tensor, labels: Tensor, metric: str) -> float:
 
 
 @torch.no_grad()
+def infer(model: nn.Module, task: GraphTask) -> Tensor:
+    """Logits (N, C) in evaluation mode; the model is left in the mode it was in."""
+    was_training = model.training
+    logits = model.eval()(task.graph, task.feat)
+    model.train(was_training)
+    return logits
+
+
 def evaluate(
     model: nn.Module, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, float]:
@@ -52,9 +60,7 @@ def evaluate(
     splits : tuple of {"train", "val", "test"}
         Which node sets to look at.
     """
-    was_training = model.training
-    logits = model.eval()(task.graph, task.feat)
-    model.train(was_training)
+    logits = infer(model, task)
     metrics = {}
     for split in splits:
         mask = getattr(task, f"{split}_mask")

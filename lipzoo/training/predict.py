@@ -7,22 +7,19 @@ import io
 import os
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import OutputError
+from lipzoo.training.metrics import infer
 
 __all__ = ["predict", "write_predictions"]
 
 
-@torch.no_grad()
 def predict(model: nn.Module, task: GraphTask) -> Tensor:
     """Probabilities (N, C): softmax, or a sigmoid per class where the task is multilabel."""
-    was_training = model.training
-    logits = model.eval()(task.graph, task.feat)
-    model.train(was_training)
+    logits = infer(model, task)
     return logits.sigmoid() if task.multilabel else logits.softmax(dim=1)
 
 

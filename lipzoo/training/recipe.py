@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lipzoo._paths import packaged_folder
-from lipzoo._schema import describe_faults
+from lipzoo._schema import validate
 from lipzoo._yaml import parse_yaml, read_yaml
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 
@@ -201,10 +201,7 @@ def make_recipe(content: dict[str, Any], where: str) -> Recipe:
     ConfigError
         Which names all faults.
     """
-    try:
-        return Recipe.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe_faults(error, where, Recipe.model_fields)) from None
+    return validate(Recipe, content, where)
 
 
 def _find_recipe(path: str | os.PathLike) -> Path:

@@ -101,6 +101,8 @@ def train(
     ConfigError
         If the run in the folder has another recipe.
     """
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
     # What can go wrong does so before the folder is touched: data, model, baselines.
     task = load_task(recipe, raw_dir)
     variants = {"": recipe}
