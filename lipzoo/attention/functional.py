@@ -55,7 +55,7 @@ def graph_attention(
     edge_weight : Tensor (E,), optional
         Multiplied into the attention weights after the softmax.
     backend : {"auto", "dgl", "torch", "fused"}
-        ``"fused"`` is for additive scores on the CPU (see
+        ``"fused"`` is for the CPU (see
         :func:`~lipzoo.attention.fused.suits_fused`) without hook, edge weights or weights to
         return; elsewhere it means ``"auto"``. ``"auto"`` takes it where it applies and the graph
         is large enough to pay, then ``"dgl"`` or ``"torch"`` (see
@@ -72,9 +72,9 @@ def graph_attention(
     """
     backend = resolve_backend(backend)
     is_plain = score_hook is None and edge_weight is None and not need_weights
-    if backend in ("auto", "fused") and is_plain and value is getattr(scores, "v_src", None):
+    if backend in ("auto", "fused") and is_plain:
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
-        if pays and suits_fused(scores, score_norm, structure) and not is_transformed():
+        if pays and suits_fused(scores, value, score_norm, structure) and not is_transformed():
             return fused_attention(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)

@@ -133,6 +133,10 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def forward(self, e: Tensor, scores: DotProductScores, ops: Ops) -> Tensor:
         self.check(scores)
+        return e * ops.copy_v(self.factor(scores, ops))
+
+    def factor(self, scores: DotProductScores, ops: Ops) -> Tensor:
+        r""":math:`1 / \max(uv, uw, vw)`, (N_dst, *, H), 0 where the denominator is zero."""
         u = scores.query.square().sum(-1)
         if self.scope == "graph":
             degree = ops.structure.in_degrees.to(u.dtype)
@@ -140,7 +144,8 @@ class DotProductLipschitzNorm(ScoreNorm):
         u = _root(u)
         v = _root(ops.max_in(scores.key.square().sum(-1)))
         w = _root(ops.max_in(scores.value.square().sum(-1)))
-        return _divide(e, ops.copy_v(torch.maximum(torch.maximum(u * v, u * w), v * w)))
+        longest = torch.maximum(torch.maximum(u * v, u * w), v * w)
+        return _divide(torch.ones_like(longest), longest)
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"

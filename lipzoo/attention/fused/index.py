@@ -21,18 +21,12 @@ NUM_CHUNKS = 64
 class KernelIndex:
     """Edges by destination and by source in 32 bits, and chunks of nodes of equal work.
 
-    ``position`` says where the in-edge number ``e`` stands among the out-edges.
+    ``in_edges`` holds the bounds of the chunks of destination nodes, where a node's in-edges
+    start, their source nodes and their edge ids; ``out_edges`` the same for source nodes.
     """
 
-    in_ptr: np.ndarray
-    in_src: np.ndarray
-    in_edge: np.ndarray
-    in_chunks: np.ndarray
-    out_ptr: np.ndarray
-    out_dst: np.ndarray
-    out_edge: np.ndarray
-    out_chunks: np.ndarray
-    position: np.ndarray
+    in_edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    out_edges: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     has_all_loops: bool
 
 
@@ -42,24 +36,18 @@ _INDICES: weakref.WeakKeyDictionary[Structure, KernelIndex] = weakref.WeakKeyDic
 def kernel_index(structure: Structure) -> KernelIndex:
     """The index of a structure on the CPU, from the cache."""
     if structure not in _INDICES:
-        in_ptr, in_src, in_edge = (t.int().numpy() for t in structure.csc)
-        out_ptr, out_dst, out_edge = (t.int().numpy() for t in structure.csr)
-        by_edge = np.empty(structure.num_edges, np.int32)
-        by_edge[out_edge] = np.arange(structure.num_edges, dtype=np.int32)
         loops = structure.dst[structure.src == structure.dst]
         _INDICES[structure] = KernelIndex(
-            in_ptr,
-            in_src,
-            in_edge,
-            _chunks(in_ptr),
-            out_ptr,
-            out_dst,
-            out_edge,
-            _chunks(out_ptr),
-            by_edge[in_edge],
+            _by_node(structure.csc),
+            _by_node(structure.csr),
             torch.unique(loops).numel() == structure.num_dst,
         )
     return _INDICES[structure]
+
+
+def _by_node(compressed: tuple[torch.Tensor, ...]) -> tuple[np.ndarray, ...]:
+    indptr, other_end, edge = (t.int().numpy() for t in compressed)
+    return _chunks(indptr), indptr, other_end, edge
 
 
 def _chunks(indptr: np.ndarray) -> np.ndarray:

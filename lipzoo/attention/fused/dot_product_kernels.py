@@ -1,0 +1,219 @@
+"""CPU kernels for dot-product scores: one pass an edge forward, two backward.
+
+Layout. Per destination node a row ``dst = [shift | 1/z | c]`` of 3H: what the softmax is shifted
+by, its denominator, and (in the backward pass) ``g·out``. Scratch is one array ``S``, as in
+``additive_kernels``. Queries come scaled: ``s = q_i·k_j``. ::
+
+    forward    p = exp(s - shift) / z        out_i = sum_j m p v_j      (m: dropout mask / keep)
+    backward   ds = p (m g_i·v_j - c_i)      c_i = g_i·out_i
+               d q_i += ds k_j               d k_j += ds q_i            d v_j += m p g_i
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+from numba import prange
+
+from lipzoo.attention.fused._arithmetic import (
+    BLOCK,
+    FAST,
+    edge_bits,
+    exp32,
+    exp64,
+    flush,
+    keep,
+    threshold_of,
+)
+from lipzoo.attention.fused._rows import AHEAD, add_rows, dot_rows, prefetch
+
+__all__ = ["make_kernels"]
+
+
+@cache
+def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
+    """The kernels for H heads of D features; constants, so that loops unroll.
+
+    Parameters
+    ----------
+    H, D : int
+        Heads, features per head.
+    is_double : bool
+        float64 instead of float32.
+    """
+    ft = np.float64 if is_double else np.float32
+    exp = exp64 if is_double else exp32
+    lowest = ft(np.finfo(ft).min)
+    zero, one = ft(0), ft(1)
+    HD = H * D
+    # Columns of a destination row.
+    SHIFT, INV_Z, C = 0, H, 2 * H
+    kernel = numba.njit(parallel=True, fastmath=set(FAST), error_model="numpy", cache=True)
+
+    @kernel
+    def row_products(x, y, dst):
+        """``c = x·y`` per head."""
+        for i in prange(dst.shape[0]):
+            for h in range(H):
+                dot = zero
+                for d in range(D):
+                    dot += x[i, h * D + d] * y[i, h * D + d]
+                dst[i, C + h] = dot
+
+    @kernel
+    def forward(chunks, indptr, index, edge, q, key, v, dst, seed, kept, out):
+        SUMS = HD + H
+        threshold = threshold_of(kept)
+        for chunk in prange(chunks.shape[0] - 1):
+            # sums: sum p m v (HD), z | totals | row of q (HD) | shift | score | weight
+            S = np.empty(2 * SUMS + HD + 3 * H, ft)
+            z, own, top = HD, 2 * SUMS, 2 * SUMS + HD
+            score, w = top + H, top + 2 * H
+            last = index.shape[0] - 1
+            for i in range(chunks[chunk], chunks[chunk + 1]):
+                begin = indptr[i]
+                end = indptr[i + 1]
+                for k in range(2 * SUMS):
+                    S[k] = zero
+                for k in range(HD):
+                    S[own + k] = q[i, k]
+                for h in range(H):
+                    S[top + h] = lowest
+                for start in range(begin, end, BLOCK):
+                    for e in range(start, min(start + BLOCK, end)):
+                        j = index[e]
+                        ahead = index[min(e + AHEAD, last)]
+                        prefetch(key, ahead)
+                        prefetch(v, ahead)
+                        dot_rows(S, key, j, own, score, H, D)
+                        rise = zero
+                        for h in range(H):
+                            rise = max(rise, S[score + h] - S[top + h])
+                            S[w + h] = one
+                        # A new largest score: what was summed so far fades (the running maximum).
+                        if rise > zero:
+                            for h in range(H):
+                                above = max(S[top + h], S[score + h])
+                                fade = exp(S[top + h] - above)
+                                S[top + h] = above
+                                for k in range(h * D, h * D + D):
+                                    S[k] *= fade
+                                    S[SUMS + k] *= fade
+                                S[z + h] *= fade
+                                S[SUMS + z + h] *= fade
+                        if kept < one:
+                            bits = edge_bits(edge[e], seed)
+                            for h in range(H):
+                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                        for h in range(H):
+                            p = exp(S[score + h] - S[top + h])
+                            S[z + h] += p
+                            S[w + h] *= p
+                        add_rows(S, v, j, w, 0, H, D, 1)
+                    flush(S, SUMS)
+                for h in range(H):
+                    inv_z = one / S[SUMS + z + h] if end > begin else zero
+                    dst[i, SHIFT + h] = S[top + h] if end > begin else zero
+                    dst[i, INV_Z + h] = inv_z
+                    factor = inv_z / kept
+                    for d in range(D):
+                        out[i, h * D + d] = S[SUMS + h * D + d] * factor
+
+    @kernel
+    def backward_out_edges(chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_key, d_v):
+        SUMS = 2 * HD
+        threshold = threshold_of(kept)
+        inv_kept = one / kept
+        for chunk in prange(chunks.shape[0] - 1):
+            # sums: sum p m g, sum ds q (HD each) | totals | row of k (HD) | row of v (HD) |
+            # score | g·v | weight | ds
+            S = np.empty(2 * SUMS + 2 * HD + 4 * H, ft)
+            own_key, own_v, score = 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
+            gv, w, ds = score + H, score + 2 * H, score + 3 * H
+            last = index.shape[0] - 1
+            for j in range(chunks[chunk], chunks[chunk + 1]):
+                for k in range(2 * SUMS):
+                    S[k] = zero
+                for k in range(HD):
+                    S[own_key + k] = key[j, k]
+                    S[own_v + k] = v[j, k]
+                end = indptr[j + 1]
+                for start in range(indptr[j], end, BLOCK):
+                    for e in range(start, min(start + BLOCK, end)):
+                        i = index[e]
+                        ahead = index[min(e + AHEAD, last)]
+                        prefetch(q, ahead)
+                        prefetch(g, ahead)
+                        prefetch(dst, ahead)
+                        dot_rows(S, q, i, own_key, score, H, D)
+                        dot_rows(S, g, i, own_v, gv, H, D)
+                        for h in range(H):
+                            S[w + h] = inv_kept
+                        if kept < one:
+                            bits = edge_bits(edge[e], seed)
+                            for h in range(H):
+                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                        for h in range(H):
+                            p = exp(S[score + h] - dst[i, SHIFT + h]) * dst[i, INV_Z + h]
+                            pm = p * S[w + h]
+                            S[ds + h] = pm * S[gv + h] - p * dst[i, C + h]
+                            S[w + h] = pm
+                        add_rows(S, g, i, w, 0, H, D, 1)
+                        add_rows(S, q, i, ds, HD, H, D, 1)
+                    flush(S, SUMS)
+                for k in range(HD):
+                    d_v[j, k] = S[SUMS + k]
+                    d_key[j, k] = S[SUMS + HD + k]
+
+    @kernel
+    def backward_in_edges(chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_q):
+        SUMS = HD
+        threshold = threshold_of(kept)
+        inv_kept = one / kept
+        for chunk in prange(chunks.shape[0] - 1):
+            # sum ds k (HD) | total | row of q (HD) | row of g (HD) | score | g·v | weight | ds |
+            # row of dst (3H)
+            S = np.empty(2 * SUMS + 2 * HD + 7 * H, ft)
+            own, g_own, score = 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
+            gv, w, ds, row = score + H, score + 2 * H, score + 3 * H, score + 4 * H
+            last = index.shape[0] - 1
+            for i in range(chunks[chunk], chunks[chunk + 1]):
+                for k in range(2 * SUMS):
+                    S[k] = zero
+                for k in range(HD):
+                    S[own + k] = q[i, k]
+                    S[g_own + k] = g[i, k]
+                for k in range(3 * H):
+                    S[row + k] = dst[i, k]
+                end = indptr[i + 1]
+                for start in range(indptr[i], end, BLOCK):
+                    for e in range(start, min(start + BLOCK, end)):
+                        j = index[e]
+                        ahead = index[min(e + AHEAD, last)]
+                        prefetch(key, ahead)
+                        prefetch(v, ahead)
+                        dot_rows(S, key, j, own, score, H, D)
+                        dot_rows(S, v, j, g_own, gv, H, D)
+                        for h in range(H):
+                            S[w + h] = inv_kept
+                        if kept < one:
+                            bits = edge_bits(edge[e], seed)
+                            for h in range(H):
+                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                        for h in range(H):
+                            p = exp(S[score + h] - S[row + SHIFT + h]) * S[row + INV_Z + h]
+                            S[ds + h] = p * (S[w + h] * S[gv + h] - S[row + C + h])
+                        add_rows(S, key, j, ds, 0, H, D, 1)
+                    flush(S, SUMS)
+                for k in range(HD):
+                    d_q[i, k] = S[SUMS + k]
+
+    return SimpleNamespace(
+        row_products=row_products,
+        forward=forward,
+        backward_out_edges=backward_out_edges,
+        backward_in_edges=backward_in_edges,
+    )
