@@ -40,7 +40,7 @@ setup(
     ],
     package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
     package_data={
-        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml"],
+        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "experiments/*.yaml"],
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[

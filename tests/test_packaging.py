@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 #: Run by the new environment's Python, in an empty folder.
 PROGRAM = """
 import json, pathlib, lipzoo
+from lipzoo.experiments import list_sweeps
 names = lipzoo.list_models(pretrained=True)
 model = lipzoo.load_pretrained("gat_lip_16.digits")
 task = lipzoo.load_dataset("digits")
@@ -24,6 +25,7 @@ print(json.dumps({
     "architectures": lipzoo.list_models(),
     "pretrained": names,
     "shape": list(logits.shape),
+    "sweeps": list_sweeps("depth"),
 }))
 """
 
@@ -61,6 +63,7 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     assert {"gat_2", "gat_lip_16", "gat_lip_res_32", "gt_lip_8"} <= set(facts["architectures"])
     assert "gat_lip_16.digits" in facts["pretrained"]
     assert facts["shape"] == [1797, 10]
+    assert "cora" in facts["sweeps"]
     program = home / "bin" / "lipzoo"
     listed = subprocess.run([program, "list", "--pretrained"], capture_output=True, text=True)
     assert listed.stdout.split() == facts["pretrained"]

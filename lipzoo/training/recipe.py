@@ -189,7 +189,7 @@ def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Re
     if isinstance(content.get("recipe"), dict):
         content = content["recipe"]
     for change in changes or []:
-        _apply_change(content, change)
+        apply_change(content, change)
     return make_recipe(content, where=str(file))
 
 
@@ -214,7 +214,7 @@ def _find_recipe(path: str | os.PathLike) -> Path:
     return shipped[str(path)]
 
 
-def _apply_change(content: dict[str, Any], change: str) -> None:
+def apply_change(content: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {change}: must look like key=value, such as optimizer.lr=0.01")

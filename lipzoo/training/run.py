@@ -245,7 +245,7 @@ def _train_in_processes(
 ) -> None:
     # A forked child of a process that has used OpenMP may hang: spawn.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
         running = {
             pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir): path
             for recipe, path, seed in work
@@ -258,7 +258,7 @@ def _train_in_processes(
                 print(f"[{number}/{len(running)}] {running[done]}: {words}", flush=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Children of a killed process would train on, into a folder that is somebody else's now."""
 
     def wait() -> None:
