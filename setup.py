@@ -12,10 +12,14 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.10"],
     "ogb": ["ogb>=1.3.6"],
     "plot": ["matplotlib>=3.6"],
+    "cuda": ["triton>=3.2"],
+    "pyg": ["torch_geometric>=2.4"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
     *EXTRAS["plot"],
+    *EXTRAS["cuda"],
+    *EXTRAS["pyg"],
     "hypothesis>=6",
     "pytest>=7",
     "pytest-xdist>=3",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
+from lipzoo.attention.fused.cuda import cuda_attention, suits_cuda
 from lipzoo.attention.ops import is_transformed, make_ops, resolve_backend
 from lipzoo.attention.score_norms import ScoreNorm
 from lipzoo.attention.scores import Scores
@@ -55,10 +56,12 @@ def graph_attention(
     edge_weight : Tensor (E,), optional
         Multiplied into the attention weights after the softmax.
     backend : {"auto", "dgl", "torch", "fused"}
-        ``"fused"`` is for the CPU (see
-        :func:`~lipzoo.attention.fused.suits_fused`) without hook, edge weights or weights to
-        return; elsewhere it means ``"auto"``. ``"auto"`` takes it where it applies and the graph
-        is large enough to pay, then ``"dgl"`` or ``"torch"`` (see
+        ``"fused"`` is for the three scores with their score norm or none, without hook, edge
+        weights or weights to return; elsewhere it means ``"auto"``. On the CPU it is Numba's
+        kernels (:func:`~lipzoo.attention.fused.suits_fused`); on a GPU Triton's (extra
+        ``cuda``), which have run in Triton's interpreter but not on a GPU yet, so that
+        ``"auto"`` does not take them. ``"auto"`` takes the CPU's kernels where the graph is
+        large enough to pay for their compilation, then ``"dgl"`` or ``"torch"`` (see
         :func:`~lipzoo.attention.ops.make_ops`). ``LIPZOO_BACKEND`` decides what ``"auto"`` is.
     need_weights : bool
         Return the attention weights.
@@ -72,10 +75,12 @@ def graph_attention(
     """
     backend = resolve_backend(backend)
     is_plain = score_hook is None and edge_weight is None and not need_weights
-    if backend in ("auto", "fused") and is_plain:
+    if backend in ("auto", "fused") and is_plain and not is_transformed():
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
-        if pays and suits_fused(scores, value, score_norm, structure) and not is_transformed():
+        if pays and suits_fused(scores, value, score_norm, structure):
             return fused_attention(structure, scores, score_norm, attn_drop), None
+        if backend == "fused" and suits_cuda(scores, value, score_norm, structure):
+            return cuda_attention(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)
     if score_norm is not None:
