@@ -137,20 +137,29 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _benchmark(args: argparse.Namespace) -> None:
-    from lipzoo.benchmark import default_cases, run_benchmark
-    from lipzoo.benchmark.run import ratio_table
+    from lipzoo.benchmark import default_cases, read_rows, run_benchmark, write_report
 
-    cases = default_cases(args.graph, args.width, args.layers, args.threads, args.only)
-    rows = run_benchmark(
-        cases,
-        args.out,
-        rounds=args.rounds,
-        repeats=args.repeats,
-        raw_dir=args.raw_dir,
-        overwrite=args.overwrite,
-        verbose=not args.json,
-    )
-    _print(args, rows, ratio_table(rows))
+    if not args.report:
+        sizes = {"graphs": args.graphs, "widths": args.widths, "depths": args.depths}
+        if args.quick:
+            small = {"graphs": ["powerlaw:2000:20000"], "widths": [8], "depths": [2, 4]}
+            sizes = {n: small[n] if given is None else given for n, given in sizes.items()}
+            sizes["edges"] = [10_000, 40_000]
+        run_benchmark(
+            default_cases(
+                **{name: given for name, given in sizes.items() if given is not None},
+                implementations=args.cases,
+                threads=args.threads,
+            ),
+            args.out,
+            repeats=args.repeats or (2 if args.quick else 7),
+            memory_gib=args.memory_gib,
+            raw_dir=args.raw_dir,
+            force=args.force,
+            verbose=not args.json,
+        )
+    text = write_report(args.out)
+    _print(args, list(read_rows(args.out).values()), text)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -265,17 +274,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_raw_dir(sub)
 
     sub = command("benchmark", _benchmark, "measure speed and memory beside DGL's and PyG's layers")
-    _add_out(sub, "folder of the table, the CSV and the plot")
-    graphs = ["amazon_computers"]
-    sub.add_argument("--graph", nargs="+", default=graphs, help="datasets, or powerlaw[:N:E]")
-    sub.add_argument("--width", nargs="+", type=int, default=[8], help="features per head")
-    sub.add_argument(
-        "--layers", nargs="+", type=int, default=[0], help="0: one layer; else a training step"
-    )
-    sub.add_argument("--only", nargs="+", metavar="NAME", help="such as fused 'DGL GATConv'")
-    sub.add_argument("--threads", type=int, default=2)
-    sub.add_argument("--rounds", type=int, default=3, help="processes a case, interleaved")
-    sub.add_argument("--repeats", type=int, default=5, help="timed steps a process")
+    sub.add_argument("--out", required=True, help="folder of the CSV, the tables and the plots")
+    sub.add_argument("--graphs", nargs="+", metavar="G", help="datasets, or powerlaw[:N:E]")
+    sub.add_argument("--widths", nargs="+", type=int, metavar="D", help="features per head")
+    sub.add_argument("--depths", nargs="*", type=int, metavar="L", help="of the training steps")
+    sub.add_argument("--cases", nargs="+", metavar="NAME", help="such as fused 'DGL GATConv'")
+    sub.add_argument("--repeats", type=int, help="turns of a case (default: 7)")
+    sub.add_argument("--threads", type=int, help="default: all cores")
+    sub.add_argument("--memory-gib", type=float, help="of all processes together (default: <= 16)")
+    sub.add_argument("--quick", action="store_true", help="small graphs and two repeats")
+    sub.add_argument("--force", action="store_true", help="measure again what is in the CSV")
+    sub.add_argument("--report", action="store_true", help="only write tables and plots again")
     _add_raw_dir(sub)
 
     sub = command("demo", _demo, "load, evaluate, fine-tune, save and load again", json=False)

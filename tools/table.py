@@ -1,20 +1,33 @@
 #!/usr/bin/env python3
-"""Write the table of pretrained weights into the README, from their cards."""
+"""Write the README's tables: pretrained weights from their cards, the benchmark from its CSV."""
 
 from pathlib import Path
 
+from lipzoo.benchmark import compilation_lines, ratio_table, read_rows
 from lipzoo.info import pretrained_table
 
-BEGIN, END = "<!-- pretrained: begin (tools/table.py writes this) -->", "<!-- pretrained: end -->"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def benchmark_table() -> str:
+    """What `results/benchmark/benchmark.csv` says, ratios first."""
+    rows = list(read_rows(ROOT / "results/benchmark").values())
+    return f"{ratio_table(rows)}\n\n{compilation_lines(rows)}".strip()
+
+
+TABLES = {"pretrained": pretrained_table, "benchmark": benchmark_table}
 
 
 def with_table(text: str) -> str:
-    """``text`` with what stands between the markers replaced."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{pretrained_table()}\n{END}{after}"
+    """``text`` with what stands between each pair of markers replaced."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: begin (tools/table.py writes this) -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":
-    readme = Path(__file__).resolve().parents[1] / "README.md"
+    readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,6 +1,15 @@
 """Speed and memory of the backends beside their peers, as ratios in one run."""
 
 from lipzoo.benchmark.cases import Case, default_cases
-from lipzoo.benchmark.run import run_benchmark
+from lipzoo.benchmark.report import compilation_lines, ratio_table, write_report
+from lipzoo.benchmark.run import read_rows, run_benchmark
 
-__all__ = ["Case", "default_cases", "run_benchmark"]
+__all__ = [
+    "Case",
+    "compilation_lines",
+    "default_cases",
+    "ratio_table",
+    "read_rows",
+    "run_benchmark",
+    "write_report",
+]

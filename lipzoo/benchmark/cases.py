@@ -1,38 +1,54 @@
-"""What is measured: a layer or a training step, of one implementation, on one graph.
-
-Run as a program (``python -m lipzoo.benchmark.cases CASE.json``) it measures one case in a
-process of its own and prints JSON, so that cases share neither memory nor caches.
-"""
+"""What is measured: a layer or a training step, of one implementation, on one graph."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
-import lipzoo
-from lipzoo._dgl import dgl
+from lipzoo.benchmark.graphs import POWERLAW_EDGES, POWERLAW_NODES
 from lipzoo.errors import ConfigError, did_you_mean
 
-__all__ = ["IMPLEMENTATIONS", "Case", "default_cases", "powerlaw_graph"]
+__all__ = ["GRAPHS", "IMPLEMENTATIONS", "LIMIT", "SUBJECT", "Case", "curve_graph", "default_cases"]
 
-#: Name -> (backend, score norm); the others are peers.
-IMPLEMENTATIONS = {
-    "fused + norm": ("fused", "lipschitz"),
-    "fused": ("fused", None),
-    "torch + norm": ("torch", "lipschitz"),
-    "dgl + norm": ("dgl", "lipschitz"),
-    "DGL GATConv": (None, None),
-    "PyG GATConv": (None, None),
-    "PyG + norm": (None, "lipschitz"),
+#: What the ratios are about.
+SUBJECT = "fused + norm"
+#: What a layer cannot be faster than: its matrix products and three gathers over the edges.
+LIMIT = "three gathers"
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """``backend`` and ``score_norm`` of a lipzoo layer, or the ``library`` of a peer.
+
+    ``holds_messages``: it keeps tensors of E x H x D numbers, rather than of E x H.
+    """
+
+    library: str
+    norm: bool
+    holds_messages: bool = False
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    SUBJECT: Implementation("fused", True),
+    "fused": Implementation("fused", False),
+    "torch + norm": Implementation("torch", True, holds_messages=True),
+    "dgl + norm": Implementation("dgl", True),
+    "DGL GATConv": Implementation("DGL", False),
+    "PyG GATConv": Implementation("PyG", False, holds_messages=True),
+    "PyG + norm": Implementation("PyG", True, holds_messages=True),
+    "PyG + norm on edges": Implementation("PyG", True, holds_messages=True),
+    LIMIT: Implementation("limit", True),
 }
+
+#: Those whose cost is drawn against depth and against E.
+_CURVES = (SUBJECT, "dgl + norm", "DGL GATConv", "PyG + norm", LIMIT)
+#: The depth whose training step is measured for every implementation; the others are a curve.
+_DEEP = 16
+
+#: What ``lipzoo benchmark`` measures layers on; training steps run on the second of them.
+GRAPHS = ("cora", "amazon_computers", "coauthor_physics", "powerlaw")
 
 
 @dataclass(frozen=True)
@@ -44,10 +60,10 @@ class Case:
     implementation : str
         A name in ``IMPLEMENTATIONS``.
     graph : str
-        A dataset's name, or ``powerlaw`` or ``powerlaw:NODES:EDGES``.
+        A data set's name, or ``powerlaw`` or ``powerlaw:NODES:EDGES``.
     heads, width : int
         ``H`` and ``D``.
-    layers : int
+    depth : int
         0: forward and backward of one attention layer. Otherwise a training step (forward,
         backward, Adam) of a model of that many layers.
     threads : int
@@ -58,169 +74,117 @@ class Case:
     graph: str
     heads: int = 8
     width: int = 8
-    layers: int = 0
-    threads: int = 2
+    depth: int = 0
+    threads: int = 1
 
     @property
     def group(self) -> tuple:
-        """Cases of one group are compared with each other."""
-        return self.graph, self.heads, self.width, self.layers
+        """Cases of one group are measured side by side and compared with each other."""
+        return self.graph, self.heads, self.width, self.depth, self.threads
+
+    @property
+    def what(self) -> str:
+        """``one layer`` or ``16-layer training step``."""
+        return f"{self.depth}-layer training step" if self.depth else "one layer"
+
+    @property
+    def where(self) -> str:
+        """What a group of cases has in common, in words."""
+        return f"{self.graph}, D={self.width}, {self.what}"
+
+    def __str__(self) -> str:
+        return f"{self.where}, {self.implementation}"
+
+    def expected_mib(self, num_nodes: int, num_edges: int) -> float:
+        """Roughly what its process will take at most, in MiB; better too much than too little."""
+        layers = max(self.depth, 1)
+        feats = self.heads * self.width
+        numbers = num_nodes * feats * (10 + 5 * layers) + num_edges * self.heads * (10 + 6 * layers)
+        if IMPLEMENTATIONS[self.implementation].holds_messages:
+            numbers += num_edges * feats * (3 + 4 * layers)
+        return 500 + 4 * numbers / 2**20
 
 
 def default_cases(
-    graphs: list[str], widths: list[int], layers: list[int], threads: int, implementations=None
+    graphs: Sequence[str] = GRAPHS,
+    widths: Sequence[int] = (8, 64),
+    depths: Sequence[int] = (2, 8, 16, 32),
+    edges: Sequence[int] = (100_000, 400_000, 1_000_000),
+    implementations: Iterable[str] | None = None,
+    threads: int | None = None,
 ) -> list[Case]:
-    """All combinations; PyG's only where it is installed.
+    """The cases of a run; PyG's only where it is installed.
+
+    Parameters
+    ----------
+    graphs : sequence of str
+        One layer is measured on each; see :func:`~lipzoo.benchmark.graphs.load_graph`. Training
+        steps run on the second (on the first where it is the only one).
+    widths : sequence of int
+        Features per head ``D``; training steps and curves take the first.
+    depths : sequence of int
+        Depths of the models whose training step is measured.
+    edges : sequence of int
+        Sizes ``E`` of the generated graphs that cost is drawn against.
+    implementations : iterable of str, optional
+        Names in ``IMPLEMENTATIONS``; all by default.
+    threads : int, optional
+        Threads; all cores by default.
 
     Raises
     ------
     ConfigError
-        If an implementation is unknown.
+        If an implementation is unknown, or needs PyG and that is not installed; if a number is
+        not positive.
     """
-    names = list(implementations or IMPLEMENTATIONS)
-    for name in names:
+    asked = list(implementations or ())
+    for name in asked:
         if name not in IMPLEMENTATIONS:
             raise ConfigError(f"no implementation {name!r}{did_you_mean(name, IMPLEMENTATIONS)}")
-    if not _has_pyg():
-        names = [name for name in names if not name.startswith("PyG")]
-    return [
-        Case(name, graph, 8, width, depth, threads)
+        if IMPLEMENTATIONS[name].library == "PyG" and not has_pyg():
+            raise ConfigError(f"{name!r} needs PyG: pip install 'lipzoo[pyg]'")
+    for what, numbers in (("widths", widths), ("depths", depths), ("edges", edges)):
+        if any(number < 1 for number in numbers):
+            raise ConfigError(f"{what} must be at least 1, got {min(numbers)}")
+    if not graphs or not widths:
+        raise ConfigError("name at least one graph and one width")
+    threads = usable_cores() if threads is None else threads
+    if threads < 1:
+        raise ConfigError(f"threads must be at least 1, got {threads}")
+    names = [
+        name
+        for name in asked or IMPLEMENTATIONS
+        if has_pyg() or IMPLEMENTATIONS[name].library != "PyG"
+    ]
+    curves = [name for name in names if name in _CURVES] if not asked else names
+
+    cases = [
+        Case(name, graph, 8, width, 0, threads)
         for graph in graphs
         for width in widths
-        for depth in layers
         for name in names
     ]
+    for depth in sorted(depths):
+        some = names if depth == _DEEP else curves
+        cases += [Case(name, graphs[:2][-1], 8, widths[0], depth, threads) for name in some]
+    for size in sorted(edges):
+        cases += [Case(name, curve_graph(size), 8, widths[0], 0, threads) for name in curves]
+    return list(dict.fromkeys(cases))
 
 
-def _has_pyg() -> bool:
-    import importlib.util
+def curve_graph(num_edges: int) -> str:
+    """The generated graph of that size that cost is drawn against: as dense as ``powerlaw``."""
+    num_nodes = max(1, round(num_edges * POWERLAW_NODES / POWERLAW_EDGES))
+    return f"powerlaw:{num_nodes}:{num_edges}"
 
+
+def has_pyg() -> bool:
+    """Whether PyTorch Geometric is installed."""
     return importlib.util.find_spec("torch_geometric") is not None
 
 
-def powerlaw_graph(num_nodes: int = 169_343, num_edges: int = 2_300_000, seed: int = 0):
-    """A directed graph whose in-degrees follow a power law (exponent 2.2), with self-loops."""
-    rng = np.random.default_rng(seed)
-    weight = (np.arange(num_nodes) + 1.0) ** (-1 / 1.2)
-    cumulative = np.cumsum(weight / weight.sum())
-    dst = np.searchsorted(cumulative, rng.random(num_edges)).clip(max=num_nodes - 1)
-    dst = rng.permutation(num_nodes)[dst]  # a hub's number says nothing of its place
-    src = rng.integers(num_nodes, size=num_edges)
-    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
-    return dgl.add_self_loop(dgl.remove_self_loop(graph))
-
-
-def _load(name: str, raw_dir: str | None):
-    if name.startswith("powerlaw"):
-        return powerlaw_graph(*map(int, name.split(":")[1:]))
-    graph = lipzoo.load_dataset(name, raw_dir=raw_dir).graph
-    return dgl.add_self_loop(dgl.remove_self_loop(graph))
-
-
-# --------------------------------------------------- one case in this process
-
-
-def _layer_step(case: Case, graph) -> Callable[[], None]:
-    torch.manual_seed(0)
-    feat = torch.randn(graph.num_nodes(), case.heads * case.width, requires_grad=True)
-    layer = _make_layer(case)
-    grad = torch.randn(graph.num_nodes(), case.heads, case.width)
-    where = _edge_index(graph) if case.implementation.startswith("PyG") else graph
-
-    def step() -> None:
-        feat.grad = None
-        layer.zero_grad()
-        out = layer(feat, where) if case.implementation.startswith("PyG") else layer(where, feat)
-        out.view_as(grad).backward(grad)
-
-    return step
-
-
-def _model_step(case: Case, graph) -> Callable[[], None]:
-    torch.manual_seed(0)
-    hidden, classes = case.heads * case.width, 10
-    feat = torch.randn(graph.num_nodes(), 64)
-    labels = torch.randint(classes, (graph.num_nodes(),))
-    ends = torch.nn.Linear(64, hidden), torch.nn.Linear(hidden, classes)
-    layers = torch.nn.ModuleList(_make_layer(case) for _ in range(case.layers))
-    everything = torch.nn.ModuleList([*ends, layers])
-    optimizer = torch.optim.Adam(everything.parameters(), lr=1e-3)
-    is_pyg = case.implementation.startswith("PyG")
-    where = _edge_index(graph) if is_pyg else graph
-
-    def step() -> None:
-        optimizer.zero_grad()
-        h = F.elu(ends[0](feat))
-        for layer in layers:
-            h = F.elu((layer(h, where) if is_pyg else layer(where, h)).flatten(1))
-        F.cross_entropy(ends[1](h), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def _make_layer(case: Case) -> torch.nn.Module:
-    feats = case.heads * case.width
-    backend, norm = IMPLEMENTATIONS[case.implementation]
-    if backend is not None:
-        return lipzoo.nn.GATConv(feats, case.width, case.heads, score_norm=norm, backend=backend)
-    if case.implementation == "DGL GATConv":
-        return dgl.nn.GATConv(feats, case.width, case.heads)
-    from lipzoo.benchmark.pyg import make_pyg_layer
-
-    return make_pyg_layer(feats, case.width, case.heads, with_norm=norm is not None)
-
-
-def _edge_index(graph):
-    return torch.stack(graph.edges(order="eid")).long()
-
-
-def measure(case: Case, repeats: int, raw_dir: str | None) -> dict:
-    """Seconds of each repeat, compile time of the first call, and peak memory above the start.
-
-    Memory is the high-water mark of the process while the timed steps run, less what it held
-    before the first step (graph, weights, libraries), in MiB; ``None`` away from Linux.
-    """
-    torch.set_num_threads(case.threads)
-    graph = _load(case.graph, raw_dir)
-    step = (_model_step if case.layers else _layer_step)(case, graph)
-    before = _memory("VmRSS")
-    begin = time.perf_counter()
-    step()
-    first = time.perf_counter() - begin
-    _reset_peak()
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - begin)
-    peak = _memory("VmHWM")
-    return {
-        **asdict(case),
-        "num_nodes": graph.num_nodes(),
-        "num_edges": graph.num_edges(),
-        "first_call": first,
-        "seconds": seconds,
-        "memory_mib": None if peak is None else (peak - before) / 1024,
-    }
-
-
-def _memory(field: str) -> int | None:
-    """VmRSS (now) or VmHWM (peak) in KiB."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines[field].split()[0])
-
-
-def _reset_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak is then that of the whole process
-        return
-
-
-if __name__ == "__main__":
-    request = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(measure(Case(**request["case"]), request["repeats"], request["raw_dir"])))
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

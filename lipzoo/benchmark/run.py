@@ -1,160 +1,267 @@
-"""Run cases in turn, round after round; write CSV, a table of ratios, a plot."""
+"""Measure cases side by side, group after group; keep what is measured in a CSV file."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import json
+import io
+import itertools
+import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from lipzoo.benchmark.cases import Case
-from lipzoo.errors import LipzooError
+from lipzoo._yaml import write_all
+from lipzoo.benchmark.cases import SUBJECT, Case
+from lipzoo.benchmark.graphs import load_graph, save_graph
+from lipzoo.benchmark.pool import OutOfMemory, Pool, Worker
+from lipzoo.errors import ConfigError
 from lipzoo.weights import prepare_folder
 
-__all__ = ["ratio_table", "run_benchmark"]
+__all__ = ["CSV_FILE", "read_rows", "run_benchmark"]
 
-#: What ratios are against.
-PEER = "DGL GATConv"
+CSV_FILE = "benchmark.csv"
+
+#: Columns of the CSV file, and how each is read. One row a case and number of repeats.
+COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("implementation", "graph"), str),
+    **dict.fromkeys(("heads", "width", "depth", "threads", "repeats"), int),
+    **dict.fromkeys(("num_nodes", "num_edges"), int),
+    "status": str,
+    **dict.fromkeys(("seconds", "fastest", "slowest"), float),
+    **dict.fromkeys(("memory_mib", "held_mib", "first_call"), float),
+    **dict.fromkeys(("first_call_cold", "first_call_cached"), float),
+    **dict.fromkeys(("measured", "setting"), str),
+}
+
+#: Seconds that one case may take for its timed steps, and the repeats it gets even so.
+_BUDGET, _FEWEST = 6.0, 3
+#: Seconds that a turn lasts at least, so that a short step is not timed from cold caches only.
+_TURN = 0.25
 
 
 def run_benchmark(
-    cases: list[Case],
+    cases: Sequence[Case],
     out: str | Path,
     *,
-    rounds: int = 3,
-    repeats: int = 5,
+    repeats: int = 7,
+    memory_gib: float | None = None,
     raw_dir: str | None = None,
-    overwrite: bool = False,
+    force: bool = False,
     verbose: bool = True,
 ) -> list[dict]:
-    """Measure each case once a round, each time in a process of its own.
+    """Measure each case in a process of its own, the cases of a group taking turns.
 
-    Rounds are interleaved, so that what else the machine does hits all cases alike. A case's
-    time is the median over all repeats of all rounds, its memory the median over the rounds.
+    The processes of a group (one graph, width, depth) stay alive side by side and time their
+    steps in turn, so that what else the machine does hits all alike. A case's time is the median
+    over its turns. Steps that warm up are not counted. A slow case gets fewer turns, at least 3.
 
     Parameters
     ----------
-    cases : list of Case
+    cases : sequence of Case
         See :func:`~lipzoo.benchmark.default_cases`.
     out : path
-        Folder for ``benchmark.csv``, ``benchmark.md`` and, with matplotlib, ``benchmark.svg``.
-    rounds, repeats : int
-        Processes a case, timed steps a process.
+        Folder of ``benchmark.csv``. Cases whose rows are there are not measured again.
+    repeats : int
+        Turns of a case.
+    memory_gib : float, optional
+        Memory of all processes together, and of each; three quarters of what is free by default,
+        at most 16. A case that needs more is noted as such.
     raw_dir : str, optional
         Where DGL's raw data lies.
-    overwrite : bool
-        Write into a folder that holds something.
+    force : bool
+        Measure again what is there already.
     verbose : bool
-        Show a progress bar.
+        Show a progress bar and a line a case.
 
     Returns
     -------
     list of dict
-        A row a case: its fields, ``seconds``, ``memory_mib``, ``first_call``.
+        All rows of the file.
 
     Raises
     ------
+    ConfigError
+        If ``repeats`` or ``memory_gib`` is not positive, or the file is not of this format.
     OutputError
-        If the folder holds something and ``overwrite`` is false.
+        If the folder holds other files, or cannot be written.
     LipzooError
-        If a case fails.
+        If a case fails for another reason than memory, or a data set is absent.
+
+    Notes
+    -----
+    In a script, call it under ``if __name__ == "__main__":``, as always with processes.
     """
-    folder = prepare_folder(out, overwrite)
-    measured: dict[Case, list[dict]] = {case: [] for case in cases}
-    work = [case for _ in range(rounds) for case in cases]
-    for case in tqdm(work, desc="benchmark", disable=None if verbose else True):
-        measured[case].append(_measure(case, repeats, raw_dir))
-    rows = [_summary(case, runs) for case, runs in measured.items()]
-    with (folder / "benchmark.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    (folder / "benchmark.md").write_text(ratio_table(rows) + "\n", encoding="utf-8")
-    _plot(rows, folder / "benchmark.svg")
+    if repeats < 1:
+        raise ConfigError(f"repeats must be at least 1, got {repeats}")
+    if memory_gib is not None and not memory_gib > 0:
+        raise ConfigError(f"memory_gib must be > 0, got {memory_gib}")
+    limit_mib = 1024 * (memory_gib or default_memory_gib())
+    folder = prepare_folder(out, overwrite=Path(out).expanduser().joinpath(CSV_FILE).exists())
+    rows = read_rows(folder) if (folder / CSV_FILE).exists() else {}
+    wanted = [case for case in cases if force or (case, repeats) not in rows]
+    # Sorting keeps the order of what is equal: a graph is loaded once.
+    order = list(dict.fromkeys(case.graph for case in wanted))
+    wanted.sort(key=lambda case: order.index(case.graph))
+    compiled: set[tuple[int, int]] = set()
+    bar = tqdm(total=len(wanted), desc="benchmark", disable=None if verbose else True)
+    with bar, tempfile.TemporaryDirectory(prefix="lipzoo-benchmark-") as temporary:
+        path = Path(temporary, "graph.npz")
+        for name, on_graph in itertools.groupby(wanted, key=lambda case: case.graph):
+            bar.set_postfix_str(f"loading {name}")
+            graph = load_graph(name, raw_dir)
+            save_graph(graph, path)
+            size = graph.num_nodes(), graph.num_edges()
+            del graph
+            for _, group in itertools.groupby(on_graph, key=lambda case: case.group):
+                with Pool(path, *size, limit_mib) as pool:
+                    measured = _measure_group(pool, list(group), repeats, bar, verbose)
+                for (case, _), row in measured.items():
+                    sizes = case.heads, case.width
+                    is_layer = case.implementation == SUBJECT and not case.depth
+                    if is_layer and row["status"] == "ok" and sizes not in compiled:
+                        bar.set_postfix_str(f"compiling for D={case.width}")
+                        row |= _measure_compilation(case, path)
+                        compiled.add(sizes)
+                rows.update(measured)
+                write_all({folder / CSV_FILE: _to_csv(rows.values())})
+    return list(rows.values())
+
+
+Rows = dict[tuple[Case, int], dict[str, Any]]
+
+
+def _measure_group(pool: Pool, cases: list[Case], repeats: int, bar: tqdm, verbose: bool) -> Rows:
+    warm: dict[Case, dict] = {}
+    for case in cases:
+        bar.set_postfix_str(f"{case}: warming up")
+        with contextlib.suppress(OutOfMemory):
+            warm[case] = pool.warm(case)
+    turns: dict[Case, list[float]] = {case: [] for case in warm}
+    for number in range(repeats):
+        bar.set_postfix_str(f"{cases[0].where}: turn {number + 1} of {repeats}")
+        for case, seconds in list(turns.items()):
+            pace = warm[case]["pace"]
+            if number >= max(_FEWEST, _BUDGET / pace):
+                continue
+            steps = max(1, min(5, round(_TURN / pace)))
+            try:
+                seconds.append(statistics.median(pool.steps(case, steps)))
+            except OutOfMemory:
+                del turns[case]
+    common = {
+        "repeats": repeats,
+        "num_nodes": pool.num_nodes,
+        "num_edges": pool.num_edges,
+        "measured": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "setting": _setting(cases[0].threads),
+    }
+    rows = {}
+    for case in cases:
+        row = dict.fromkeys(COLUMNS) | asdict(case) | common | {"status": "out of memory"}
+        if case in turns:
+            row |= {name: warm[case][name] for name in ("memory_mib", "held_mib", "first_call")}
+            row |= {
+                "status": "ok",
+                "seconds": statistics.median(turns[case]),
+                "fastest": min(turns[case]),
+                "slowest": max(turns[case]),
+            }
+        if verbose:
+            found = f"{row['seconds']:.4g} s" if case in turns else row["status"]
+            bar.write(f"{case}: {found}", file=sys.stderr)
+        bar.update()
+        rows[case, repeats] = row
     return rows
 
 
-def _measure(case: Case, repeats: int, raw_dir: str | None) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        request = Path(folder, "case.json")
-        content = {"case": asdict(case), "repeats": repeats, "raw_dir": raw_dir}
-        request.write_text(json.dumps(content))
-        program = [sys.executable, "-m", "lipzoo.benchmark.cases", str(request)]
-        run = subprocess.run(program, capture_output=True, text=True)
-    if run.returncode:
-        last = run.stderr.strip().splitlines()[-1:] or ["killed"]
-        raise LipzooError(f"benchmark: {case} failed: {last[0]}")
-    return json.loads(run.stdout.splitlines()[-1])
+def _measure_compilation(case: Case, graph: Path) -> dict[str, float]:
+    """Seconds of the first call in a process that compiles, and in the next, which need not."""
+    seconds = []
+    with tempfile.TemporaryDirectory(prefix="lipzoo-benchmark-") as cache:
+        for _ in range(2):
+            worker = Worker(case, graph, numba_cache=Path(cache))
+            try:
+                seconds.append(worker.warm(measure_memory=False)["first_call"])
+            finally:
+                worker.close()
+    return {"first_call_cold": seconds[0], "first_call_cached": seconds[1]}
 
 
-def _summary(case: Case, runs: list[dict]) -> dict:
-    memory = [run["memory_mib"] for run in runs if run["memory_mib"] is not None]
-    return {
-        **asdict(case),
-        "num_nodes": runs[0]["num_nodes"],
-        "num_edges": runs[0]["num_edges"],
-        "seconds": statistics.median(s for run in runs for s in run["seconds"]),
-        "memory_mib": statistics.median(memory) if memory else None,
-        "first_call": runs[0]["first_call"],
-    }
+# ------------------------------------------------------------------ the file
 
 
-def ratio_table(rows: list[dict]) -> str:
-    """Markdown: how many times as fast as DGL's ``GATConv``, and the share of its memory."""
-    lines = [
-        f"| graph | D | what | implementation | times as fast as {PEER} | memory beside it | "
-        "seconds | MiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row["graph"], row["width"], row["layers"]), []).append(row)
-    for (graph, width, layers), group in groups.items():
-        peer = next((row for row in group if row["implementation"] == PEER), None)
-        what = f"{layers}-layer training step" if layers else "one layer"
-        for row in group:
-            speed = memory = "-"
-            if peer is not None:
-                speed = f"{peer['seconds'] / row['seconds']:.2f}"
-                if row["memory_mib"] is not None and peer["memory_mib"]:
-                    memory = f"{row['memory_mib'] / peer['memory_mib']:.2f}"
-            mib = "-" if row["memory_mib"] is None else f"{row['memory_mib']:.0f}"
-            lines.append(
-                f"| {graph} ({row['num_edges']:,} edges) | {width} | {what} | "
-                f"{row['implementation']} | {speed} | {memory} | {row['seconds']:.3f} | {mib} |"
+def read_rows(folder: str | Path) -> Rows:
+    """The rows of ``benchmark.csv`` in ``folder``, by case and number of repeats.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it is not of this format.
+    """
+    path = Path(folder).expanduser() / CSV_FILE
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; lipzoo benchmark --out {folder} measures one")
+    rows: Rows = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != list(COLUMNS):
+            raise ConfigError(
+                f"{path}: has other columns than this version writes; choose another folder, or "
+                "remove the file"
             )
-    return "\n".join(lines)
+        for number, text in enumerate(reader, start=2):
+            try:
+                row = {
+                    name: kind(text[name]) if text[name] else None for name, kind in COLUMNS.items()
+                }
+                case = Case(**{field.name: row[field.name] for field in fields(Case)})
+                rows[case, row["repeats"]] = row
+            except (TypeError, ValueError) as fault:
+                raise ConfigError(f"{path}, line {number}: {fault}; remove the line") from None
+    return rows
 
 
-def _plot(rows: list[dict], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:  # an optional extra
-        return
-    groups = sorted({(r["graph"], r["width"], r["layers"]) for r in rows})
-    names = list(dict.fromkeys(row["implementation"] for row in rows))
-    figure = Figure(figsize=(4 + 2 * len(groups), 4), layout="constrained")
-    axis = figure.add_subplot()
-    for number, name in enumerate(names):
-        places, heights = [], []
-        for index, group in enumerate(groups):
-            for row in rows:
-                same = (row["graph"], row["width"], row["layers"]) == group
-                if same and row["implementation"] == name:
-                    places.append(index + 0.8 * number / len(names))
-                    heights.append(row["seconds"])
-        axis.bar(places, heights, width=0.8 / len(names), label=name)
-    axis.set_xticks(
-        [index + 0.35 for index in range(len(groups))],
-        [f"{g}\nD={d}, {f'{n} layers' if n else 'one layer'}" for g, d, n in groups],
-    )
-    axis.set_yscale("log")
-    axis.set_ylabel("seconds")
-    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
-    figure.savefig(path)
+def _to_csv(rows: Iterable[dict]) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return file.getvalue().encode()
+
+
+def _setting(threads: int) -> str:
+    """Threads, processor and versions that a row was measured with."""
+    names = ["torch", "dgl", "numba", "torch_geometric"]
+    versions = []
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    number = "1 thread" if threads == 1 else f"{threads} threads"
+    return f"{number} of {_processor()}, {', '.join(versions)}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def default_memory_gib() -> float:
+    """Three quarters of the memory that is free, at most 16 GiB."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        return min(16.0, 0.75 * int(free.split()[1]) / 2**20)
+    return 16.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
@@ -68,6 +71,11 @@ class DeepAttentionNet(nn.Module):
         need them.
     backend : {"auto", "dgl", "torch", "fused"}
         See :func:`~lipzoo.attention.graph_attention`.
+    checkpoint_layers : bool
+        Keep only the hidden features between layers for the backward pass, which runs each layer
+        again, with the same dropout: the same gradients and far less memory, for the time of a
+        second forward pass. All hidden features are kept, since the residual scheme may read
+        them, so longer segments would save nothing more.
 
     Raises
     ------
@@ -95,6 +103,7 @@ class DeepAttentionNet(nn.Module):
         residual: str | dict = "none",
         add_self_loops: bool = True,
         backend: str = "auto",
+        checkpoint_layers: bool = False,
     ) -> None:
         super().__init__()
         _check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
@@ -117,6 +126,9 @@ class DeepAttentionNet(nn.Module):
         self.in_feats, self.num_classes = in_feats, num_classes
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
         self.add_self_loops = add_self_loops
+        if not isinstance(checkpoint_layers, bool):
+            raise ConfigError(f"checkpoint_layers must be true or false, got {checkpoint_layers!r}")
+        self.checkpoint_layers = checkpoint_layers
 
         self.input_drop = Dropout(input_drop)
         self.input = nn.Linear(in_feats, hidden_feats)
@@ -195,22 +207,42 @@ class DeepAttentionNet(nn.Module):
                 "create_model(..., in_feats=...) or reset_input"
             )
         states = [self.activation(self.input(self.input_drop(feat)))]
-        attention = []
-        for layer, (conv, structure) in enumerate(zip(self.layers, structures)):
-            out = conv(structure, self.residual.input(states), get_attention=return_attention)
+        attention: list[Tensor] = []
+        is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
+        for layer, structure in enumerate(structures):
+            arguments = layer, structure, states, return_attention
+            if is_checkpointed:
+                states, weights = checkpoint(
+                    self._run_layer,
+                    *arguments,
+                    use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), _with_spare_buffers(self)),
+                )
+            else:
+                states, weights = self._run_layer(*arguments)
             if return_attention:
-                out, weights = out
-                attention.append(weights.squeeze(-1))
-            out = out.flatten(1)
-            if structure.num_src != structure.num_dst:
-                states = [state[: structure.num_dst] for state in states]
-            out = self.residual.before_activation(out, states)
-            if len(self.norms):
-                # Feature norms look at the nodes that a layer puts out, which in a block are
-                # not those it reads.
-                out = self.norms[layer](structure, out)
-            states.append(self.residual.after_activation(self.activation(out), states))
+                attention.append(weights)
         return states, attention
+
+    def _run_layer(
+        self, layer: int, structure: Structure, states: list[Tensor], need_weights: bool
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """The states after a layer, and its attention weights (E', H) where needed."""
+        out = self.layers[layer](structure, self.residual.input(states), get_attention=need_weights)
+        weights = None
+        if need_weights:
+            out, weights = out
+            weights = weights.squeeze(-1)
+        out = out.flatten(1)
+        if structure.num_src != structure.num_dst:
+            states = [state[: structure.num_dst] for state in states]
+        out = self.residual.before_activation(out, states)
+        if len(self.norms):
+            # Feature norms look at the nodes that a layer puts out, which in a block are
+            # not those it reads.
+            out = self.norms[layer](structure, out)
+        # A new list: a checkpoint runs this again on the states it was given.
+        return [*states, self.residual.after_activation(self.activation(out), states)], weights
 
     def _structures(self, graph) -> list[Structure]:
         if isinstance(graph, (list, tuple)):
@@ -257,6 +289,23 @@ class DeepAttentionNet(nn.Module):
             f"in_feats={self.in_feats}, num_classes={self.num_classes}, "
             f"num_layers={self.num_layers}, hidden_feats={self.hidden_feats}"
         )
+
+
+@contextmanager
+def _with_spare_buffers(model: nn.Module) -> Iterator[None]:
+    """Give ``model`` copies of its buffers for a while.
+
+    A layer that runs again in the backward pass must not update batch norm's statistics again.
+    """
+    own = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    for module, buffers in own:
+        copies = {name: b if b is None else b.clone() for name, b in buffers.items()}
+        module._buffers.update(copies)
+    try:
+        yield
+    finally:
+        for module, buffers in own:
+            module._buffers.update(buffers)
 
 
 def _check_positive(**arguments: int) -> None:

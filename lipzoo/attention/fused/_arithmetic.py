@@ -7,10 +7,22 @@ import math
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "FAST", "edge_bits", "exp32", "exp64", "flush", "keep", "threshold_of"]
+from lipzoo.attention.fused.index import NUM_CHUNKS
+
+__all__ = [
+    "BLOCK",
+    "FAST",
+    "bounds",
+    "build_exp",
+    "edge_bits",
+    "exp",
+    "flush",
+    "keep",
+    "threshold_of",
+]
 
 #: Sums may be reordered and divisions approximated; NaN and infinity keep their meaning.
 FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
@@ -19,43 +31,61 @@ FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
 #: edges of a hub would lose digits in float32.
 BLOCK = 256
 
-f32, i32, u32 = np.float32, np.int32, np.uint32
+u32 = np.uint32
+
+
+#: ``ln 2`` in two parts (Cody, Waite): the first has few bits, so that ``k`` times it is exact.
+_LN_2 = (0.693359375, -2.12194440e-4)
+_TAYLOR = tuple(1 / math.factorial(n) for n in range(8))
+
+
+def build_exp(builder, x):
+    """Instructions for ``exp`` of a number or vector: to 2 ulp in float32 for x <= 88, where
+    libm's is a call an element; libm's in float64.
+
+    ``x = k ln 2 + r`` with ``|r| <= ln 2 / 2``; a Taylor polynomial for ``exp(r)``; ``2**k`` from
+    its bits. ``x`` is kept within [-87, 88], where the result is a normal number; NaN stays NaN.
+    """
+    count = x.type.count if isinstance(x.type, ir.VectorType) else None
+    element = x.type if count is None else x.type.element
+    name = f"{'' if count is None else f'v{count}'}{'f32' if element == ir.FloatType() else 'f64'}"
+
+    def call(function, argument):
+        kind = ir.FunctionType(x.type, [x.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{function}.{name}")
+        return builder.call(function, [argument])
+
+    def constant(value, kind=element):
+        if count is None:
+            return ir.Constant(kind, value)
+        return ir.Constant(ir.VectorType(kind, count), [value] * count)
+
+    def add_product(total, a, b):
+        return builder.fadd(total, builder.fmul(a, b, flags=["contract"]), flags=["contract"])
+
+    if element == ir.DoubleType():
+        return call("exp", x)
+    low, high = constant(-87.0), constant(88.0)
+    x = builder.select(builder.fcmp_ordered("<", x, low), low, x)
+    x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
+    k = call("floor", add_product(constant(0.5), x, constant(1 / math.log(2))))
+    r = x
+    for part in _LN_2:
+        r = add_product(r, k, constant(-part))
+    p = constant(_TAYLOR[-1])
+    for coefficient in reversed(_TAYLOR[:-1]):
+        p = add_product(constant(coefficient), p, r)
+    integer = ir.IntType(32)
+    exponent = constant(127, integer)
+    bits = builder.add(builder.fptosi(k, exponent.type), exponent)
+    bits = builder.shl(bits, constant(23, integer))
+    return builder.fmul(p, builder.bitcast(bits, p.type))
 
 
 @intrinsic
-def _power_of_two(typing_context, exponent):
-    """``2.0 ** exponent`` in float32 for an int32 in [-126, 127]: its bits are the exponent."""
-
-    def build(context, builder, signature, args):
-        biased = builder.add(args[0], ir.Constant(ir.IntType(32), 127))
-        bits = builder.shl(biased, ir.Constant(ir.IntType(32), 23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.int32), build
-
-
-@numba.njit(inline="always")
-def exp32(x):
-    """``exp(x)`` in float32 to 2 ulp for x <= 88; libm's is a call an element.
-
-    ``x = k ln 2 + r`` with ``|r| <= ln 2 / 2``; a Taylor polynomial for ``exp(r)``; ``2**k`` from
-    its bits. ``ln 2`` is split in two (Cody, Waite), so that ``k ln 2`` rounds nothing away.
-    """
-    # Not min and max, which would hide a NaN.
-    x = f32(-87.0) if x < f32(-87.0) else x
-    x = f32(88.0) if x > f32(88.0) else x
-    k = i32(math.floor(x * f32(1.4426950408889634) + f32(0.5)))
-    r = x - f32(k) * f32(0.693359375) + f32(k) * f32(2.12194440e-4)
-    p = f32(1 / 720) + r * f32(1 / 5040)
-    p = f32(1 / 24) + r * (f32(1 / 120) + r * p)
-    p = f32(1) + r * (f32(1) + r * (f32(0.5) + r * (f32(1 / 6) + r * p)))
-    return p * _power_of_two(k)
-
-
-@numba.njit(inline="always")
-def exp64(x):
-    """``exp(x)`` in float64: libm's, which is exact enough for gradient checks."""
-    return math.exp(x)
+def exp(typing_context, x):
+    """``exp(x)`` of a float32 or float64, see :func:`build_exp`."""
+    return x(x), lambda context, builder, signature, args: build_exp(builder, args[0])
 
 
 @numba.njit(inline="always")
@@ -96,3 +126,9 @@ def flush(S, count):
     for k in range(count):
         S[count + k] += S[k]
         S[k] = 0
+
+
+@numba.njit(inline="always")
+def bounds(chunk_from, chunk_to, num_nodes):
+    """The nodes of these chunks, where chunks are to have the same number of nodes."""
+    return chunk_from * num_nodes // NUM_CHUNKS, chunk_to * num_nodes // NUM_CHUNKS

@@ -19,13 +19,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lipzoo.attention.fused._arithmetic import FAST
+from lipzoo.attention.fused._arithmetic import FAST, build_exp
 
 __all__ = [
     "AHEAD",
     "add_rows",
     "add_slopes",
+    "copy_row",
     "dot_rows",
+    "exp_row",
     "give_to_winners",
     "pair_scores",
     "prefetch",
@@ -155,6 +157,52 @@ class _Rows:
             )
             result = self.builder.call(function, [result, vector], fastmath=FAST)
         self.builder.store(result, self.number_at(offset))
+
+
+@intrinsic(prefer_literal=True)
+def copy_row(typing_context, scratch, x, row, out, count):
+    """``S[out + k] = x[row, k]`` for ``k < count``.
+
+    Loops over heads that then touch ``S`` alone become vector instructions. LLVM does not do
+    that for so few iterations where it would have to check that two arrays do not overlap.
+    """
+    if not _literals(count):
+        return None
+
+    def build(context, builder, signature, args):
+        rows = _Rows.open(context, builder, signature, args, types.literal(1), count)
+        (to,) = _offsets(builder, signature, args, 3, 4)
+        for offset, length in rows.vectors():
+            value = rows.load(rows.row, _i64(offset), length)
+            rows.store(value, rows.at(to, _i64(offset)))
+        return context.get_dummy_value()
+
+    return types.void(scratch, x, row, out, count), build
+
+
+@intrinsic(prefer_literal=True)
+def exp_row(typing_context, scratch, x, out, count):
+    """``S[out + k] = exp(S[x + k])`` for ``k < count``: see ``build_exp``."""
+    if not _literals(count):
+        return None
+
+    def build(context, builder, signature, args):
+        S = _data(context, builder, signature.args[0], args[0]).data
+        number = context.get_data_type(signature.args[0].dtype)
+        is_double = isinstance(number, ir.DoubleType)
+        start, to = _offsets(builder, signature, args, 1, 3)
+        longest, align = (1, 8) if is_double else (_WIDEST // 4, 4)
+        for k in range(0, count.literal_value, longest):
+            kind = ir.VectorType(number, min(longest, count.literal_value - k))
+            x, y = (
+                builder.bitcast(builder.gep(S, [builder.add(offset, _i64(k))]), kind.as_pointer())
+                for offset in (start, to)
+            )
+            value = build_exp(builder, builder.load(x, align=align))
+            builder.store(value, y, align=align)
+        return context.get_dummy_value()
+
+    return types.void(scratch, x, out, count), build
 
 
 @intrinsic(prefer_literal=True)

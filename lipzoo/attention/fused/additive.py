@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
-from lipzoo.attention.fused.runtime import draw_seed, kernels_for, launching, rows
+from lipzoo.attention.fused.runtime import Launcher, draw_seed, kernels_for, rows
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import AdditiveScores
 from lipzoo.attention.structure import Structure
@@ -67,10 +67,12 @@ class _AdditiveAttention(torch.autograd.Function):
         out = np.empty((structure.num_dst, heads * width), v.dtype)
         ctx.numbers = number(slope), np.uint32(seed), number(1 - attn_drop)
         ctx.kernels, ctx.structure = kernels, structure
-        with launching():
-            kernels.source_rows(v, rows(attn_l)[0], src)
-            kernels.row_products(v_own, rows(attn_r), dst, 0)
-            kernels.forward(*index.in_edges, v, src, dst, scales, not is_bounded, *ctx.numbers, out)
+        launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
+        launch(kernels.source_rows, v, rows(attn_l)[0], src)
+        launch(kernels.row_products, v_own, rows(attn_r), dst, 0)
+        launch(
+            kernels.forward, *index.in_edges, v, src, dst, scales, not is_bounded, *ctx.numbers, out
+        )
         result = torch.from_numpy(out).view(-1, heads, width)
         kept = torch.from_numpy(src), torch.from_numpy(dst), result
         ctx.save_for_backward(v_src, v_dst, attn_l, attn_r, scale, *kept)
@@ -92,20 +94,38 @@ class _AdditiveAttention(torch.autograd.Function):
         winner = np.empty((num_dst, heads), np.int32)
         d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
         has_norm = scale is not None
-        with launching():
-            kernels.row_products(g, out, dst, 4 * heads)
-            kernels.backward_out_edges(
-                *index.out_edges, v, src, dst, scales, *ctx.numbers, g, d_v, d_src
-            )
-            kernels.backward_in_edges(
-                *index.in_edges, v, src, dst, scales, *ctx.numbers, g, d_dst, winner
-            )
-            d_scale = _column_products(src, d_src, heads) + _column_products(dst, d_dst, heads)
-            if has_norm:
-                kernels.give_to_winners(winner, d_dst, d_src, heads)
-            kernels.combine(v, d_src, heads if has_norm else 0, rows(attn_l)[0], d_v, d_l)
-            own = v[:num_dst] if v_dst is None else rows(v_dst)
-            kernels.combine(own, d_dst, 0, rows(attn_r)[0], d_own, d_r)
+        launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
+        launch(kernels.row_products, g, out, dst, 4 * heads)
+        launch(
+            kernels.backward_out_edges,
+            *index.out_edges,
+            v,
+            src,
+            dst,
+            scales,
+            *ctx.numbers,
+            g,
+            d_v,
+            d_src,
+        )
+        launch(
+            kernels.backward_in_edges,
+            *index.in_edges,
+            v,
+            src,
+            dst,
+            scales,
+            *ctx.numbers,
+            g,
+            d_dst,
+            winner,
+        )
+        d_scale = _column_products(src, d_src, heads) + _column_products(dst, d_dst, heads)
+        if has_norm:
+            kernels.give_to_winners(winner, d_dst, d_src, heads)
+        launch(kernels.combine, v, d_src, heads if has_norm else 0, rows(attn_l)[0], d_v, d_l)
+        own = v[:num_dst] if v_dst is None else rows(v_dst)
+        launch(kernels.combine, own, d_dst, 0, rows(attn_r)[0], d_own, d_r)
         return (
             torch.from_numpy(d_v).view_as(v_src),
             None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),

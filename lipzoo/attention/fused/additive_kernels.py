@@ -6,8 +6,7 @@ destination node a row ``dst = [er | M | shift | 1/z | c]`` of 5H: ``a_r·v``, t
 backward pass) ``g·out``. A source row of 8 heads is one cache line.
 
 Each kernel keeps its scratch in *one* array ``S`` at constant offsets: LLVM then knows that the
-parts do not overlap and turns the loops over heads into vector instructions. With separate
-arrays it gives up (its limit is eight run-time overlap checks).
+parts do not overlap and turns the loops over heads into vector instructions.
 
 With ``x = el_j + er_i``, ``f = slope(x) scale / sqrt(M_i + n_j)`` and ``s = f x``::
 
@@ -31,19 +30,18 @@ from types import SimpleNamespace
 
 import numba
 import numpy as np
-from numba import prange
 
 from lipzoo.attention.fused._arithmetic import (
     BLOCK,
     FAST,
+    bounds,
     edge_bits,
-    exp32,
-    exp64,
+    exp,
     flush,
     keep,
     threshold_of,
 )
-from lipzoo.attention.fused._rows import AHEAD, add_rows, give_to_winners, prefetch
+from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, give_to_winners, prefetch
 
 __all__ = ["make_kernels"]
 
@@ -62,20 +60,20 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         float64 instead of float32.
     """
     ft = np.float64 if is_double else np.float32
-    exp = exp64 if is_double else exp32
     tiny = ft(np.finfo(ft).tiny)
     lowest = ft(np.finfo(ft).min)
     zero, one, half, two = ft(0), ft(1), ft(0.5), ft(2)
     HD = H * D
+    SRC, DST = 2 * H if has_norm else H, 5 * H
     OUT_SUMS, IN_SUMS = (3, 2) if has_norm else (2, 1)
     # Columns of a source row and of a destination row.
     N = H
     M, SHIFT, INV_Z, C = H, 2 * H, 3 * H, 4 * H
-    kernel = numba.njit(parallel=True, fastmath=set(FAST), error_model="numpy", cache=True)
+    kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
 
     @kernel
-    def source_rows(v, a, src):
-        for j in prange(v.shape[0]):
+    def source_rows(chunk_from, chunk_to, v, a, src):
+        for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
             for h in range(H):
                 dot = zero
                 square = zero
@@ -86,10 +84,10 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 src[j, N + h] = square
 
     @kernel
-    def row_products(x, y, dst, column):
+    def row_products(chunk_from, chunk_to, x, y, dst, column):
         """``dst[:, column:column + H] = x·y`` per head; ``y`` has one row, or one a node."""
         step = 1 if y.shape[0] > 1 else 0
-        for i in prange(dst.shape[0]):
+        for i in range(*bounds(chunk_from, chunk_to, dst.shape[0])):
             for h in range(H):
                 dot = zero
                 for d in range(D):
@@ -97,14 +95,30 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 dst[i, column + h] = dot
 
     @kernel
-    def forward(chunks, indptr, index, edge, v, src, dst, scale, shifted, slope, seed, kept, out):
+    def forward(
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        src,
+        dst,
+        scale,
+        shifted,
+        slope,
+        seed,
+        kept,
+        out,
+    ):
         SUMS = HD + H
         threshold = threshold_of(kept)
-        for chunk in prange(chunks.shape[0] - 1):
-            # sums: sum p m v (HD), z | totals | M | shift | er | weight | scale
-            S = np.empty(2 * SUMS + 5 * H, ft)
+        for chunk in range(chunk_from, chunk_to):
+            # sums: sum p m v (HD), z | totals | M | shift | er | weight | scale | row of src (2H)
+            S = np.empty(2 * SUMS + 7 * H, ft)
             z, m = HD, 2 * SUMS
-            top, er, w, sc = m + H, m + 2 * H, m + 3 * H, m + 4 * H
+            top, er, w, sc, far = m + H, m + 2 * H, m + 3 * H, m + 4 * H, m + 5 * H
             for h in range(H):
                 S[sc + h] = scale[h]
             last = index.shape[0] - 1
@@ -119,24 +133,24 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     S[er + h] = dst[i, h]
                 if has_norm:
                     for e in range(begin, end):
-                        j = index[e]
+                        copy_row(S, src, index[e], far, SRC)
                         for h in range(H):
-                            S[m + h] = max(S[m + h], src[j, N + h])
+                            S[m + h] = max(S[m + h], S[far + N + h])
                 if shifted and has_norm:
                     for e in range(begin, end):
-                        j = index[e]
+                        copy_row(S, src, index[e], far, SRC)
                         for h in range(H):
-                            x = src[j, h] + S[er + h]
-                            square = S[m + h] + src[j, N + h]
+                            x = S[far + h] + S[er + h]
+                            square = S[m + h] + S[far + N + h]
                             root = ft(square >= tiny) / math.sqrt(square + tiny)
                             s = max(x, slope * x) * S[sc + h] * root
                             S[top + h] = max(S[top + h], s)
                 elif shifted:
                     # LeakyReLU grows with its argument: the largest score is the largest el's.
                     for e in range(begin, end):
-                        j = index[e]
+                        copy_row(S, src, index[e], far, SRC)
                         for h in range(H):
-                            S[top + h] = max(S[top + h], src[j, h])
+                            S[top + h] = max(S[top + h], S[far + h])
                     for h in range(H):
                         x = S[top + h] + S[er + h]
                         S[top + h] = max(x, slope * x)
@@ -147,6 +161,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     for e in range(start, min(start + BLOCK, end)):
                         j = index[e]
                         prefetch(v, index[min(e + AHEAD, last)])
+                        copy_row(S, src, j, far, SRC)
                         for h in range(H):
                             S[w + h] = one
                         if kept < one:
@@ -154,10 +169,10 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            x = src[j, h] + S[er + h]
+                            x = S[far + h] + S[er + h]
                             s = max(x, slope * x)
                             if has_norm:
-                                square = S[m + h] + src[j, N + h]
+                                square = S[m + h] + S[far + N + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 s = s * S[sc + h] * root
                             p = exp(s - S[top + h])
@@ -176,17 +191,33 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
 
     @kernel
     def backward_out_edges(
-        chunks, indptr, index, edge, v, src, dst, scale, slope, seed, kept, g, d_v, d_src
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        src,
+        dst,
+        scale,
+        slope,
+        seed,
+        kept,
+        g,
+        d_v,
+        d_src,
     ):
         SUMS = 3 * HD + 2 * H
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m g, sum p m f g, sum p m q g (HD each), d el, d n | totals |
-            # p m | p m f | p m q | el | n | scale
-            S = np.empty(2 * SUMS + 6 * H, ft)
+            # p m | p m f | p m q | el | n | scale | row of dst (5H)
+            S = np.empty(2 * SUMS + 11 * H, ft)
             d_el, d_n, w = 3 * HD, 3 * HD + H, 2 * SUMS
             wf, wq, el, n, sc = w + H, w + 2 * H, w + 3 * H, w + 4 * H, w + 5 * H
+            far = w + 6 * H
             last = index.shape[0] - 1
             for h in range(H):
                 S[sc + h] = scale[h]
@@ -203,6 +234,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         ahead = index[min(e + AHEAD, last)]
                         prefetch(g, ahead)
                         prefetch(dst, ahead)
+                        copy_row(S, dst, i, far, DST)
                         for h in range(H):
                             S[w + h] = inv_kept
                         if kept < one:
@@ -210,22 +242,22 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            x = S[el + h] + dst[i, h]
+                            x = S[el + h] + S[far + h]
                             f = one if x > zero else slope
                             if has_norm:
-                                square = dst[i, M + h] + S[n + h]
+                                square = S[far + M + h] + S[n + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 f = f * S[sc + h] * root
                             s = f * x
-                            p = exp(s - dst[i, SHIFT + h]) * dst[i, INV_Z + h]
+                            p = exp(s - S[far + SHIFT + h]) * S[far + INV_Z + h]
                             pm = p * S[w + h]
                             S[w + h] = pm
                             S[wf + h] = pm * f
-                            S[d_el + h] += p * f * dst[i, C + h]
+                            S[d_el + h] += p * f * S[far + C + h]
                             if has_norm:
                                 q = s * root * root
                                 S[wq + h] = pm * q
-                                S[d_n + h] += p * q * dst[i, C + h]
+                                S[d_n + h] += p * q * S[far + C + h]
                         add_rows(S, g, i, w, 0, H, D, OUT_SUMS)
                     flush(S, SUMS)
                 for h in range(H):
@@ -241,17 +273,34 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
 
     @kernel
     def backward_in_edges(
-        chunks, indptr, index, edge, v, src, dst, scale, slope, seed, kept, g, d_dst, winner
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        src,
+        dst,
+        scale,
+        slope,
+        seed,
+        kept,
+        g,
+        d_dst,
+        winner,
     ):
         SUMS = 2 * HD + 2 * H
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m f v, sum p m q v (HD each), d er, d M | totals | p m f | p m q |
-            # row of dst (5H) | scale | in-edge that attains M, counted from the node's first
-            S = np.empty(2 * SUMS + 9 * H, ft)
+            # row of dst (5H) | scale | in-edge that attains M, counted from the node's first |
+            # row of src (2H)
+            S = np.empty(2 * SUMS + 11 * H, ft)
             d_er, d_m, wf = 2 * HD, 2 * HD + H, 2 * SUMS
             wq, own, sc, first = wf + H, wf + 2 * H, wf + 7 * H, wf + 8 * H
+            far = wf + 9 * H
             last = index.shape[0] - 1
             for h in range(H):
                 S[sc + h] = scale[h]
@@ -268,6 +317,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     for e in range(start, min(start + BLOCK, end)):
                         j = index[e]
                         prefetch(v, index[min(e + AHEAD, last)])
+                        copy_row(S, src, j, far, SRC)
                         for h in range(H):
                             S[wf + h] = inv_kept
                         if kept < one:
@@ -275,10 +325,10 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             for h in range(H):
                                 S[wf + h] = S[wf + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            x = src[j, h] + S[own + h]
+                            x = S[far + h] + S[own + h]
                             f = one if x > zero else slope
                             if has_norm:
-                                square = S[own + M + h] + src[j, N + h]
+                                square = S[own + M + h] + S[far + N + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 f = f * S[sc + h] * root
                             s = f * x
@@ -291,7 +341,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                                 S[wq + h] = pm * q
                                 S[d_m + h] += p * q
                                 is_first = S[first + h] < zero
-                                attains = src[j, N + h] == S[own + M + h]
+                                attains = S[far + N + h] == S[own + M + h]
                                 S[first + h] = ft(e - begin) if attains & is_first else S[first + h]
                         add_rows(S, v, j, wf, 0, H, D, IN_SUMS)
                     flush(S, SUMS)
@@ -309,13 +359,12 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     winner[i, h] = index[begin + place] if place >= 0 else -1
 
     @kernel
-    def combine(v, d_node, column_n, a, d_v, d_a):
+    def combine(chunk_from, chunk_to, v, d_node, column_n, a, d_v, d_a):
         """``d_v += a d + 2 v d_n`` and ``d_a = sum_j d_j v_j``, in parts by chunk of nodes."""
-        num_chunks = d_a.shape[0]
         num_nodes = d_node.shape[0]
-        for chunk in prange(num_chunks):
+        for chunk in range(chunk_from, chunk_to):
             S = np.zeros(HD, ft)
-            for j in range(chunk * num_nodes // num_chunks, (chunk + 1) * num_nodes // num_chunks):
+            for j in range(*bounds(chunk, chunk + 1, num_nodes)):
                 for h in range(H):
                     by = d_node[j, h]
                     twice = two * d_node[j, column_n + h] if column_n > 0 else zero

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused.index import kernel_index
-from lipzoo.attention.fused.runtime import draw_seed, kernels_for, launching, rows
+from lipzoo.attention.fused.runtime import Launcher, draw_seed, kernels_for, rows
 from lipzoo.attention.ops import make_ops
 from lipzoo.attention.score_norms import DotProductLipschitzNorm
 from lipzoo.attention.scores import DotProductScores
@@ -46,8 +46,8 @@ class _DotProductAttention(torch.autograd.Function):
         out = np.empty((structure.num_dst, heads * width), q.dtype)
         ctx.numbers = np.uint32(seed), q.dtype.type(1 - attn_drop)
         ctx.kernels, ctx.structure = kernels, structure
-        with launching():
-            kernels.forward(*kernel_index(structure).in_edges, q, k, v, dst, *ctx.numbers, out)
+        launch = Launcher(structure.num_edges * query.shape[1:].numel())
+        launch(kernels.forward, *kernel_index(structure).in_edges, q, k, v, dst, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)
         ctx.save_for_backward(query, key, value, torch.from_numpy(dst), result)
         return result
@@ -56,12 +56,15 @@ class _DotProductAttention(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         kernels, index = ctx.kernels, kernel_index(ctx.structure)
-        q, k, v, dst, out = (rows(x) for x in ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        q, k, v, dst, out = (rows(x) for x in saved)
         g = rows(grad)
         d_q, d_k, d_v = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-        with launching():
-            kernels.row_products(g, out, dst)
-            kernels.backward_out_edges(*index.out_edges, q, k, v, dst, *ctx.numbers, g, d_k, d_v)
-            kernels.backward_in_edges(*index.in_edges, q, k, v, dst, *ctx.numbers, g, d_q)
-        gradients = zip((d_q, d_k, d_v), ctx.saved_tensors)
+        launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
+        launch(kernels.row_products, g, out, dst)
+        launch(
+            kernels.backward_out_edges, *index.out_edges, q, k, v, dst, *ctx.numbers, g, d_k, d_v
+        )
+        launch(kernels.backward_in_edges, *index.in_edges, q, k, v, dst, *ctx.numbers, g, d_q)
+        gradients = zip((d_q, d_k, d_v), saved)
         return (*(torch.from_numpy(d).view_as(x) for d, x in gradients), None, None, None)

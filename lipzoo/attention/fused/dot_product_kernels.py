@@ -16,19 +16,18 @@ from types import SimpleNamespace
 
 import numba
 import numpy as np
-from numba import prange
 
 from lipzoo.attention.fused._arithmetic import (
     BLOCK,
     FAST,
+    bounds,
     edge_bits,
-    exp32,
-    exp64,
+    exp,
     flush,
     keep,
     threshold_of,
 )
-from lipzoo.attention.fused._rows import AHEAD, add_rows, dot_rows, prefetch
+from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, exp_row, prefetch
 
 __all__ = ["make_kernels"]
 
@@ -45,18 +44,17 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
         float64 instead of float32.
     """
     ft = np.float64 if is_double else np.float32
-    exp = exp64 if is_double else exp32
     lowest = ft(np.finfo(ft).min)
     zero, one = ft(0), ft(1)
     HD = H * D
     # Columns of a destination row.
-    SHIFT, INV_Z, C = 0, H, 2 * H
-    kernel = numba.njit(parallel=True, fastmath=set(FAST), error_model="numpy", cache=True)
+    SHIFT, INV_Z, C, DST = 0, H, 2 * H, 3 * H
+    kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
 
     @kernel
-    def row_products(x, y, dst):
+    def row_products(chunk_from, chunk_to, x, y, dst):
         """``c = x·y`` per head."""
-        for i in prange(dst.shape[0]):
+        for i in range(*bounds(chunk_from, chunk_to, dst.shape[0])):
             for h in range(H):
                 dot = zero
                 for d in range(D):
@@ -64,10 +62,10 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                 dst[i, C + h] = dot
 
     @kernel
-    def forward(chunks, indptr, index, edge, q, key, v, dst, seed, kept, out):
+    def forward(chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, out):
         SUMS = HD + H
         threshold = threshold_of(kept)
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m v (HD), z | totals | row of q (HD) | shift | score | weight
             S = np.empty(2 * SUMS + HD + 3 * H, ft)
             z, own, top = HD, 2 * SUMS, 2 * SUMS + HD
@@ -89,12 +87,12 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                         prefetch(key, ahead)
                         prefetch(v, ahead)
                         dot_rows(S, key, j, own, score, H, D)
-                        rise = zero
+                        rises = False
                         for h in range(H):
-                            rise = max(rise, S[score + h] - S[top + h])
+                            rises |= S[score + h] > S[top + h]
                             S[w + h] = one
                         # A new largest score: what was summed so far fades (the running maximum).
-                        if rise > zero:
+                        if rises:
                             for h in range(H):
                                 above = max(S[top + h], S[score + h])
                                 fade = exp(S[top + h] - above)
@@ -109,9 +107,11 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            p = exp(S[score + h] - S[top + h])
-                            S[z + h] += p
-                            S[w + h] *= p
+                            S[score + h] -= S[top + h]
+                        exp_row(S, score, score, H)
+                        for h in range(H):
+                            S[z + h] += S[score + h]
+                            S[w + h] *= S[score + h]
                         add_rows(S, v, j, w, 0, H, D, 1)
                     flush(S, SUMS)
                 for h in range(H):
@@ -123,16 +123,18 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                         out[i, h * D + d] = S[SUMS + h * D + d] * factor
 
     @kernel
-    def backward_out_edges(chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_key, d_v):
+    def backward_out_edges(
+        chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_key, d_v
+    ):
         SUMS = 2 * HD
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m g, sum ds q (HD each) | totals | row of k (HD) | row of v (HD) |
-            # score | g·v | weight | ds
-            S = np.empty(2 * SUMS + 2 * HD + 4 * H, ft)
+            # score | g·v | weight | ds | row of dst (3H)
+            S = np.empty(2 * SUMS + 2 * HD + 7 * H, ft)
             own_key, own_v, score = 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
-            gv, w, ds = score + H, score + 2 * H, score + 3 * H
+            gv, w, ds, far = score + H, score + 2 * H, score + 3 * H, score + 4 * H
             last = index.shape[0] - 1
             for j in range(chunks[chunk], chunks[chunk + 1]):
                 for k in range(2 * SUMS):
@@ -148,6 +150,7 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                         prefetch(q, ahead)
                         prefetch(g, ahead)
                         prefetch(dst, ahead)
+                        copy_row(S, dst, i, far, DST)
                         dot_rows(S, q, i, own_key, score, H, D)
                         dot_rows(S, g, i, own_v, gv, H, D)
                         for h in range(H):
@@ -157,9 +160,9 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            p = exp(S[score + h] - dst[i, SHIFT + h]) * dst[i, INV_Z + h]
+                            p = exp(S[score + h] - S[far + SHIFT + h]) * S[far + INV_Z + h]
                             pm = p * S[w + h]
-                            S[ds + h] = pm * S[gv + h] - p * dst[i, C + h]
+                            S[ds + h] = pm * S[gv + h] - p * S[far + C + h]
                             S[w + h] = pm
                         add_rows(S, g, i, w, 0, H, D, 1)
                         add_rows(S, q, i, ds, HD, H, D, 1)
@@ -169,11 +172,13 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                     d_key[j, k] = S[SUMS + HD + k]
 
     @kernel
-    def backward_in_edges(chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_q):
+    def backward_in_edges(
+        chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_q
+    ):
         SUMS = HD
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sum ds k (HD) | total | row of q (HD) | row of g (HD) | score | g·v | weight | ds |
             # row of dst (3H)
             S = np.empty(2 * SUMS + 2 * HD + 7 * H, ft)

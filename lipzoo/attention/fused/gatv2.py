@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
-from lipzoo.attention.fused.runtime import draw_seed, kernels_for, launching, rows
+from lipzoo.attention.fused.runtime import Launcher, draw_seed, kernels_for, rows
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import GATv2Scores
 from lipzoo.attention.structure import Structure
@@ -45,14 +45,15 @@ class _GATv2Attention(torch.autograd.Function):
         out = np.empty((structure.num_dst, heads * width), v.dtype)
         ctx.numbers = number(slope), np.uint32(seed), number(1 - attn_drop)
         ctx.kernels, ctx.structure = kernels, structure
-        with launching():
-            if scale is not None:
-                kernels.squares(v, src, 0)
-                kernels.squares(t, dst, 4 * heads)
-            kernels.forward(
-                *kernel_index(structure).in_edges,
-                *(v, t, rows(attn)[0], src, dst, scales, *ctx.numbers, out),
-            )
+        launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
+        if scale is not None:
+            launch(kernels.squares, v, src, 0)
+            launch(kernels.squares, t, dst, 4 * heads)
+        launch(
+            kernels.forward,
+            *kernel_index(structure).in_edges,
+            *(v, t, rows(attn)[0], src, dst, scales, *ctx.numbers, out),
+        )
         result = torch.from_numpy(out).view(-1, heads, width)
         kept = torch.from_numpy(src), torch.from_numpy(dst), result
         ctx.save_for_backward(v_src, v_dst, attn, scale, *kept)
@@ -72,15 +73,25 @@ class _GATv2Attention(torch.autograd.Function):
         winner = np.empty((len(t), heads), np.int32)
         d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
         numbers = (dst, scales, *ctx.numbers, g)
-        with launching():
-            kernels.row_products(g, out, dst)
-            kernels.backward_out_edges(*index.out_edges, v, t, a, src, *numbers, d_v, d_src)
-            kernels.backward_in_edges(
-                *index.in_edges, v, t, a, src, *numbers, d_t, d_dst, d_a, winner
-            )
-            if scale is not None:
-                kernels.give_to_winners(winner, d_dst, d_src, 0)
-                kernels.add_from_squares(v, d_src, d_v)
+        launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
+        launch(kernels.row_products, g, out, dst)
+        launch(kernels.backward_out_edges, *index.out_edges, v, t, a, src, *numbers, d_v, d_src)
+        launch(
+            kernels.backward_in_edges,
+            *index.in_edges,
+            v,
+            t,
+            a,
+            src,
+            *numbers,
+            d_t,
+            d_dst,
+            d_a,
+            winner,
+        )
+        if scale is not None:
+            kernels.give_to_winners(winner, d_dst, d_src, 0)
+            launch(kernels.add_from_squares, v, d_src, d_v)
         d_attn = d_a.sum(0)
         # The scores are linear in the attention vectors: both ways of scaling them are one.
         d_scale = (d_attn * a).reshape(heads, -1).sum(-1) / scales

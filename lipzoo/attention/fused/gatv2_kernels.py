@@ -22,14 +22,13 @@ from types import SimpleNamespace
 
 import numba
 import numpy as np
-from numba import prange
 
 from lipzoo.attention.fused._arithmetic import (
     BLOCK,
     FAST,
+    bounds,
     edge_bits,
-    exp32,
-    exp64,
+    exp,
     flush,
     keep,
     threshold_of,
@@ -38,7 +37,9 @@ from lipzoo.attention.fused._rows import (
     AHEAD,
     add_rows,
     add_slopes,
+    copy_row,
     dot_rows,
+    exp_row,
     give_to_winners,
     pair_scores,
     prefetch,
@@ -61,19 +62,18 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         float64 instead of float32.
     """
     ft = np.float64 if is_double else np.float32
-    exp = exp64 if is_double else exp32
     tiny = ft(np.finfo(ft).tiny)
     lowest = ft(np.finfo(ft).min)
     zero, one, half, two = ft(0), ft(1), ft(0.5), ft(2)
     HD = H * D
     # Columns of a destination row.
-    M, SHIFT, INV_Z, C, OWN = 0, H, 2 * H, 3 * H, 4 * H
-    kernel = numba.njit(parallel=True, fastmath=set(FAST), error_model="numpy", cache=True)
+    M, SHIFT, INV_Z, C, OWN, DST = 0, H, 2 * H, 3 * H, 4 * H, 5 * H
+    kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
 
     @kernel
-    def squares(v, to, column):
+    def squares(chunk_from, chunk_to, v, to, column):
         """``to[:, column:column + H] = ||v||²``."""
-        for j in prange(v.shape[0]):
+        for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
             for h in range(H):
                 square = zero
                 for d in range(D):
@@ -81,9 +81,9 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 to[j, column + h] = square
 
     @kernel
-    def row_products(x, y, dst):
+    def row_products(chunk_from, chunk_to, x, y, dst):
         """``c = x·y`` per head."""
-        for i in prange(dst.shape[0]):
+        for i in range(*bounds(chunk_from, chunk_to, dst.shape[0])):
             for h in range(H):
                 dot = zero
                 for d in range(D):
@@ -91,15 +91,32 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 dst[i, C + h] = dot
 
     @kernel
-    def forward(chunks, indptr, index, edge, v, t, a, src, dst, scale, slope, seed, kept, out):
+    def forward(
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        t,
+        a,
+        src,
+        dst,
+        scale,
+        slope,
+        seed,
+        kept,
+        out,
+    ):
         SUMS = HD + H
         threshold = threshold_of(kept)
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m v (HD), z | totals | row of t (HD) | a (HD) | M | shift | score |
-            # weight | scale
-            S = np.empty(2 * SUMS + 2 * HD + 5 * H, ft)
+            # weight | scale | row of src
+            S = np.empty(2 * SUMS + 2 * HD + 6 * H, ft)
             z, own, attn, m = HD, 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
-            top, score, w, sc = m + H, m + 2 * H, m + 3 * H, m + 4 * H
+            top, score, w, sc, far = m + H, m + 2 * H, m + 3 * H, m + 4 * H, m + 5 * H
             last = index.shape[0] - 1
             for k in range(HD):
                 S[attn + k] = a[k]
@@ -117,23 +134,24 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     S[m + h] = dst[i, OWN + h] if has_norm else zero
                 if has_norm:
                     for e in range(begin, end):
-                        j = index[e]
+                        copy_row(S, src, index[e], far, H)
                         for h in range(H):
-                            S[m + h] = max(S[m + h], src[j, h])
+                            S[m + h] = max(S[m + h], S[far + h])
                 for start in range(begin, end, BLOCK):
                     for e in range(start, min(start + BLOCK, end)):
                         j = index[e]
                         prefetch(v, index[min(e + AHEAD, last)])
+                        copy_row(S, src, j, far, H)
                         pair_scores(S, v, j, own, attn, score, slope, H, D)
-                        rise = zero
+                        rises = False
                         for h in range(H):
                             if has_norm:
-                                square = S[m + h] + src[j, h]
+                                square = S[m + h] + S[far + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 S[score + h] *= S[sc + h] * root
-                            rise = max(rise, S[score + h] - S[top + h])
+                            rises |= S[score + h] > S[top + h]
                             S[w + h] = one
-                        if rise > zero:
+                        if rises:
                             for h in range(H):
                                 above = max(S[top + h], S[score + h])
                                 fade = exp(S[top + h] - above)
@@ -148,9 +166,11 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
-                            p = exp(S[score + h] - S[top + h])
-                            S[z + h] += p
-                            S[w + h] *= p
+                            S[score + h] -= S[top + h]
+                        exp_row(S, score, score, H)
+                        for h in range(H):
+                            S[z + h] += S[score + h]
+                            S[w + h] *= S[score + h]
                         add_rows(S, v, j, w, 0, H, D, 1)
                     flush(S, SUMS)
                 for h in range(H):
@@ -164,17 +184,35 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
 
     @kernel
     def backward_out_edges(
-        chunks, indptr, index, edge, v, t, a, src, dst, scale, slope, seed, kept, g, d_v, d_src
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        v,
+        t,
+        a,
+        src,
+        dst,
+        scale,
+        slope,
+        seed,
+        kept,
+        g,
+        d_v,
+        d_src,
     ):
         SUMS = 2 * HD + H
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum p m g, sum ds f l (HD each), d n | totals | row of v (HD) | a (HD) |
-            # score | g·v | weight | ds f | n | scale
-            S = np.empty(2 * SUMS + 2 * HD + 6 * H, ft)
+            # score | g·v | weight | ds f | n | scale | row of dst (5H)
+            S = np.empty(2 * SUMS + 2 * HD + 11 * H, ft)
             d_n, own, attn, score = 2 * HD, 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
             gv, w, wf, n, sc = score + H, score + 2 * H, score + 3 * H, score + 4 * H, score + 5 * H
+            far = score + 6 * H
             last = index.shape[0] - 1
             for k in range(HD):
                 S[attn + k] = a[k]
@@ -195,6 +233,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         prefetch(t, ahead)
                         prefetch(g, ahead)
                         prefetch(dst, ahead)
+                        copy_row(S, dst, i, far, DST)
                         pair_scores(S, t, i, own, attn, score, slope, H, D)
                         dot_rows(S, g, i, own, gv, H, D)
                         for h in range(H):
@@ -206,13 +245,13 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         for h in range(H):
                             f = one
                             if has_norm:
-                                square = dst[i, M + h] + S[n + h]
+                                square = S[far + M + h] + S[n + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 f = S[sc + h] * root
                             s = f * S[score + h]
-                            p = exp(s - dst[i, SHIFT + h]) * dst[i, INV_Z + h]
+                            p = exp(s - S[far + SHIFT + h]) * S[far + INV_Z + h]
                             pm = p * S[w + h]
-                            ds = pm * S[gv + h] - p * dst[i, C + h]
+                            ds = pm * S[gv + h] - p * S[far + C + h]
                             S[w + h] = pm
                             S[wf + h] = ds * f
                             if has_norm:
@@ -227,6 +266,8 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
 
     @kernel
     def backward_in_edges(
+        chunk_from,
+        chunk_to,
         chunks,
         indptr,
         index,
@@ -249,16 +290,16 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         SUMS = 2 * HD + H
         threshold = threshold_of(kept)
         inv_kept = one / kept
-        for chunk in prange(chunks.shape[0] - 1):
+        for chunk in range(chunk_from, chunk_to):
             # sums: sum ds f l, sum ds f l y (HD each), d M | totals | d a (HD) | row of t (HD) |
             # of g (HD) | a (HD) | score | g·v | weight | ds f | row of dst (5H) | scale |
-            # in-edge that attains M, counted from the node's first
-            S = np.zeros(2 * SUMS + 4 * HD + 11 * H, ft)
+            # in-edge that attains M, counted from the node's first | row of src
+            S = np.zeros(2 * SUMS + 4 * HD + 12 * H, ft)
             d_m, d_attn = 2 * HD, 2 * SUMS
             own, g_own, attn = d_attn + HD, d_attn + 2 * HD, d_attn + 3 * HD
             score = d_attn + 4 * HD
             gv, w, wf, row = score + H, score + 2 * H, score + 3 * H, score + 4 * H
-            sc, first = score + 9 * H, score + 10 * H
+            sc, first, far = score + 9 * H, score + 10 * H, score + 11 * H
             last = index.shape[0] - 1
             for k in range(HD):
                 S[attn + k] = a[k]
@@ -280,6 +321,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     for e in range(start, min(start + BLOCK, end)):
                         j = index[e]
                         prefetch(v, index[min(e + AHEAD, last)])
+                        copy_row(S, src, j, far, H)
                         pair_scores(S, v, j, own, attn, score, slope, H, D)
                         dot_rows(S, v, j, g_own, gv, H, D)
                         for h in range(H):
@@ -291,7 +333,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         for h in range(H):
                             f = one
                             if has_norm:
-                                square = S[row + M + h] + src[j, h]
+                                square = S[row + M + h] + S[far + h]
                                 root = ft(square >= tiny) / math.sqrt(square + tiny)
                                 f = S[sc + h] * root
                             s = f * S[score + h]
@@ -301,7 +343,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             if has_norm:
                                 S[d_m + h] -= half * ds * s * root * root
                                 is_first = S[first + h] < zero
-                                attains = src[j, h] == S[row + M + h]
+                                attains = S[far + h] == S[row + M + h]
                                 S[first + h] = ft(e - begin) if attains & is_first else S[first + h]
                         add_slopes(S, v, j, own, wf, 0, slope, H, D, 2)
                     flush(S, SUMS)
@@ -322,9 +364,9 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 d_a[chunk, k] = S[d_attn + k]
 
     @kernel
-    def add_from_squares(v, d_src, d_v):
+    def add_from_squares(chunk_from, chunk_to, v, d_src, d_v):
         """``d_v += 2 v d_n``."""
-        for j in prange(v.shape[0]):
+        for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
             for h in range(H):
                 by = two * d_src[j, h]
                 for d in range(D):

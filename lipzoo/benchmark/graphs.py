@@ -1,0 +1,66 @@
+"""The graphs that the benchmark runs on: data sets, and generated ones of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import lipzoo
+from lipzoo._dgl import dgl
+from lipzoo.errors import ConfigError
+
+__all__ = ["load_graph", "powerlaw_graph", "read_graph", "save_graph"]
+
+#: Nodes and edges of ``powerlaw``: about those of ogbn-arxiv with both directions.
+POWERLAW_NODES, POWERLAW_EDGES = 169_343, 2_300_000
+
+
+def powerlaw_graph(num_nodes: int = POWERLAW_NODES, num_edges: int = POWERLAW_EDGES, seed: int = 0):
+    """A directed graph whose in-degrees follow a power law (exponent 2.2), with self-loops."""
+    rng = np.random.default_rng(seed)
+    weight = (np.arange(num_nodes) + 1.0) ** (-1 / 1.2)
+    cumulative = np.cumsum(weight / weight.sum())
+    dst = np.searchsorted(cumulative, rng.random(num_edges)).clip(max=num_nodes - 1)
+    dst = rng.permutation(num_nodes)[dst]  # a hub's number says nothing of its place
+    src = rng.integers(num_nodes, size=num_edges)
+    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
+    return dgl.add_self_loop(dgl.remove_self_loop(graph))
+
+
+def load_graph(name: str, raw_dir: str | None = None):
+    """A data set's graph by name, or ``powerlaw``, ``powerlaw:NODES:EDGES``; with self-loops.
+
+    Raises
+    ------
+    ConfigError
+        If what follows ``powerlaw:`` is not two numbers.
+    LipzooError
+        If the data set is unknown or absent.
+    """
+    if name.partition(":")[0] == "powerlaw":
+        try:
+            sizes = [int(size) for size in name.split(":")[1:]]
+            if len(sizes) not in (0, 2) or any(size < 1 for size in sizes):
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                f"graph {name!r}: write powerlaw, or powerlaw:NODES:EDGES with two numbers"
+            ) from None
+        return powerlaw_graph(*sizes)
+    graph = lipzoo.load_dataset(name, raw_dir=raw_dir, require_labels=False).graph
+    return dgl.add_self_loop(dgl.remove_self_loop(graph))
+
+
+def save_graph(graph, path: Path) -> None:
+    """Write the edges alone: a process that measures should not hold the features too."""
+    src, dst = graph.edges(order="eid")
+    np.savez(path, src=src.numpy(), dst=dst.numpy(), num_nodes=graph.num_nodes())
+
+
+def read_graph(path: str | Path):
+    """What :func:`save_graph` wrote."""
+    with np.load(path) as file:
+        edges = torch.from_numpy(file["src"]), torch.from_numpy(file["dst"])
+        return dgl.graph(edges, num_nodes=int(file["num_nodes"]))

@@ -1,0 +1,158 @@
+"""Checkpoints between layers: less memory, and the very same gradients."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from graph_zoo import homogeneous
+from torch import nn
+
+import lipzoo
+from lipzoo._dgl import dgl
+from lipzoo.errors import ConfigError
+from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
+from lipzoo.nn.feature_norms import FEATURE_NORMS
+from lipzoo.nn.residual import RESIDUAL_SCHEMES
+
+SMALL = {"in_feats": 5, "num_classes": 3, "num_layers": 5, "hidden_feats": 8, "num_heads": 2}
+NORMS = {DeepGAT: "lipschitz", DeepGATv2: "lipschitz", DeepGraphTransformer: "dot_lipschitz"}
+
+
+def features(rows=10):
+    return torch.randn(rows, 5, generator=torch.Generator().manual_seed(1))
+
+
+def pair(kind=DeepGAT, **arguments):
+    """The same model without and with checkpoints."""
+    torch.manual_seed(0)
+    plain = kind(**SMALL | {"score_norm": NORMS[kind]} | arguments)
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.checkpoint_layers = True
+    return plain, checkpointed
+
+
+def outcome(model, graph, feat, use=lambda model, graph, feat: [model(graph, feat)]):
+    """What is put out, the gradients, the buffers, and the state of the random generator."""
+    torch.manual_seed(3)
+    feat = feat.clone().requires_grad_()
+    out = use(model, graph, feat)
+    sum(o.square().sum() for o in out).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    return out, gradients | {"feat": feat.grad}, dict(model.named_buffers()), torch.rand(3)
+
+
+def assert_same(one, other):
+    (out, gradients, buffers, draw), (out2, gradients2, buffers2, draw2) = one, other
+    assert all(itertools.starmap(torch.equal, zip(out, out2, strict=True)))
+    for name, gradient in gradients.items():
+        same = gradient is gradients2[name] is None or torch.equal(gradient, gradients2[name])
+        assert same, name
+    for name, buffer in buffers.items():
+        assert torch.equal(buffer, buffers2[name]), name
+    assert torch.equal(draw, draw2), "the random generator stands elsewhere"
+
+
+@pytest.mark.parametrize("backend", ["fused", "dgl", "torch"])
+@pytest.mark.parametrize("kind", NORMS)
+def test_gradients_are_the_same_with_dropout(kind, backend):
+    models = pair(kind, backend=backend)
+    assert_same(*(outcome(model, homogeneous(), features()) for model in models))
+
+
+@pytest.mark.parametrize("feature_norm", [None, *FEATURE_NORMS])
+@pytest.mark.parametrize("residual", [*RESIDUAL_SCHEMES, {"name": "jumping", "mode": "cat"}])
+def test_with_each_residual_scheme_and_feature_norm(residual, feature_norm):
+    models = pair(residual=residual, feature_norm=feature_norm)
+    assert_same(*(outcome(model, homogeneous(), features()) for model in models))
+
+
+@pytest.mark.parametrize("residual", RESIDUAL_SCHEMES)
+def test_on_blocks(residual):
+    sampler = dgl.dataloading.MultiLayerFullNeighborSampler(SMALL["num_layers"])
+    ring = torch.arange(30)
+    graph = dgl.graph((torch.cat([ring, ring]), torch.cat([(ring + 1) % 30, (ring + 3) % 30])))
+    inputs, _, blocks = sampler.sample(graph, torch.tensor([3, 8]))
+    assert len(inputs) > 2
+    models = pair(residual=residual)
+    assert_same(*(outcome(model, blocks, features(30)[inputs]) for model in models))
+
+
+@pytest.mark.parametrize("residual", ["none", "dense"])
+def test_the_other_ways_to_use_a_model(residual):
+    for use in (
+        lambda model, graph, feat: model.forward_intermediates(graph, feat),
+        lambda model, graph, feat: [model.forward_features(graph, feat)],
+        lambda model, graph, feat: list(model(graph, feat, return_attention=True)[1]),
+    ):
+        models = pair(residual=residual, score_norm=None)
+        assert_same(*(outcome(model, homogeneous(), features(), use) for model in models))
+
+
+def count_layer_calls(model):
+    calls = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_layers_run_again_in_the_backward_pass_and_only_there():
+    _, model = pair()
+    calls = count_layer_calls(model)
+    loss = model(homogeneous(), features()).sum()
+    assert len(calls) == 5
+    loss.backward()
+    assert len(calls) == 10
+    with torch.no_grad():
+        model(homogeneous(), features())
+    assert len(calls) == 15
+
+
+def saved_numbers(model):
+    """Numbers that the forward pass keeps for the backward pass, each tensor counted once."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    graph = homogeneous()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(graph, features())
+    return sum(kept.values())
+
+
+def test_less_is_kept():
+    plain, checkpointed = pair(num_layers=16, backend="torch")
+    assert saved_numbers(checkpointed) < saved_numbers(plain) / 2
+
+
+def test_training_with_checkpoints_is_training():
+    models = pair()
+    for model in models:
+        torch.manual_seed(1)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(
+                model(homogeneous(), features()), torch.arange(10) % 3
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for one, other in zip(*(model.parameters() for model in models)):
+        assert torch.equal(one, other)
+
+
+def test_the_option_goes_through_the_registry():
+    sizes = {"in_feats": 5, "num_classes": 3}
+    assert lipzoo.create_model("gat_lip_8", **sizes).checkpoint_layers is False
+    model = lipzoo.create_model("gat_lip_8", **sizes, checkpoint_layers=True)
+    assert model.checkpoint_layers is True
+    with pytest.raises(ConfigError, match="checkpoint_layers"):
+        lipzoo.create_model("gat_lip_8", **sizes, checkpoint_layers="often")
+
+
+@pytest.mark.parametrize("wrong", [-1, 2, "yes", None])
+def test_wrong_values(wrong):
+    with pytest.raises(ConfigError, match=f"must be true or false, got {wrong!r}"):
+        DeepGAT(**SMALL, checkpoint_layers=wrong)
