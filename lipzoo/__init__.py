@@ -1,8 +1,11 @@
 """lipzoo: a model zoo of deep graph attention networks on DGL."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-from lipzoo import nn
+from lipzoo import _openmp  # noqa: F401 - before PyTorch is loaded
+
+# isort: split
+from lipzoo import lipschitz, nn
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import (
     CheckpointError,
@@ -33,6 +36,7 @@ __all__ = [
     "add_config_dir",
     "create_model",
     "finetune",
+    "lipschitz",
     "lipschitzify",
     "list_models",
     "load_dataset",

@@ -12,7 +12,15 @@ import torch
 from lipzoo._dgl import DGL_VERSION
 from lipzoo._schema import validate
 
-__all__ = ["ArchitectureEntry", "Card", "DatasetEntry", "Summary", "WeightsEntry", "versions"]
+__all__ = [
+    "ArchitectureEntry",
+    "Card",
+    "DatasetEntry",
+    "LipschitzEntry",
+    "Summary",
+    "WeightsEntry",
+    "versions",
+]
 
 
 class _Entry(pydantic.BaseModel):
@@ -54,6 +62,14 @@ class Summary(_Entry):
     values: list[float]
 
 
+class LipschitzEntry(_Entry):
+    """A proven Lipschitz bound of these weights on this data, or why there is none."""
+
+    bound: float | None = None
+    bound_per_node: float | None = None
+    reason: str = ""
+
+
 class Card(_Entry):
     """``card.yaml``.
 
@@ -73,6 +89,8 @@ class Card(_Entry):
         The seeds, in the order of the values.
     baselines : dict of dict of Summary
         The same metrics of what the recipe compares with.
+    lipschitz : LipschitzEntry, optional
+        What ``lipzoo.lipschitz.bound`` says of the weights on the data.
     recipe : dict
         The whole recipe; ``lipzoo train`` takes it.
     description, source, licence : str
@@ -92,6 +110,7 @@ class Card(_Entry):
     seeds: list[int] = []
     metrics: dict[str, Summary] = {}
     baselines: dict[str, dict[str, Summary]] = {}
+    lipschitz: LipschitzEntry | None = None
     recipe: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import lipzoo
+from lipzoo._certify_cli import add_certify_arguments
 from lipzoo._yaml import parse_yaml
 from lipzoo.errors import ConfigError, LipzooError
 
@@ -134,6 +135,12 @@ def _export(args: argparse.Namespace) -> None:
 
     folder = export_run(args.run_dir, args.out, overwrite=args.overwrite, raw_dir=args.raw_dir)
     _print(args, {"folder": str(folder)}, f"written to {folder}")
+
+
+def _certify(args: argparse.Namespace) -> None:
+    from lipzoo._certify_cli import run_certify
+
+    run_certify(args, _task, _print)
 
 
 def _benchmark(args: argparse.Namespace) -> None:
@@ -272,6 +279,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run_dir", metavar="RUN_DIR", help="what `lipzoo train --out` wrote")
     _add_out(sub, "folder (default: pretrained/NAME.TAG)", required=False)
     _add_raw_dir(sub)
+
+    sub = command("certify", _certify, "prove a Lipschitz bound, and radii classes keep within")
+    _add_name(sub)
+    _add_data(sub, "default: the data and options on the card")
+    _add_out(sub, "folder of the JSON, the CSVs and the HTML report", required=False)
+    add_certify_arguments(sub)
 
     sub = command("benchmark", _benchmark, "measure speed and memory beside DGL's and PyG's layers")
     sub.add_argument("--out", required=True, help="folder of the CSV, the tables and the plots")

@@ -52,6 +52,7 @@ COMMANDS = (
     "finetune",
     "predict",
     "export",
+    "certify",
     "benchmark",
     "demo",
 )
@@ -94,6 +95,20 @@ def test_evaluate_with_other_options(trained, capsys):
     )
     whole = json.loads(output(capsys, "evaluate", path, "--json"))
     assert erased["metrics"]["train_loss"] != whole["metrics"]["train_loss"]
+
+
+def test_certify(trained, tmp_path, capsys):
+    out = tmp_path / "certificate"
+    facts = json.loads(
+        output(
+            capsys,
+            *("certify", trained / "checkpoint", "--out", out, "--iterations", "3", "--json"),
+        )
+    )
+    assert 0 < facts["estimate"]["frobenius"] <= facts["bound"]["frobenius"]
+    assert (out / "report.html").is_file()
+    card = lipzoo.load_pretrained(trained / "checkpoint").card
+    assert card.lipschitz.bound == pytest.approx(facts["bound"]["frobenius"])
 
 
 def test_train_prints_a_line_an_evaluation(tmp_path, capsys):

@@ -8,6 +8,7 @@ from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import BatchNorm, FeatureNorm, LayerNorm, NeighborNorm, PairNorm
 from lipzoo.nn.gatconv import GATConv
 from lipzoo.nn.gatv2conv import GATv2Conv
+from lipzoo.nn.multihead import LipschitzMultiheadAttention
 from lipzoo.nn.residual import (
     Dense,
     InitialResidual,
@@ -30,6 +31,7 @@ __all__ = [
     "InitialResidual",
     "JumpingKnowledge",
     "LayerNorm",
+    "LipschitzMultiheadAttention",
     "LipschitzNorm",
     "NeighborNorm",
     "NoResidual",

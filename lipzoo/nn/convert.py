@@ -12,6 +12,7 @@ from lipzoo.nn.conv import AttentionConv
 from lipzoo.nn.dotconv import DotGatConv
 from lipzoo.nn.gatconv import GATConv
 from lipzoo.nn.gatv2conv import GATv2Conv
+from lipzoo.nn.multihead import LipschitzMultiheadAttention
 
 __all__ = ["lipschitzify"]
 
@@ -19,12 +20,14 @@ __all__ = ["lipschitzify"]
 def lipschitzify(
     module: nn.Module, *, alpha: float = 0.25, per_head: bool = True, verbose: bool = True
 ) -> nn.Module:
-    """Give every stock DGL attention layer inside ``module`` its LipschitzNorm.
+    """Give every stock attention layer of DGL and PyTorch inside ``module`` its LipschitzNorm.
 
     ``dgl.nn.GATConv``, ``GATv2Conv`` and ``DotGatConv`` are replaced by lipzoo's layers of the
-    same name, which take over the very same parameters, so an optimiser that holds them still
-    works, and so do ``state_dict`` keys and forward hooks. lipzoo's own layers without a score
-    norm get one. A layer used in two places stays one layer.
+    same name, and ``torch.nn.MultiheadAttention``, also inside ``TransformerEncoderLayer`` and
+    its like, by :class:`~lipzoo.nn.LipschitzMultiheadAttention`. They take over the very same
+    parameters, so an optimiser that holds them still works, and so do ``state_dict`` keys and
+    forward hooks. lipzoo's own layers without a score norm get one. A layer used in two places
+    stays one layer.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def lipschitzify(
     Warns
     -----
     UserWarning
-        Where nothing was converted, and for each subclass of a DGL layer, which is left as it
+        Where nothing was converted, and for each subclass of a stock layer, which is left as it
         is because its own ``forward`` is unknown.
     """
     norm_args = {"lipschitz": {"alpha": alpha, "per_head": per_head}}
@@ -58,13 +61,15 @@ def lipschitzify(
         new = layer
         if type(layer) in _OURS:
             new = _from_dgl(layer)
-        elif isinstance(layer, tuple(_OURS)):
+        elif type(layer) is nn.MultiheadAttention:
+            new = _from_torch(layer)
+        elif isinstance(layer, (*_OURS, nn.MultiheadAttention)) and not isinstance(layer, _LAYERS):
             warnings.warn(
-                f"{name}: {type(layer).__name__} is a subclass of a DGL layer and was left as it "
-                "is; derive it from lipzoo.nn's layer of the same name instead",
+                f"{name}: {type(layer).__name__} is a subclass of a stock layer and was left as it "
+                "is; derive it from lipzoo.nn's layer instead",
                 stacklevel=3,
             )
-        if isinstance(new, AttentionConv) and new.score_norm is None:
+        if isinstance(new, _LAYERS) and new.score_norm is None:
             kind = SCORE_NORMS[new.lipschitz_norm]
             new.score_norm = kind(**norm_args.get(new.lipschitz_norm, {}))
             count += 1
@@ -78,14 +83,17 @@ def lipschitzify(
             new_child = convert(f"{name}.{child_name}".removeprefix("."), child)
             if new_child is not child:
                 setattr(new, child_name, new_child)
+        if isinstance(layer, nn.TransformerEncoder):
+            # It would hand its layers nested tensors, which are for PyTorch's own fast path.
+            layer.use_nested_tensor = False
         return new
 
     replacement = convert("", module)
     if not count:
         warnings.warn(
             f"nothing to convert in {type(module).__name__}: it holds no dgl.nn.GATConv, "
-            "GATv2Conv or DotGatConv without a score norm (layers in a plain list are invisible: "
-            "use nn.ModuleList)",
+            "GATv2Conv, DotGatConv or torch.nn.MultiheadAttention without a score norm (layers in "
+            "a plain list are invisible: use nn.ModuleList)",
             stacklevel=2,
         )
     return replacement
@@ -97,6 +105,27 @@ _OURS: dict[type[nn.Module], type[AttentionConv]] = {
     dgl.nn.GATv2Conv: GATv2Conv,
     dgl.nn.DotGatConv: DotGatConv,
 }
+
+#: What takes a score norm.
+_LAYERS = (AttentionConv, LipschitzMultiheadAttention)
+
+
+def _from_torch(old: nn.MultiheadAttention) -> LipschitzMultiheadAttention:
+    """Our layer with everything that PyTorch's layer holds."""
+    new = LipschitzMultiheadAttention(
+        old.embed_dim,
+        old.num_heads,
+        old.dropout,
+        old.in_proj_bias is not None,
+        old.bias_k is not None,
+        old.add_zero_attn,
+        old.kdim,
+        old.vdim,
+        old.batch_first,
+        device="meta",
+        score_norm=None,
+    )
+    return _adopt(new, old)
 
 
 def _from_dgl(old) -> AttentionConv:
@@ -114,7 +143,7 @@ def _from_dgl(old) -> AttentionConv:
     return _adopt(new, old)
 
 
-def _adopt(new: AttentionConv, old: nn.Module) -> AttentionConv:
+def _adopt(new: nn.Module, old: nn.Module) -> nn.Module:
     """Hand the parameters, submodules, hooks and mode of ``old`` to ``new``."""
     # A plain attribute (res_fc = None) would hide the module of that name.
     for name in (*old._parameters, *old._modules, *old._buffers):

@@ -8,8 +8,16 @@ from pathlib import Path
 import safetensors.torch
 
 from lipzoo._yaml import read_yaml
-from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
+from lipzoo.card import (
+    ArchitectureEntry,
+    Card,
+    DatasetEntry,
+    LipschitzEntry,
+    WeightsEntry,
+    versions,
+)
 from lipzoo.errors import OutputError
+from lipzoo.lipschitz import bound
 from lipzoo.registry import get_architecture, split_name
 from lipzoo.training.recipe import make_recipe
 from lipzoo.training.run import RECIPE_FILE, RESULT_FILE, build_from_recipe, load_task, summarize
@@ -85,6 +93,7 @@ def export_run(
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),
+        lipschitz=LipschitzEntry(**bound(model, task.graph).to_card()),
         recipe=recipe.to_dict(),
         versions=versions(),
     )

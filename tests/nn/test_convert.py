@@ -12,6 +12,7 @@ from torch.testing import assert_close
 import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm
+from lipzoo.nn.multihead import LipschitzMultiheadAttention
 
 GRAPH = homogeneous()
 
@@ -172,7 +173,7 @@ class Mine(dgl.nn.GATConv):
 
 def test_a_subclass_is_left_with_a_warning():
     model = nn.Sequential(Mine(4, 2, 2), dgl.nn.GATConv(4, 2, 2))
-    with pytest.warns(UserWarning, match="0: Mine is a subclass of a DGL layer"):
+    with pytest.warns(UserWarning, match="0: Mine is a subclass of a stock layer"):
         lipzoo.lipschitzify(model, verbose=False)
     assert type(model[0]) is Mine
     assert type(model[1]) is lipzoo.nn.GATConv
@@ -205,3 +206,87 @@ def test_a_converted_model_can_be_copied():
     other = copy.deepcopy(net)
     assert_close(other(GRAPH, features()), net(GRAPH, features()), rtol=0, atol=0)
     assert other.again is other.parts["also"]
+
+
+# ------------------------------------------------------- torch.nn.MultiheadAttention
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"bias": False},
+        {"add_bias_kv": True, "add_zero_attn": True},
+        {"kdim": 6, "vdim": 5},
+        {"batch_first": True, "dropout": 0.3},
+    ],
+    ids=str,
+)
+def test_multihead_attention_is_converted(arguments):
+    theirs = nn.MultiheadAttention(8, 2, **arguments).eval()
+    handle = theirs.register_forward_hook(lambda m, args, out: (2 * out[0], out[1]))
+    parameters = dict(theirs.named_parameters())
+    keys = list(theirs.state_dict())
+    sizes = arguments.get("kdim", 8), arguments.get("vdim", 8)
+    inputs = [torch.randn(4, 3, size) for size in (8, *sizes)]
+    before = theirs(*inputs)[0]
+    new = convert(theirs)
+    assert type(new) is LipschitzMultiheadAttention
+    assert list(new.state_dict()) == keys
+    assert all(parameter is parameters[key] for key, parameter in new.named_parameters())
+    assert not new.training
+    for name in ("dropout", "batch_first", "add_zero_attn", "kdim", "vdim", "embed_dim"):
+        assert getattr(new, name) == getattr(theirs, name), name
+    assert not torch.allclose(new(*inputs)[0], before)
+    new.score_norm = None
+    assert_close(new(*inputs)[0], before)
+    handle.remove()
+    assert_close(2 * new(*inputs)[0], before)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_transformer_encoder_without_its_fast_path(norm_first, masked):
+    """In evaluation without gradients PyTorch's layer reads the weights and skips the module."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's, about nested tensors
+        encoder = nn.TransformerEncoder(layer, 2).eval()
+    x = torch.randn(3, 4, 8)
+    padding = torch.tensor([[False] * 3 + [True]] * 3) if masked else None
+    plain = encoder(x, src_key_padding_mask=padding)
+    keys = list(encoder.state_dict())
+    convert(encoder)
+    assert list(encoder.state_dict()) == keys
+    slow = encoder(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        fast = encoder(x, src_key_padding_mask=padding)
+    assert_close(fast, slow, rtol=0, atol=1e-6)
+    assert not torch.allclose(slow, plain, atol=1e-3)
+    # The layer of its own, by itself.
+    with torch.no_grad():
+        assert_close(encoder.layers[0](x), encoder.layers[0](x.requires_grad_()).detach())
+    slow.sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+def test_a_decoder_layer_has_two():
+    layer = convert(nn.TransformerDecoderLayer(8, 2, 16))
+    assert type(layer.self_attn) is type(layer.multihead_attn) is LipschitzMultiheadAttention
+    assert layer(torch.randn(4, 1, 8), torch.randn(5, 1, 8)).shape == (4, 1, 8)
+
+
+class MyAttention(nn.MultiheadAttention):
+    """A user's subclass."""
+
+
+def test_a_subclass_of_multihead_attention_is_left_and_ours_is_kept():
+    ours = LipschitzMultiheadAttention(8, 2)
+    norm = ours.score_norm
+    model = nn.ModuleList([MyAttention(8, 2), ours, nn.MultiheadAttention(8, 2)])
+    with pytest.warns(UserWarning, match="0: MyAttention is a subclass of a stock layer"):
+        lipzoo.lipschitzify(model, verbose=False)
+    assert type(model[0]) is MyAttention
+    assert model[1] is ours
+    assert ours.score_norm is norm
+    assert type(model[2]) is LipschitzMultiheadAttention

@@ -18,7 +18,7 @@ from lipzoo.attention.fused.index import NUM_CHUNKS
 __all__ = ["Launcher", "draw_seed", "kernels_for", "rows"]
 
 #: Numbers gathered (E * H * D) from which waking other threads pays.
-_WORTH_THREADS = 2**19
+_WORTH_THREADS = 2**20
 #: Pieces of work for each thread: one that is held up leaves its pieces to the others.
 _SHARES = 4
 

@@ -1,0 +1,301 @@
+r"""Lipschitz constants of attention layers. docs/lipschitz.md has the derivation and the proofs.
+
+The output of node i, :math:`o_i = \sum_j p_{ij} v_j`, moves in two ways: with the values, and
+with the scores. The second is a covariance over the neighbours,
+
+.. math:: \dot o_i = \sum_j p_{ij} \dot v_j + \mathrm{Cov}_{p_i}(v, \dot s),
+
+whose length is at most the spread of the values times that of the scores' derivatives. A score
+norm divides by the former, so that the product is bounded whatever the features are.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import torch
+from torch import Tensor
+
+from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
+from lipzoo.lipschitz.constant import Constant, infinite
+from lipzoo.lipschitz.neighbourhood import (
+    Neighbourhood,
+    complete_neighbourhood,
+    neighbourhood_of,
+)
+from lipzoo.lipschitz.pieces import constant_of, linear_weight, register_bound
+from lipzoo.lipschitz.spectral import spectral_norm
+from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
+from lipzoo.nn.conv import AttentionConv
+from lipzoo.nn.multihead import LipschitzMultiheadAttention
+
+__all__ = [
+    "dot_product_constant",
+    "head_alphas",
+    "layer_fault",
+    "missing_loops",
+    "score_limits",
+]
+
+
+def score_limits(alpha: float, negative_slope: float) -> tuple[float, float]:
+    """Smallest and largest score after the LeakyReLU, where ``|e| <= alpha`` before it."""
+    ends = (0.0, alpha, -negative_slope * alpha)
+    return min(ends), max(ends)
+
+
+def head_alphas(norm: LipschitzNorm, lengths: Tensor) -> Tensor:
+    r"""Largest absolute score of each head, (H,): :math:`\alpha` times the share that the head's
+    attention vectors, of these lengths, have in the norm that it is divided by."""
+    whole = lengths if norm.per_head else torch.linalg.vector_norm(lengths)
+    return torch.where(lengths > 0, norm.alpha * lengths / whole, 0.0)
+
+
+@register_bound(GATConv)
+def _gat(layer: GATConv, structure: Structure) -> Constant:
+    fault = layer_fault(layer, LipschitzNorm, structure) or missing_loops(structure)
+    if fault:
+        return infinite(fault)
+    slope = layer.leaky_relu.negative_slope
+    left, right = (_lengths(vectors) for vectors in (layer.attn_l, layer.attn_r))
+    length = torch.hypot(left, right)
+    alpha = head_alphas(layer.score_norm, length)
+    low, high = score_limits(alpha.max().item(), slope)
+    around = _neighbourhood(structure, high - low)
+    steep = alpha * max(1.0, abs(slope))
+    # Share of the attention vector that acts on the destination.
+    rho = torch.where(length > 0, right / length, 0.0)
+    return _finish(
+        layer,
+        _additive(
+            linear_weight(layer.fc),
+            around,
+            source=steep * (1 - rho.square() / 2).sqrt(),
+            target=steep * rho / math.sqrt(2),
+            selection=steep / math.sqrt(3),
+        ),
+        structure,
+    )
+
+
+@register_bound(GATv2Conv)
+def _gatv2(layer: GATv2Conv, structure: Structure) -> Constant:
+    fault = layer_fault(layer, LipschitzNorm, structure)
+    if fault:
+        return infinite(fault)
+    gamma = max(1.0, abs(layer.leaky_relu.negative_slope))
+    length = _lengths(layer.attn)
+    # Between its kinks, a . LeakyReLU(v + t) is (D a) . v + (D a) . t: the additive case with
+    # both vectors at most gamma |a| long and the scale alpha / (sqrt 2 |a|).
+    steep = head_alphas(layer.score_norm, length) * gamma
+    around = _neighbourhood(structure, 2 * steep.max().item())
+    # The largest norm under the root may be that of the destination, which then is selected.
+    target, selection = steep / 2, steep / math.sqrt(3)
+    source_weight = linear_weight(layer.fc_src)
+    shared = layer.fc_src is layer.fc_dst
+    attention = _additive(
+        source_weight,
+        around,
+        source=steep * math.sqrt(3) / 2,
+        target=target + selection if shared else torch.zeros_like(target),
+        selection=selection,
+    )
+    if not shared and around.has_choice:
+        target_weight = linear_weight(layer.fc_dst)
+        rows = (target + selection).repeat_interleave(layer.out_feats)
+        size = spectral_norm(target_weight, rows)
+        attention = attention + Constant(size, size)
+    return _finish(layer, attention, structure)
+
+
+def _additive(
+    weight: Tensor, around: Neighbourhood, source: Tensor, target: Tensor, selection: Tensor
+) -> Constant:
+    r"""Heads side by side; a score's derivative moves the output by at most ``source``
+    :math:`\dot v_j` (averaged), ``target`` :math:`\dot v_i` and ``selection`` :math:`\dot v_k`,
+    each (H,)."""
+    heads = weight.view(len(source), -1, weight.shape[1])
+    per_head = torch.tensor([spectral_norm(head) for head in heads], dtype=torch.float64)
+
+    def stacked(factor: Tensor) -> float:
+        return spectral_norm(weight, factor.repeat_interleave(heads.shape[1]))
+
+    def separate(factor: Tensor) -> float:
+        return torch.linalg.vector_norm(factor * per_head).item()
+
+    ones = torch.ones_like(source)
+    several = math.sqrt(around.overlap)
+    per_node = min(several * stacked(ones), separate(ones))
+    if not around.has_choice:
+        return Constant(around.average * stacked(ones), per_node)
+    mixed = min(math.sqrt(2) * around.contrast, around.column)
+    frobenius = stacked(around.average + mixed * source + target + around.selection * selection)
+    per_node += min(several * stacked(source), separate(source) / math.sqrt(2))
+    per_node += stacked(target)
+    distinct = math.sqrt(min(len(source), around.max_degree))
+    per_node += min(distinct * stacked(selection), separate(selection))
+    return Constant(frobenius, per_node)
+
+
+@register_bound(DotGatConv)
+def _dot_gat(layer: DotGatConv, structure: Structure) -> Constant:
+    fault = layer_fault(layer, DotProductLipschitzNorm, structure)
+    if fault:
+        return infinite(fault)
+    weight = linear_weight(layer.fc)
+    return _finish(layer, _dot_product(layer, structure, weight, weight, weight), structure)
+
+
+@register_bound(TransformerConv)
+def _transformer(layer: TransformerConv, structure: Structure) -> Constant:
+    fault = layer_fault(layer, DotProductLipschitzNorm, structure)
+    if fault:
+        return infinite(fault)
+    weights = (linear_weight(fc) for fc in (layer.fc_query, layer.fc_key, layer.fc_value))
+    return _finish(layer, _dot_product(layer, structure, *weights), structure)
+
+
+def _dot_product(layer, structure: Structure, query: Tensor, key: Tensor, value: Tensor):
+    around = _neighbourhood(structure, 2 / math.sqrt(layer.out_feats))
+    return dot_product_constant(
+        query, key, value, layer.num_heads, around, layer.score_norm.scope == "graph"
+    )
+
+
+def dot_product_constant(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    around: Neighbourhood,
+    whole_graph: bool = False,
+) -> Constant:
+    r"""Of dot-product attention with :class:`~lipzoo.attention.DotProductLipschitzNorm`.
+
+    .. math::
+        \lVert V \rVert \lVert P \rVert + D^{-1/2} (\lVert Q \rVert
+        + \min(2 \lVert P \odot (1 - P) \rVert, \sqrt c) \lVert K \rVert
+        + \sqrt\kappa (\lVert K \rVert + \lVert V \rVert))
+
+    in the Frobenius norm; docs/lipschitz.md, section 6.
+
+    Parameters
+    ----------
+    query, key, value : Tensor (H * D, F)
+        The projections.
+    num_heads : int
+        ``H``.
+    around : Neighbourhood
+        For scores that differ by at most ``2 / sqrt(D)``.
+    whole_graph : bool
+        ``scope="graph"``: queries are divided by the norm of those of all edges.
+    """
+    q, k, v = (spectral_norm(weight) for weight in (query, key, value))
+
+    def separate(weight: Tensor) -> float:
+        heads = weight.view(num_heads, -1, weight.shape[1])
+        return math.hypot(*(spectral_norm(head) for head in heads))
+
+    several = math.sqrt(around.overlap)
+    frobenius = around.average * v
+    per_node = min(several * v, separate(value))
+    if not around.has_choice:
+        return Constant(frobenius, per_node)
+    share = 1 / math.sqrt(value.shape[0] // num_heads)
+    query_f = query_n = q
+    if whole_graph:
+        query_f *= 1 + math.sqrt(around.max_degree / around.min_degree)
+        query_n *= 1 + math.sqrt(around.num_edges / around.min_degree)
+    mixed = min(2 * around.contrast, around.column)
+    frobenius += share * (query_f + mixed * k + around.selection * (k + v))
+    distinct = math.sqrt(min(num_heads, around.max_degree))
+    selected = sum(
+        min(distinct * norm, separate(weight)) for norm, weight in ((k, key), (v, value))
+    )
+    per_node += share * (query_n + min(several * k, separate(key)) + selected)
+    return Constant(frobenius, per_node)
+
+
+@register_bound(LipschitzMultiheadAttention)
+def _multihead(layer: LipschitzMultiheadAttention, structure: Structure | int) -> Constant:
+    """Self-attention: queries, keys and values come from the same tokens."""
+    if layer.score_norm is None:
+        return infinite("dot-product attention without a score norm is not Lipschitz")
+    if layer.in_proj_weight is None:
+        return infinite("queries, keys and values of different widths are no self-attention")
+    constant_keys = (layer.bias_k is not None) + bool(layer.add_zero_attn)
+    spread = 2 / math.sqrt(layer.head_dim)
+    if isinstance(structure, int):
+        around = complete_neighbourhood(structure, spread, constant_keys)
+    elif constant_keys:
+        return infinite("a mask together with constant keys is not covered")
+    else:
+        around = _neighbourhood(structure, spread)
+    weights = layer.in_proj_weight.detach().to("cpu", torch.float64).chunk(3)
+    attention = dot_product_constant(*weights, layer.num_heads, around)
+    return attention.then(constant_of(layer.out_proj, structure))
+
+
+# ------------------------------------------------------------------------------ helpers
+
+
+def layer_fault(layer: AttentionConv, norm: type, structure: Structure) -> str:
+    """Why there is no bound; empty where there is one."""
+    name = type(layer).__name__
+    if structure.is_bipartite or layer.in_src_feats != layer.in_dst_feats or _has_pair(layer):
+        return f"{name} between two kinds of nodes is not covered"
+    if layer._score_hooks:
+        return f"{name} has score hooks, which may do anything to the scores"
+    if layer.score_norm is None:
+        return (
+            f"{name} without a score norm is not Lipschitz: its slope grows with the features; "
+            "lipzoo.lipschitzify gives it one"
+        )
+    if type(layer.score_norm) is not norm:
+        return f"nothing is known about the score norm {type(layer.score_norm).__name__}"
+    return ""
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """Of the attention vectors (1, H, D) of each head, (H,)."""
+    return vectors.detach().to("cpu", torch.float64).norm(dim=-1).view(-1)
+
+
+def _has_pair(layer: AttentionConv) -> bool:
+    return isinstance(layer, GATConv | DotGatConv) and not hasattr(layer, "fc")
+
+
+def missing_loops(structure: Structure) -> str:
+    """Without its self-loop, a destination is not under the root that its score is divided by."""
+    has_loop = torch.zeros(structure.num_dst, dtype=torch.bool)
+    has_loop[structure.dst[structure.src == structure.dst]] = True
+    lacking = int(((structure.in_degrees > 1) & ~has_loop).sum())
+    if not lacking:
+        return ""
+    return (
+        f"{lacking} nodes have several in-edges but no self-loop: LipschitzNorm bounds additive "
+        "scores where each node sees itself; dgl.add_self_loop(graph), or add_self_loops=True"
+    )
+
+
+def _finish(layer: AttentionConv, attention: Constant, structure: Structure) -> Constant:
+    """With the residual and the activation that belong to the layer."""
+    if layer.res_fc is not None:
+        attention = attention + constant_of(layer.res_fc, structure)
+    if layer.activation is not None:
+        attention = attention.then(constant_of(layer.activation, structure))
+    return attention
+
+
+_NEIGHBOURHOODS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _neighbourhood(structure: Structure, spread: float) -> Neighbourhood:
+    """Layers of one model share it."""
+    known = _NEIGHBOURHOODS.setdefault(structure, {})
+    if spread not in known:
+        if len(known) > 256:
+            known.clear()
+        known[spread] = neighbourhood_of(structure, spread)
+    return known[spread]

@@ -1,0 +1,95 @@
+"""Run attention layers a few destination nodes at a time, so that large graphs fit in memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
+from lipzoo.attention.structure import _lasting as lasting
+from lipzoo.nn import AttentionConv
+
+__all__ = ["in_pieces"]
+
+#: Numbers on the edges of one piece, E * H * D: 16 MiB of float64.
+_PIECE = 2**21
+
+
+@contextmanager
+def in_pieces(layers: list[AttentionConv]) -> Iterator[None]:
+    """Inside, each layer attends for some destination nodes at a time and keeps nothing but its
+    input for the backward pass. The results are the same."""
+    changed = [layer for layer in layers if "forward" not in vars(layer) and _is_local(layer)]
+    for layer in changed:
+        layer.forward = _piecewise(layer, type(layer).forward.__get__(layer))
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del layer.forward
+
+
+def _is_local(layer: AttentionConv) -> bool:
+    """Whether what a node puts out depends on its in-edges alone."""
+    norm = layer.score_norm
+    return not layer._score_hooks and not (
+        isinstance(norm, DotProductLipschitzNorm) and norm.scope == "graph"
+    )
+
+
+def _piecewise(layer: AttentionConv, forward):
+    def run(graph, feat: Tensor, get_attention: bool = False):
+        structure = as_structure(graph)
+        if get_attention or isinstance(feat, tuple):
+            return forward(graph, feat, get_attention=get_attention)
+
+        def attend(feat: Tensor, nodes: Tensor, block: Structure) -> Tensor:
+            return forward(block, feat[nodes])
+
+        # The pieces are written into one tensor's rows in order.
+        return torch.cat(
+            [
+                checkpoint(attend, feat, nodes, block, use_reentrant=False)
+                if torch.is_grad_enabled()
+                else attend(feat, nodes, block)
+                for nodes, block in _blocks(structure, layer.num_heads * layer.out_feats)
+            ]
+        )
+
+    return run
+
+
+_BLOCKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure]]:
+    """Blocks of consecutive destination nodes, each with the nodes that it reads, those first."""
+    known = _BLOCKS.setdefault(structure, {})
+    if width not in known:
+        with lasting():  # they outlive a transform that this may run in
+            known[width] = list(_cut(structure, max(1, _PIECE // width)))
+    return known[width]
+
+
+def _cut(structure: Structure, edges_each: int) -> Iterator[tuple[Tensor, Structure]]:
+    indptr, src, _ = structure.csc
+    first = 0
+    local = torch.empty(structure.num_src, dtype=torch.long)
+    while first < structure.num_dst:
+        stop = int(torch.searchsorted(indptr, indptr[first] + edges_each, right=True)) - 1
+        stop = min(max(stop, first + 1), structure.num_dst)
+        sources = src[indptr[first] : indptr[stop]]
+        own = torch.arange(first, stop)
+        others = torch.unique(sources)
+        others = others[(others < first) | (others >= stop)]
+        nodes = torch.cat([own, others])
+        local[nodes] = torch.arange(len(nodes))
+        degrees = indptr[first + 1 : stop + 1] - indptr[first:stop]
+        dst = torch.repeat_interleave(torch.arange(stop - first), degrees)
+        yield nodes, Structure(local[sources], dst, len(nodes), stop - first)
+        first = stop

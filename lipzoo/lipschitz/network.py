@@ -1,0 +1,315 @@
+"""The Lipschitz bound of a layer or a whole network, with the factor of each of its parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+from lipzoo.attention import as_structure
+from lipzoo.errors import DataError
+from lipzoo.lipschitz.constant import ONE, Constant, infinite
+from lipzoo.lipschitz.pieces import constant_of, hooked, overridden
+from lipzoo.models import DeepAttentionNet
+from lipzoo.nn import (
+    AttentionConv,
+    Dense,
+    InitialResidual,
+    JumpingKnowledge,
+    NoResidual,
+    Residual,
+)
+from lipzoo.nn.multihead import LipschitzMultiheadAttention
+
+__all__ = ["Bound", "LayerBound", "bound", "network_fault"]
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """A row of the table.
+
+    Parameters
+    ----------
+    name : str
+        ``input``, ``layer_1`` …, ``head``, as in ``model.layer_groups()``.
+    what : str
+        The modules it holds.
+    frobenius, per_node : float
+        Of this part alone, without what the residual scheme adds.
+    up_to_frobenius, up_to_per_node : float
+        From the features to here.
+    reason : str
+        Why it is infinite.
+    """
+
+    name: str
+    what: str
+    frobenius: float
+    per_node: float
+    up_to_frobenius: float
+    up_to_per_node: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""A proven upper bound on a Lipschitz constant; ``float(bound)`` is ``frobenius``.
+
+    Parameters
+    ----------
+    frobenius : float
+        :math:`\lVert f(X) - f(Y) \rVert_F \le L \lVert X - Y \rVert_F`.
+    per_node : float
+        The same for :math:`\max_i \lVert x_i \rVert`: however many nodes move.
+    layers : tuple of LayerBound
+        The factors.
+    features_per_node : float
+        ``per_node`` of what the head reads, ``model.forward_features``.
+    reason : str
+        Why it is infinite; empty where it is not.
+    """
+
+    frobenius: float
+    per_node: float
+    layers: tuple[LayerBound, ...]
+    features_per_node: float
+    reason: str = ""
+
+    def __float__(self) -> float:
+        return self.frobenius
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.frobenius)
+
+    def to_dict(self) -> dict:
+        """Plain values; infinite ones as ``None``, for JSON has no infinity."""
+        content = asdict(self)
+        content["layers"] = [_plain(asdict(layer)) for layer in self.layers]
+        return _plain(content)
+
+    def to_card(self) -> dict:
+        """What a card says about it; an infinite bound is left out, its reason is not."""
+        content: dict = {}
+        if self.is_finite:
+            content = {"bound": self.frobenius, "bound_per_node": self.per_node}
+        return {**content, **({"reason": self.reason} if self.reason else {})}
+
+    def table(self) -> str:
+        """The layers, one a line, and the whole."""
+        head = ("", "alone", "per node", "up to here", "per node", "")
+        rows = [
+            (
+                layer.name,
+                *map(_number, (layer.frobenius, layer.per_node)),
+                *map(_number, (layer.up_to_frobenius, layer.up_to_per_node)),
+                layer.reason or layer.what,
+            )
+            for layer in self.layers
+        ]
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(5)]
+        lines = []
+        for name, *cells, last in (head, *rows):
+            numbers = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths[1:]))
+            lines.append(f"{name.ljust(widths[0])}  {numbers}  {last}".rstrip())
+        whole = f"Lipschitz bound {_number(self.frobenius)}, per node {_number(self.per_node)}"
+        return "\n".join([*lines, whole + (f": {self.reason}" if self.reason else "")])
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _plain(content: dict) -> dict:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in content.items()
+    }
+
+
+def bound(module: nn.Module, graph, heads: str = "concat") -> Bound:
+    r"""A proven upper bound on the Lipschitz constant, from weights and structure alone.
+
+    For one GAT layer with LipschitzNorm, per head (docs/lipschitz.md has all cases and proofs):
+
+    .. math::
+        L \le \lVert W \rVert_2 \Big( \lVert P \rVert + \alpha \big(
+        \sqrt{1 - \rho^2/2} \min(\sqrt2 \lVert P \odot (1 - P) \rVert, \sqrt c)
+        + \rho / \sqrt2 + \sqrt{\kappa / 3} \big) \Big), \quad
+        \rho = \frac{\lVert a_r \rVert}{\lVert [a_l \Vert a_r] \rVert}
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A model of the zoo, an attention layer, or any module that
+        :func:`~lipzoo.lipschitz.register_bound` knows, in evaluation mode.
+    graph : DGLGraph, Structure, list of blocks, or int
+        What the module is applied to; a model adds its self-loops. A number of tokens for a
+        :class:`~lipzoo.nn.LipschitzMultiheadAttention` without masks.
+    heads : {"concat", "mean"}
+        How the heads of a single layer are joined.
+
+    Returns
+    -------
+    Bound
+        Infinite, with the reason, where none exists or none is known.
+
+    Raises
+    ------
+    DataError
+        If the graph does not fit the module.
+
+    References
+    ----------
+    Dasoulas, Scaman, Virmaux, ICML 2021, theorem 1, made explicit and tightened.
+    """
+    part = hooked(module)
+    if part:
+        return _bound([], infinite(f"{part} has forward hooks, which may change what it puts out"))
+    if isinstance(module, DeepAttentionNet):
+        return _network(module, graph)
+    if heads not in ("concat", "mean"):
+        raise DataError(f"heads: must be 'concat' or 'mean', got {heads!r}")
+    if isinstance(graph, int) and not isinstance(module, LipschitzMultiheadAttention):
+        raise DataError(f"{type(module).__name__}: needs a graph, got the number {graph}")
+    structure = graph if isinstance(graph, int) else as_structure(graph).to("cpu")
+    constant = constant_of(module, structure)
+    if heads == "mean":
+        if not isinstance(module, AttentionConv):
+            raise DataError(f"heads: {type(module).__name__} has no heads to take the mean of")
+        # The mean of H vectors is 1 / sqrt(H) times as long as they are side by side.
+        constant = constant.scaled(1 / math.sqrt(module.num_heads))
+    name = type(module).__name__
+    return _bound([_row(name, name, constant, constant)], constant)
+
+
+def network_fault(model: DeepAttentionNet) -> str:
+    """Why nothing is known about a model as a whole; empty where its parts tell all."""
+    changed = overridden(type(model), DeepAttentionNet, _OPEN)
+    if changed:
+        return f"{type(model).__name__} has a {changed[0]} of its own"
+    if type(model.residual) not in _JOINS:
+        return f"nothing is known about the residual scheme {type(model.residual).__name__}"
+    return ""
+
+
+#: What an architecture may define anew.
+_OPEN = {
+    "conv_class",
+    "forward_intermediates",
+    "layer_groups",
+    "reset_classifier",
+    "reset_input",
+}
+
+
+def _network(model: DeepAttentionNet, graph) -> Bound:
+    fault = network_fault(model)
+    if fault:
+        return _bound([], infinite(fault))
+    structures = [structure.to("cpu") for structure in model._structures(graph)]
+    join = _JOINS[type(model.residual)]
+    activation = constant_of(model.activation, structures[0])
+    first = constant_of(model.input, structures[0]).then(activation)
+    states = [first]
+    what = f"{_name(model.input)}, {_name(model.activation)}"
+    rows = [_row("input", what, first, first)]
+    for index, (conv, structure) in enumerate(zip(model.layers, structures)):
+        parts = [conv, *([model.norms[index]] if len(model.norms) else []), model.activation]
+        alone = constant_of(parts[0], structure)
+        behind = ONE
+        for part in parts[1:]:
+            behind = behind.then(constant_of(part, structure))
+        state = join(model.residual, states, alone, behind).with_nodes(structure.num_dst)
+        states.append(_named(state, f"layer {index + 1}"))
+        names = ", ".join(map(_name, parts))
+        rows.append(_row(f"layer_{index + 1}", names, alone.then(behind), states[-1]))
+    features = whole = _output(model.residual, states).with_nodes(structures[-1].num_dst)
+    if isinstance(model.head, nn.Linear):
+        head = constant_of(model.head, structures[-1])
+        whole = whole.then(head)
+        rows.append(_row("head", _name(model.head), head, whole))
+    return _bound(rows, whole.with_nodes(structures[-1].num_dst), features.per_node)
+
+
+def _named(state: Constant, place: str) -> Constant:
+    if state.reason and not state.reason.startswith("layer "):
+        return Constant(state.frobenius, state.per_node, f"{place}: {state.reason}")
+    return state
+
+
+def _bound(rows: list[LayerBound], whole: Constant, features_per_node: float | None = None):
+    reason = whole.reason
+    if not reason and not whole.is_finite:
+        reason = "the product of the factors is larger than a float can hold"
+    features = whole.per_node if features_per_node is None else features_per_node
+    return Bound(whole.frobenius, whole.per_node, tuple(rows), features, reason)
+
+
+def _row(name: str, what: str, alone: Constant, so_far: Constant) -> LayerBound:
+    return LayerBound(
+        name,
+        what,
+        alone.frobenius,
+        alone.per_node,
+        so_far.frobenius,
+        so_far.per_node,
+        alone.reason,
+    )
+
+
+def _name(module: nn.Module) -> str:
+    norm = getattr(module, "score_norm", None)
+    return type(module).__name__ + (f" + {type(norm).__name__}" if norm is not None else "")
+
+
+# ------------------------------------------------------------------- residual schemes
+#
+# states: constants of x -> h_0 … h_{l-1}; layer: of the attention layer; behind: of the feature
+# norm and the activation behind it.
+
+
+def _plain_join(scheme, states, layer, behind):
+    return states[-1].then(layer).then(behind)
+
+
+def _residual_join(scheme, states, layer, behind):
+    return states[-1].then(layer).then(behind) + states[-1]
+
+
+def _initial_join(scheme, states, layer, behind):
+    out = states[-1].then(layer).scaled(1 - scheme.initial)
+    return (out + states[0].scaled(scheme.initial)).then(behind)
+
+
+def _dense_join(scheme, states, layer, behind):
+    return Constant.stacked(*states).then(layer).then(behind)
+
+
+_JOINS: dict[type, Callable[..., Constant]] = {
+    NoResidual: _plain_join,
+    Residual: _residual_join,
+    InitialResidual: _initial_join,
+    Dense: _dense_join,
+    JumpingKnowledge: _plain_join,
+}
+
+
+def _output(scheme, states: list[Constant]) -> Constant:
+    """Of what the head reads."""
+    if isinstance(scheme, Dense):
+        return Constant.stacked(*states)
+    if isinstance(scheme, JumpingKnowledge):
+        if scheme.mode == "mean":
+            total = states[1]
+            for state in states[2:]:
+                total = total + state
+            return total.scaled(1 / len(states[1:]))
+        # An elementwise maximum moves no further than the states side by side.
+        return Constant.stacked(*states[1:])
+    return states[-1]

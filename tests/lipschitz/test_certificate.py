@@ -1,0 +1,117 @@
+"""Certificates: what they hold, what is written, and the command."""
+
+import argparse
+import csv
+import json
+
+import pytest
+
+import lipzoo
+from lipzoo._certify_cli import add_certify_arguments, run_certify
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.lipschitz import certify
+
+
+@pytest.fixture(scope="module")
+def task():
+    return lipzoo.load_dataset("iris")
+
+
+def make(task, name="gat_lip_2"):
+    return lipzoo.create_model(
+        name, in_feats=task.in_feats, num_classes=task.num_classes, hidden_feats=8, num_heads=2
+    )
+
+
+@pytest.fixture(scope="module")
+def certificate(task):
+    return certify(make(task), task, name="mine", iterations=10, search=1)
+
+
+def test_what_it_holds(certificate, task):
+    assert 0 < certificate.tightness <= 1
+    content = certificate.to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["nodes"] == task.num_nodes
+    assert content["bound"]["frobenius"] == float(certificate.bound)
+    assert [layer["name"] for layer in content["bound"]["layers"]][-1] == "head"
+    shares = [point["share"] for point in content["certified"]]
+    assert shares[0] == 1 >= shares[-1] > 0
+    text = certificate.text()
+    assert "layer_2" in text
+    assert "of the bound" in text
+    assert "certified radius" in text
+
+
+def test_what_is_written(certificate, task, tmp_path):
+    folder = certificate.write(tmp_path / "out")
+    content = json.loads((folder / "certificate.json").read_text())
+    assert content == certificate.to_dict()
+    with (folder / "layers.csv").open() as file:
+        layers = list(csv.DictReader(file))
+    assert float(layers[1]["frobenius"]) == certificate.bound.layers[1].frobenius
+    with (folder / "radii.csv").open() as file:
+        radii = list(csv.DictReader(file))
+    assert len(radii) == task.num_nodes
+    assert float(radii[5]["radius"]) == certificate.radii.radius[5].item()
+    page = (folder / "report.html").read_text()
+    assert "mine on iris" in page
+    assert "layer_2" in page
+    with pytest.raises(OutputError, match="already holds files"):
+        certificate.write(folder)
+    certificate.write(folder, overwrite=True)
+
+
+def test_a_page_escapes_what_it_shows_and_draws_the_curve(task):
+    page = certify(make(task), task, name="<script>", iterations=1).report()
+    assert "<script>" not in page
+    pytest.importorskip("matplotlib")
+    assert page.count("<svg") == 1
+
+
+def test_a_plain_model_says_why(task, tmp_path):
+    certificate = certify(make(task, "gat_2"), task, iterations=3)
+    assert certificate.tightness is None
+    content = certificate.to_dict()
+    assert content["bound"]["frobenius"] is None
+    assert "without a score norm" in content["bound"]["reason"]
+    assert json.dumps(content, allow_nan=False)
+    certificate.write(tmp_path / "out")
+    assert "∞" in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_can_be_left_out(task):
+    certificate = certify(make(task), task, iterations=0, radii=False)
+    assert certificate.estimate is certificate.radii is None
+    assert "radii" not in certificate.to_dict()
+    with pytest.raises(ConfigError, match="must be >= 0"):
+        certify(make(task), task, iterations=-1)
+
+
+def test_the_command(task, tmp_path, monkeypatch):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--out")
+    parser.add_argument("--overwrite", action="store_true")
+    add_certify_arguments(parser)
+    shown = []
+
+    def load_task(args, card, require_labels):
+        return lipzoo.load_dataset(card.dataset.name, **card.dataset.options)
+
+    def run(*argv):
+        run_certify(
+            parser.parse_args(argv),
+            load_task,
+            lambda args, facts, text: shown.append((facts, text)),
+        )
+
+    out = tmp_path / "out"
+    run("gat_lip_16.digits", "--out", str(out), "--iterations", "2", "--no-radii")
+    facts, text = shown[0]
+    assert facts["name"] == "gat_lip_16.digits"
+    assert "radii" not in facts
+    assert "report.html" in text
+    assert (out / "certificate.json").is_file()
+    with pytest.raises(OutputError, match="already holds files"):
+        run("gat_lip_16.digits", "--out", str(out))
