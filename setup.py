@@ -14,12 +14,14 @@ EXTRAS = {
     "plot": ["matplotlib>=3.6"],
     "cuda": ["triton>=3.2"],
     "pyg": ["torch_geometric>=2.4"],
+    "hub": ["huggingface_hub>=2"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
     *EXTRAS["plot"],
     *EXTRAS["cuda"],
     *EXTRAS["pyg"],
+    *EXTRAS["hub"],
     "hypothesis>=6",
     "pytest>=7",
     "pytest-xdist>=3",
@@ -62,6 +64,8 @@ setup(
         "pydantic>=2.5",
         "safetensors>=0.4",
         "tqdm>=4.60",
+        "requests>=2.28",
+        "filelock>=3.12",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["lipzoo = lipzoo.cli:main"]},

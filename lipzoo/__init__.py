@@ -15,6 +15,7 @@ from lipzoo.errors import (
     OutputError,
     UnknownNameError,
 )
+from lipzoo.hub.huggingface import push_to_hub
 from lipzoo.nn import lipschitzify
 from lipzoo.registry import (
     add_config_dir,
@@ -42,5 +43,6 @@ __all__ = [
     "load_dataset",
     "load_pretrained",
     "nn",
+    "push_to_hub",
     "register_model",
 ]

@@ -143,6 +143,29 @@ def _certify(args: argparse.Namespace) -> None:
     run_certify(args, _task, _print)
 
 
+def _new(args: argparse.Namespace) -> None:
+    from lipzoo.scaffold import new_architecture
+
+    files = [str(path) for path in new_architecture(args.name, args.out)]
+    folder, recipe, test = args.out or args.name, files[1], files[2]
+    lines = [
+        *(f"written: {path}" for path in files),
+        f"try it: pytest {test}",
+        f"then: LIPZOO_CONFIG_PATH={folder} lipzoo train {recipe} --out runs/{args.name}",
+    ]
+    _print(args, {"files": files}, "\n".join(lines))
+
+
+def _push(args: argparse.Namespace) -> None:
+    from lipzoo.hub.huggingface import push_to_hub
+
+    private = True if args.private else None
+    url = push_to_hub(args.name, args.repo_id, private=private, revision=args.revision)
+    loads = f"hf-hub:{args.repo_id}" + (f"@{args.revision}" if args.revision else "")
+    facts = {"commit": url, "name": loads}
+    _print(args, facts, f"pushed: {url}\nlipzoo evaluate {loads}")
+
+
 def _benchmark(args: argparse.Namespace) -> None:
     from lipzoo.benchmark import default_cases, read_rows, run_benchmark, write_report
 
@@ -286,6 +309,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(sub, "folder of the JSON, the CSVs and the HTML report", required=False)
     add_certify_arguments(sub)
 
+    sub = command("new", _new, "write an architecture, a recipe and a test to start from")
+    sub.add_argument("name", metavar="NAME", help="small letters, digits and _, such as my_gat")
+    sub.add_argument("--out", help="folder (default: one called NAME)")
+
+    sub = command(
+        "push", _push, "put pretrained weights on the Hugging Face Hub, with a model card"
+    )
+    _add_name(sub)
+    sub.add_argument("repo_id", metavar="USER/REPO", help="made if there is none")
+    sub.add_argument("--private", action="store_true", help="make a new repository private")
+    sub.add_argument("--revision", help="a branch (default: main)")
+
     sub = command("benchmark", _benchmark, "measure speed and memory beside DGL's and PyG's layers")
     sub.add_argument("--out", required=True, help="folder of the CSV, the tables and the plots")
     sub.add_argument("--graphs", nargs="+", metavar="G", help="datasets, or powerlaw[:N:E]")
@@ -306,7 +341,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_name(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("name", metavar="NAME", help="pretrained weights or a checkpoint's folder")
+    sub.add_argument(
+        "name", metavar="NAME", help="weights by name, folder, URL or hf-hub:USER/REPO"
+    )
 
 
 def _add_out(sub: argparse.ArgumentParser, help: str, required: bool = True) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import threading
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pydantic
 from torch import nn
 
-from lipzoo import weights
+from lipzoo import hub, weights
+from lipzoo._architecture import Architecture, read_architectures
 from lipzoo._paths import packaged_folder
-from lipzoo._schema import argument_names, check_arguments, required_names, validate
-from lipzoo._yaml import read_yaml
+from lipzoo._plugins import CONFIG_PATH, config_folders, plugins
+from lipzoo._schema import argument_names, check_arguments, required_names
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 
@@ -37,6 +38,8 @@ _MODEL_CLASSES: dict[str, type[nn.Module]] = {
     model.__name__: model for model in (DeepGAT, DeepGATv2, DeepGraphTransformer)
 }
 _CONFIG_DIRS: list[Path] = [packaged_folder("zoo_configs")]
+_plugins_are_loaded = False
+_LOADING = threading.RLock()
 
 
 # ------------------------------------------------------------------ names
@@ -56,84 +59,19 @@ def natural_key(name: str) -> list:
 # ------------------------------------------------------------------- YAML
 
 
-class _ArchitectureFile(pydantic.BaseModel):
-    """What an architecture YAML may hold."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    model: str
-    description: str
-    source: str = ""
-    args: dict[str, Any] = {}
-    family: dict[str, list[Any]] | None = None
-    default_tag: str | None = None
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One named architecture.
-
-    Parameters
-    ----------
-    name : str
-        ``gat_lip_16``.
-    model : str
-        Name of the registered class.
-    args : dict
-        Arguments for it, all but ``in_feats`` and ``num_classes``.
-    description, source : str
-        For people.
-    default_tag : str or None
-        The tag that a bare name means.
-    path : Path
-        The YAML file.
-    """
-
-    name: str
-    model: str
-    args: dict[str, Any]
-    description: str
-    source: str
-    default_tag: str | None
-    path: Path
-
-
-def _read_architectures(path: Path) -> list[Architecture]:
-    file = validate(_ArchitectureFile, read_yaml(path), where=str(path))
-    if file.model not in _MODEL_CLASSES:
-        hint = did_you_mean(file.model, _MODEL_CLASSES)
-        raise ConfigError(f"{path}: model: no registered class {file.model!r}{hint}")
-    variants: list[tuple[str, dict[str, Any]]] = [(path.stem, {})]
-    if file.family is not None:
-        if len(file.family) != 1 or not all(file.family.values()):
-            raise ConfigError(
-                f"{path}: family: must name one argument and its values, "
-                f"such as {{num_layers: [2, 8]}}, got {sorted(file.family)}"
-            )
-        [(argument, values)] = file.family.items()
-        variants = [(f"{path.stem}_{value}", {argument: value}) for value in values]
-    architectures = []
-    for name, varied in variants:
-        if "." in name:
-            raise ConfigError(
-                f"{path}: architecture {name!r}: the part after a dot would be read as a tag; "
-                "rename the file"
-            )
-        args = {**file.args, **varied}
-        check_arguments(_MODEL_CLASSES[file.model], args, where=f"{path}: args")
-        architectures.append(
-            Architecture(
-                name, file.model, args, file.description, file.source, file.default_tag, path
-            )
-        )
-    return architectures
+def _class_for_file(name: str, where: str) -> type[nn.Module]:
+    kind = _find_class(name)
+    if kind is None:
+        hint = did_you_mean(name, _MODEL_CLASSES)
+        raise ConfigError(f"{where}: no registered class {name!r}{hint}")
+    return kind
 
 
 @cache
 def _architectures_in(folder: Path) -> dict[str, Architecture]:
     found: dict[str, Architecture] = {}
     for path in sorted(folder.glob("*.yaml")):
-        for architecture in _read_architectures(path):
+        for architecture in read_architectures(path, _class_for_file):
             if architecture.name in found:
                 raise ConfigError(
                     f"{path}: architecture {architecture.name!r} is already defined in "
@@ -143,11 +81,60 @@ def _architectures_in(folder: Path) -> dict[str, Architecture]:
     return found
 
 
-def _all_architectures() -> dict[str, Architecture]:
+def _added_architectures() -> dict[str, Architecture]:
     merged: dict[str, Architecture] = {}
     for folder in _CONFIG_DIRS:
         merged.update(_architectures_in(folder))
     return merged
+
+
+def _all_architectures() -> dict[str, Architecture]:
+    _load_extensions()
+    return _added_architectures()
+
+
+def _load_extensions() -> None:
+    """Add what ``LIPZOO_CONFIG_PATH`` names and what installed packages offer.
+
+    Called where all names are wanted, or one that is not known yet.
+    """
+    _load_plugins()
+    for folder in config_folders():
+        if folder not in _CONFIG_DIRS:
+            try:
+                add_config_dir(folder)
+            except ConfigError as fault:
+                raise ConfigError(f"{CONFIG_PATH}: {fault}") from None
+
+
+def _load_plugins() -> None:
+    """Add the models of installed packages, once; of each all or nothing."""
+    global _plugins_are_loaded
+    with _LOADING:
+        if _plugins_are_loaded:
+            return
+        _plugins_are_loaded = True  # before they run, for they may ask for names
+        for package, add_models in plugins():
+            classes, folders = dict(_MODEL_CLASSES), list(_CONFIG_DIRS)
+            try:
+                add_models()
+            except (Exception, SystemExit) as fault:
+                _MODEL_CLASSES.clear()
+                _MODEL_CLASSES.update(classes)
+                _CONFIG_DIRS[:] = folders
+                _architectures_in.cache_clear()
+                warnings.warn(
+                    f"the installed package {package} offers models, but adding them failed "
+                    f"({type(fault).__name__}: {fault}); they are left out. Update the package, "
+                    "or uninstall it",
+                    stacklevel=2,
+                )
+
+
+def _find_class(name: str) -> type[nn.Module] | None:
+    if name not in _MODEL_CLASSES:
+        _load_plugins()
+    return _MODEL_CLASSES.get(name)
 
 
 def add_config_dir(folder: str | os.PathLike, force: bool = False) -> list[str]:
@@ -197,7 +184,9 @@ def get_architecture(name: str) -> Architecture:
     UnknownNameError
         If there is none.
     """
-    known = _all_architectures()
+    known = _added_architectures()
+    if name not in known:
+        known = _all_architectures()
     if name not in known:
         raise UnknownNameError(f"no architecture {name!r}{did_you_mean(name, known)}")
     return known[name]
@@ -267,10 +256,10 @@ def build_model(model: str, args: dict[str, Any], where: str = "create_model") -
     ConfigError
         If an argument is unknown, missing, or of the wrong type.
     """
-    if model not in _MODEL_CLASSES:
+    kind = _find_class(model)
+    if kind is None:
         hint = did_you_mean(model, _MODEL_CLASSES)
         raise UnknownNameError(f"{where}: no registered model class {model!r}{hint}")
-    kind = _MODEL_CLASSES[model]
     check_arguments(kind, args, where)
     missing = [name for name in required_names(kind) if name not in args]
     if missing:
@@ -327,8 +316,9 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     Parameters
     ----------
     name : str or path
-        ``gat_lip_16.cora``, a bare ``gat_lip_16`` for its default tag, or a folder that export
-        wrote.
+        ``gat_lip_16.cora``, a bare ``gat_lip_16`` for its default tag, a folder that export
+        wrote, ``hf-hub:user/name[@revision]``, or the ``https://`` or ``file://`` URL of such a
+        folder (see :mod:`lipzoo.hub`).
     **overrides
         ``in_feats`` or ``num_classes`` of another size leave out the input layer or the head
         (a warning says so); others change what holds no weights, such as dropout or ``backend``.
@@ -336,7 +326,7 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        With the attribute ``card``, what the card says.
+        With the attributes ``card``, what the card says, and ``pretrained_folder``, where it is.
 
     Raises
     ------
@@ -355,18 +345,20 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
         if args[argument] != card.architecture.args.get(argument)
     }
     weights.load_weights(model, checkpoint, leave_out=resized)
-    model.card = card
+    model.card, model.pretrained_folder = card, checkpoint.folder
     return model.eval()
 
 
 def find_pretrained(name: str | os.PathLike) -> Path:
-    """The folder that holds the weights ``name``.
+    """The folder that holds the weights ``name``; a URL or a Hub name is fetched.
 
     Raises
     ------
     UnknownNameError
         If there are none of that name, or the bare name could mean several.
     """
+    if hub.is_remote(name):
+        return hub.fetch(name)
     text = os.fspath(name)
     if os.sep in text or Path(text).is_file() or Path(text, weights.CARD_FILE).is_file():
         return Path(text)

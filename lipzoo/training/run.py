@@ -151,7 +151,9 @@ def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose
             verbose=verbose,
             title=f"{recipe.full_name} seed {seed}",
         )
-    data = safetensors.torch.save({k: t.contiguous() for k, t in model.state_dict().items()})
+    # Clones, since layers may share a tensor and safetensors refuses that.
+    state = {k: t.contiguous().clone() for k, t in model.state_dict().items()}
+    data = safetensors.torch.save(state)
     write_atomically(folder / WEIGHTS_FILE, data)
     content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
     write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint})

@@ -1,0 +1,151 @@
+"""The Hub's model card (``README.md`` with YAML metadata), written from ``card.yaml``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from lipzoo._yaml import to_yaml
+from lipzoo.card import Card, Summary
+
+__all__ = ["model_card"]
+
+# The Hub knows licences by these identifiers, and wants "other" with a name for the rest.
+_LICENCES = {
+    *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0"),
+    *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl-2.0", "gpl-3.0", "agpl-3.0"),
+    *("lgpl-3.0", "mpl-2.0", "unlicense", "isc", "openrail", "wtfpl", "zlib"),
+}
+
+
+def model_card(card: Card, repo_id: str) -> str:
+    """The text of ``README.md`` in a repository on the Hugging Face Hub.
+
+    Parameters
+    ----------
+    card : Card
+        Of the checkpoint.
+    repo_id : str
+        ``user/name``.
+
+    Returns
+    -------
+    str
+        Metadata between ``---`` lines (licence, library, tags, ``model-index`` with the test
+        metrics over the seeds), then the same for people.
+
+    References
+    ----------
+    https://huggingface.co/docs/hub/model-cards
+    """
+    sections = [
+        f"---\n{_metadata(card).to_yaml()}\n---",
+        f"# {card.full_name}",
+        card.description,
+        f"`{card.architecture.model}` with {card.weights.num_parameters:,} parameters, trained "
+        f"with [DGL](https://www.dgl.ai) on {_dataset(card)}."
+        + (f" Source: {card.source}." if card.source else ""),
+        "## Use",
+        "```\npip install 'lipzoo[hub]'\n```",
+        f'```python\nimport lipzoo\n\nmodel = lipzoo.load_pretrained("hf-hub:{repo_id}")\n```',
+        "The SHA-256 of the weights, which loading checks against `card.yaml`: "
+        f"`{card.weights.sha256}`.",
+        *_figures(card),
+        *_bound(card),
+        "## Architecture",
+        _fenced(card.architecture.model_dump(mode="json")),
+        "## Data",
+        _fenced(card.dataset.model_dump(mode="json")),
+    ]
+    if card.recipe:
+        is_replayed = "architecture" in card.recipe
+        sections += [
+            "## Recipe" if is_replayed else "## How it was fine-tuned",
+            "`lipzoo train card.yaml --out DIR` replays it." if is_replayed else "",
+            _fenced(card.recipe),
+        ]
+    if card.versions:
+        versions = ", ".join(f"{name} {version}" for name, version in card.versions.items())
+        sections.append(f"Trained with {versions}.")
+    sections.append(f"Licence: {card.licence}.")
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(card: Card) -> ModelCardData:
+    licence = card.licence.lower()
+    licensing = (
+        {"license": licence}
+        if licence in _LICENCES
+        else {"license": "other", "license_name": licence.replace(" ", "-")}
+    )
+    results = [
+        EvalResult(
+            task_type="node-classification",
+            task_name="Node classification",
+            dataset_type=_dataset(card),
+            dataset_name=_dataset(card),
+            dataset_split="test",
+            metric_type=name.removeprefix("test_"),
+            metric_name=f"{name.removeprefix('test_')}, mean of {len(summary.values)} seed(s)",
+            metric_value=round(summary.mean, 6),
+        )
+        for name, summary in card.metrics.items()
+        if name.startswith("test_") and name != "test_loss" and math.isfinite(summary.mean)
+    ]
+    return ModelCardData(
+        **licensing,
+        library_name="lipzoo",
+        pipeline_tag="graph-ml",
+        tags=["dgl", "graph-neural-networks", "graph-attention", "lipschitz", card.name],
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=card.full_name,
+        eval_results=results or None,
+    )
+
+
+def _dataset(card: Card) -> str:
+    """Name of the data, which for a graph of one's own is a path."""
+    return PurePath(card.dataset.name).name
+
+
+def _figures(card: Card) -> list[str]:
+    """A table of the metrics over the seeds, those of the baselines beside them."""
+    columns = {"this recipe": card.metrics, **card.baselines}
+    rows = [name for name in card.metrics if any(name in column for column in columns.values())]
+    if not rows:
+        return []
+    heads = [name.replace("_", " ") for name in columns]
+    lines = [f"| metric | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for row in rows:
+        cells = [_cell(column.get(row)) for column in columns.values()]
+        lines.append(f"| {row.replace('_', ' ')} | {' | '.join(cells)} |")
+    seeds = ", ".join(map(str, card.seeds))
+    chosen = ", ".join(f"{n.replace('_', ' ')} {v:.4f}" for n, v in card.weights.metrics.items())
+    return [
+        "## Figures",
+        f"Mean ± standard deviation over the seeds {seeds}.",
+        "\n".join(lines),
+        f"These weights (seed {card.weights.seed}): {chosen}." if chosen else "",
+    ]
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return "-"
+    spread = f" ± {summary.std:.4f}" if len(summary.values) > 1 else ""
+    return f"{summary.mean:.4f}{spread}"
+
+
+def _bound(card: Card) -> list[str]:
+    if card.lipschitz is None or card.lipschitz.bound is None:
+        return []
+    return [
+        f"Proven Lipschitz bound on this data (Frobenius norms): {card.lipschitz.bound:.4g}; "
+        "`lipzoo certify` derives it again."
+    ]
+
+
+def _fenced(content: dict) -> str:
+    return f"```yaml\n{to_yaml(content).decode().rstrip()}\n```"

@@ -1,0 +1,264 @@
+"""Checkpoints behind URLs, and the cache that keeps them.
+
+Below ``LIPZOO_HOME`` (default ``~/.cache/lipzoo``) each URL has a folder::
+
+    urls/gat_lip_16.cora-0123456789abcdef/
+        .lock          held while one process fetches and the others wait
+        index.yaml     the URL, its newest version, what tells that it has not changed
+        3bdc0d6c5ac9…/ a version, named after the hash of its card
+            model.safetensors.part   what came so far
+            model.safetensors        complete, its hash the card's
+            card.yaml                written last
+
+A version never changes, so that nobody who reads one is disturbed by a newer. A process may be
+killed at any moment: the lock is the operating system's, a part is gone on with, and nothing gets
+its name before it is complete and right. The folder may be deleted whenever nobody fetches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import url2pathname
+
+from filelock import FileLock
+
+from lipzoo._yaml import MAX_BYTES, read_yaml, write_atomically, write_yaml
+from lipzoo.card import Card
+from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
+from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
+from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, sha256
+
+__all__ = ["MAX_WEIGHTS_BYTES", "fetch_url", "hash_of_file", "lipzoo_home", "read_card"]
+
+#: Weights are read into memory to be hashed, and attention networks on graphs are small.
+MAX_WEIGHTS_BYTES = 4 * 2**30
+_INDEX_FILE = "index.yaml"
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def lipzoo_home() -> Path:
+    """Where fetched weights are kept: ``LIPZOO_HOME``, by default ``~/.cache/lipzoo``."""
+    return Path(os.environ.get("LIPZOO_HOME") or "~/.cache/lipzoo").expanduser()
+
+
+def fetch_url(text: str) -> Path:
+    """The local folder of the checkpoint behind a URL; see :func:`lipzoo.hub.fetch`.
+
+    Parameters
+    ----------
+    text : str
+        URL of a folder (or of the card or the weights in it), where it ends in
+        ``#sha256=<64 digits>`` with the hash that the weights must have.
+    """
+    url, pin = _split_pin(text)
+    if url.lower().startswith("file:"):
+        folder = _local_folder(url)
+        if pin is not None:
+            _check_pin(read_card(folder / CARD_FILE), pin, url)
+        return folder
+    parts = check_url(url)
+    path = parts.path.removesuffix(f"/{CARD_FILE}").removesuffix(f"/{WEIGHTS_FILE}").rstrip("/")
+    url = urlunsplit(parts._replace(path=path))
+    place = lipzoo_home() / "urls" / _slug(url)
+    if is_offline():
+        return _cached(place, url, pin, "the network is forbidden (LIPZOO_OFFLINE, HF_HUB_OFFLINE)")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):
+            return _fetch(place, url, pin)
+    except OSError as fault:
+        words = f"{place}: cannot be written ({fault.strerror or fault})"
+        try:  # a cache that someone filled and that may only be read
+            folder = _cached(place, url, pin, words)
+        except CheckpointError:
+            raise OutputError(
+                f"{words}; let LIPZOO_HOME name a folder with room that you may write to"
+            ) from None
+        warnings.warn(f"{words}; taking what was fetched before", stacklevel=4)
+        return folder
+
+
+def _split_pin(text: str) -> tuple[str, str | None]:
+    url, _, fragment = text.partition("#")
+    if not fragment:
+        return url, None
+    digest = fragment.lower().removeprefix("sha256=")
+    if not fragment.lower().startswith("sha256=") or not _HASH.fullmatch(digest):
+        raise ConfigError(
+            f"{text}: what follows # must be sha256= and the 64 hexadecimal digits of the weights' "
+            "hash"
+        )
+    return url, digest
+
+
+def _local_folder(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not unquote(parts.path).startswith("/"):
+        raise ConfigError(f"{url}: must look like file:///folder, with an absolute path")
+    path = Path(url2pathname(parts.path))
+    folder = path.parent if path.name in (CARD_FILE, WEIGHTS_FILE) else path
+    if not folder.is_dir():
+        raise UnknownNameError(f"{url}: there is no folder {folder}")
+    return folder
+
+
+def _slug(url: str) -> str:
+    last = unquote(urlsplit(url).path).rpartition("/")[2]
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', last)[:64]}-{sha256(url.encode())[:16]}"
+
+
+def _fetch(place: Path, url: str, pin: str | None) -> Path:
+    """The newest version of ``url``, fetched where it must be; under the lock."""
+    index = _read_index(place)
+    card_bytes = _cached_card(place, index)
+    try:
+        data, validators = get_small(
+            _file_url(url, CARD_FILE), MAX_BYTES, index["validators"] if card_bytes else None
+        )
+        data = data if data is not None else card_bytes
+        version = sha256(data)
+        folder = place / version[:16]
+        folder.mkdir(exist_ok=True)
+        card = _check_card(folder, data, url)
+        if pin is not None:
+            _check_pin(card, pin, url)
+        weights = folder / WEIGHTS_FILE
+        if not weights.is_file() or hash_of_file(weights) != card.weights.sha256:
+            _fetch_weights(_file_url(url, WEIGHTS_FILE), weights, card.weights.sha256)
+    except Unreachable as fault:
+        try:
+            folder = _cached(place, url, pin, str(fault))
+        except CheckpointError:
+            raise fault from None
+        warnings.warn(f"{fault}; taking what was fetched before", stacklevel=5)
+        return folder
+    if not (folder / CARD_FILE).is_file() or (folder / CARD_FILE).read_bytes() != data:
+        write_atomically(folder / CARD_FILE, data)
+    new = {"url": url, "version": version, "validators": validators}
+    if new != index:
+        write_yaml(place / _INDEX_FILE, new)
+    return folder
+
+
+def _fetch_weights(url: str, target: Path, digest: str) -> None:
+    part = target.with_name(f"{target.name}.part")
+    while True:
+        was_begun = part.exists()
+        try:
+            download(url, part, MAX_WEIGHTS_BYTES)
+        except CheckpointError as fault:
+            if not isinstance(fault, Unreachable):
+                part.unlink(missing_ok=True)
+            raise
+        found = hash_of_file(part)
+        if found == digest:
+            os.replace(part, target)
+            return
+        size = part.stat().st_size
+        part.unlink()
+        if not was_begun:
+            raise CheckpointError(
+                f"{url}: its hash is not the one on the card ({size} bytes, sha256 {found[:12]}… "
+                f"instead of {digest[:12]}…): it was cut short, damaged or replaced; try again, "
+                "and tell whoever offers it if that does not help"
+            )
+        # A part from another time may be of another file: once more, from the beginning.
+
+
+def _check_card(folder: Path, data: bytes, url: str) -> Card:
+    """The card in ``data``, which is not yet written as ``card.yaml``."""
+    draft = folder / f"{CARD_FILE}.part"
+    write_atomically(draft, data)
+    try:
+        card = read_card(draft)
+    except CheckpointError as fault:
+        words = str(fault).replace(str(draft), _file_url(url, CARD_FILE))
+        raise CheckpointError(f"{words}; the URL must name a folder that export wrote") from None
+    finally:
+        draft.unlink()
+    if not _HASH.fullmatch(card.weights.sha256):
+        raise CheckpointError(
+            f"{_file_url(url, CARD_FILE)}: gives no sha256 of the weights, without which nothing "
+            "is fetched; write the folder with `lipzoo export`"
+        )
+    return card
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none.
+    """
+    try:
+        return Card.from_dict(read_yaml(path), where=str(path))
+    except ConfigError as fault:
+        raise CheckpointError(str(fault)) from None
+
+
+def _check_pin(card: Card, pin: str, url: str) -> None:
+    if card.weights.sha256 != pin:
+        raise CheckpointError(
+            f"{url}: the card is of weights with sha256 {card.weights.sha256[:12]}…, not of those "
+            f"that #sha256={pin[:12]}… asks for: they were replaced; ask whoever gave you the hash"
+        )
+
+
+def _cached(place: Path, url: str, pin: str | None, why: str) -> Path:
+    """The version that was fetched last.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is not the one asked for.
+    """
+    index = _read_index(place)
+    if _cached_card(place, index) is None:
+        raise CheckpointError(
+            f"{url}: has not been fetched before, and {why}; fetch it once with a network, or "
+            "pass a folder"
+        )
+    folder = place / index["version"][:16]
+    if pin is not None:
+        _check_pin(read_card(folder / CARD_FILE), pin, url)
+    return folder
+
+
+def _read_index(place: Path) -> dict:
+    """``url``, ``version``, ``validators``; empty where nothing was fetched."""
+    try:
+        index = read_yaml(place / _INDEX_FILE)
+    except ConfigError:  # absent or damaged: as if nothing had been fetched
+        return {}
+    right = _HASH.fullmatch(str(index.get("version"))) and isinstance(index.get("validators"), dict)
+    return index if right else {}
+
+
+def _cached_card(place: Path, index: dict) -> bytes | None:
+    """The card of the newest version, if it is still what it was."""
+    try:
+        data = (place / index["version"][:16] / CARD_FILE).read_bytes()
+    except (KeyError, OSError):
+        return None
+    return data if sha256(data) == index["version"] else None
+
+
+def _file_url(url: str, name: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path}/{name}"))
+
+
+def hash_of_file(path: Path) -> str:
+    """SHA-256 in hexadecimal, without reading the file into memory at once."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

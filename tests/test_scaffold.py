@@ -1,0 +1,106 @@
+"""``lipzoo new``: what it writes runs as it is, and nothing is ever replaced."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import unwritable_folder
+
+import lipzoo
+from lipzoo import registry
+from lipzoo.cli import main
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.scaffold import new_architecture
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry(monkeypatch):
+    """What a test adds is gone after it."""
+    monkeypatch.delenv("LIPZOO_CONFIG_PATH", raising=False)
+    monkeypatch.setattr(registry, "_CONFIG_DIRS", list(registry._CONFIG_DIRS))
+    yield
+    registry._architectures_in.cache_clear()
+
+
+def test_what_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "my_gat"]) == 0
+    words = capsys.readouterr().out
+    wanted = ["my_gat/my_gat.yaml", "my_gat/recipes/my_gat.wine.yaml", "my_gat/test_my_gat.py"]
+    assert all(f"written: {name}" in words for name in wanted)
+    assert sorted(str(p) for p in Path().rglob("*") if p.is_file()) == wanted
+    assert lipzoo.add_config_dir("my_gat") == ["my_gat"]
+    assert lipzoo.create_model("my_gat", in_feats=3, num_classes=2).num_layers == 4
+
+
+@pytest.mark.slow
+def test_what_is_written_runs(tmp_path):
+    """The test, the recipe and the weights, as a user would run them."""
+    test = new_architecture("no", tmp_path / "zoo of mine")[2]  # a word that YAML reads as false
+    quiet = ["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *quiet, str(test)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "2 passed" in run.stdout
+
+
+def test_its_recipe_trains(tmp_path, monkeypatch, capsys):
+    _, recipe, _ = new_architecture("my_gat", tmp_path / "mine")
+    monkeypatch.setenv("LIPZOO_CONFIG_PATH", str(tmp_path / "mine"))
+    run = str(tmp_path / "run")
+    assert main(["train", str(recipe), "--out", run, "--seeds", "0", "--set", "epochs=2"]) == 0
+    assert "my_gat.wine" in capsys.readouterr().out
+
+
+def test_the_code_that_is_written_is_clean(tmp_path):
+    pytest.importorskip("ruff")
+    test = new_architecture("my_gat", tmp_path / "mine")[2]
+    config = Path(__file__).parents[1] / "pyproject.toml"
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run([*ruff, *command, "--config", config, test], check=True, capture_output=True)
+
+
+def test_a_second_architecture_in_the_same_folder(tmp_path):
+    new_architecture("first", tmp_path / "mine")
+    new_architecture("second", tmp_path / "mine")
+    assert lipzoo.add_config_dir(tmp_path / "mine") == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "My", "1st", "a-b", "a.b", "a/b", "../x", "a b", "ä", "_a", "a" * 65, "a\n"]
+)
+def test_odd_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="a name is small letters"):
+        new_architecture(name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gat_lip_16", "gt_8"])
+def test_names_that_are_taken(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", name]) == 2
+    assert f"an architecture '{name}' already exists" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", ["my_gat.yaml", "recipes/my_gat.wine.yaml", "test_my_gat.py"])
+def test_nothing_is_replaced(tmp_path, there):
+    path = tmp_path / there
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(OutputError, match=r"already there; choose another name or --out"):
+        new_architecture("my_gat", tmp_path)
+    assert path.read_text() == "mine"
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+
+
+def test_folders_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        new_architecture("my_gat", tmp_path / "file")
+    with unwritable_folder() as folder, pytest.raises(OutputError, match="cannot be made"):
+        new_architecture("my_gat", folder)
