@@ -120,13 +120,20 @@ def test_a_signal_ends_the_workers(tiny, tmp_path, number):
     out = tmp_path / "out"
     program = [sys.executable, "-m", "lipzoo.experiments.command", "depth", "--sweep", str(path)]
     process = subprocess.Popen(
-        [*program, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [*program, "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # A shell starts jobs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while not list(out.glob("runs/*/*/metrics.csv")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("runs/*/*/metrics.csv")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert b"Traceback" not in errors
     time.sleep(1)
