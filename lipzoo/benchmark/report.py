@@ -102,8 +102,8 @@ def absolute_table(rows: Sequence[dict]) -> str:
 def compilation_lines(rows: Iterable[dict]) -> str:
     """How long the fused kernels' first call takes: compiling, and loading what is compiled."""
     return "\n".join(
-        f"* {row['heads']} heads of {row['width']}: the first call of `{SUBJECT}` took "
-        f"{row['first_call_cold']:.1f} s on a machine that had not compiled it, "
+        f"* {row['graph']}, {row['heads']} heads of {row['width']}: the first call of `{SUBJECT}` "
+        f"took {row['first_call_cold']:.1f} s on a machine that had not compiled it, "
         f"{row['first_call_cached']:.2f} s in the next process (a later one: "
         f"{row['seconds']:.3g} s)."
         for row in rows
