@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -95,7 +96,7 @@ def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable
     """
     faults = []
     for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"] if not _is_branch(part))
+        place = ".".join(_word(part) for part in fault["loc"] if not _is_branch(part))
         if fault["type"] == "extra_forbidden":
             hint = did_you_mean(fault["loc"][0], known) if len(fault["loc"]) == 1 else ""
             faults.append(f"unknown key {place!r}{hint}")
@@ -103,8 +104,25 @@ def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable
             faults.append(f"key {place!r} is missing")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{place}: {message[0].lower()}{message[1:]}, got {fault['input']!r}")
-    return f"{where}: " + "; ".join(dict.fromkeys(faults))
+            got = _SHORT.repr(fault["input"])
+            faults.append(f"{place}: {message[0].lower()}{message[1:]}, got {got}")
+    faults = list(dict.fromkeys(faults))
+    more = [f"and {len(faults) - _MAX_FAULTS} more"] if len(faults) > _MAX_FAULTS else []
+    return f"{where}: " + "; ".join([*faults[:_MAX_FAULTS], *more])
+
+
+#: A message is for people: of a file full of faults, the first ones.
+_MAX_FAULTS = 20
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxdict = _SHORT.maxlist = 8
+_SHORT.maxlevel = 3
+
+
+def _word(part: object) -> str:
+    """A key as it stands in the file, if that is one short word."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= 80 else _SHORT.repr(text)
 
 
 def _is_branch(part: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy
 import pydantic
@@ -23,6 +23,11 @@ __all__ = [
 ]
 
 
+#: Becomes part of the names of files and of headlines.
+Name = Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*$")]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+
+
 class _Entry(pydantic.BaseModel):
     # NaN (the spread of one seed) stays a number instead of becoming null.
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -38,11 +43,11 @@ class ArchitectureEntry(_Entry):
 class WeightsEntry(_Entry):
     """The file, its hash and what *these* weights (one seed) reach."""
 
-    file: str = "model.safetensors"
-    sha256: str = ""
-    num_parameters: int = 0
-    seed: int | None = None
-    epoch: int | None = None
+    file: Literal["model.safetensors"] = "model.safetensors"
+    sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
+    num_parameters: Count = 0
+    seed: Count | None = None
+    epoch: Count | None = None
     metrics: dict[str, float] = {}
 
 
@@ -52,6 +57,14 @@ class DatasetEntry(_Entry):
     name: str
     options: dict[str, Any] = {}
     fingerprint: str
+
+    @pydantic.field_validator("options")
+    @classmethod
+    def _options_name_no_place(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # A card that was fetched must not say where files are read from or written to.
+        if "raw_dir" in value or "name_or_path" in value:
+            raise ValueError("must not hold raw_dir or name_or_path; leave them out")
+        return value
 
 
 class Summary(_Entry):
@@ -89,6 +102,11 @@ class Card(_Entry):
         The seeds, in the order of the values.
     baselines : dict of dict of Summary
         The same metrics of what the recipe compares with.
+    encoding : dict, optional
+        Arguments of ``encode_task``, where the weights read encoded features.
+    pretrained_on : list of DatasetEntry
+        The graphs that weights without a head have learnt from, with fingerprints of the data
+        without masks.
     lipschitz : LipschitzEntry, optional
         What ``lipzoo.lipschitz.bound`` says of the weights on the data.
     recipe : dict
@@ -99,8 +117,8 @@ class Card(_Entry):
         Of Python, the libraries and the machine type.
     """
 
-    name: str
-    tag: str
+    name: Name
+    tag: Name
     description: str = ""
     source: str = ""
     licence: str = "Apache-2.0"
@@ -110,6 +128,8 @@ class Card(_Entry):
     seeds: list[int] = []
     metrics: dict[str, Summary] = {}
     baselines: dict[str, dict[str, Summary]] = {}
+    encoding: dict[str, int] | None = None
+    pretrained_on: list[DatasetEntry] = []
     lipschitz: LipschitzEntry | None = None
     recipe: dict[str, Any] = {}
     versions: dict[str, str] = {}

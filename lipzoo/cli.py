@@ -11,6 +11,7 @@ from typing import Any
 
 import lipzoo
 from lipzoo._certify_cli import add_certify_arguments
+from lipzoo._finetune_cli import add_finetune_arguments
 from lipzoo._yaml import parse_yaml
 from lipzoo.errors import ConfigError, LipzooError
 
@@ -90,44 +91,15 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _finetune(args: argparse.Namespace) -> None:
-    task = _task(args)
-    result = lipzoo.finetune(
-        args.name,
-        task,
-        freeze=args.freeze,
-        epochs=args.epochs,
-        lr=args.lr,
-        weight_decay=args.weight_decay,
-        patience=args.patience,
-        seed=args.seed,
-        out=args.out,
-        overwrite=args.overwrite,
-        verbose=not args.quiet and not args.json,
-    )
-    facts = {
-        "name": args.name,
-        "dataset": task.name,
-        "metrics": result.metrics,
-        "best_epoch": result.best_epoch,
-        "kept": result.kept,
-        "replaced": result.replaced,
-        "out": str(result.folder),
-    }
-    lines = [
-        f"kept: {', '.join(result.kept)}; freshly initialised: {', '.join(result.replaced) or '-'}",
-        *_metric_lines(result.metrics),
-        f"written to {result.folder}; lipzoo predict {result.folder} --data … --out FILE.csv",
-    ]
-    _print(args, facts, "\n".join(lines))
+    from lipzoo._finetune_cli import run_finetune
+
+    run_finetune(args, _task, _print)
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from lipzoo.training import predict, write_predictions
+    from lipzoo._finetune_cli import run_predict
 
-    model = lipzoo.load_pretrained(args.name)
-    task = _task(args, model.card, require_labels=False)
-    path = write_predictions(args.out, predict(model, task), task.multilabel, args.overwrite)
-    print(f"{task.num_nodes} nodes written to {path}")
+    run_predict(args, _task)
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -285,12 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_name(sub)
     _add_data(sub, "data to train on", required=True)
     _add_out(sub, "folder of the checkpoint")
-    sub.add_argument("--freeze", default="none", help="none, body or all-but-head")
-    sub.add_argument("--epochs", type=int, default=200)
-    sub.add_argument("--lr", type=float, default=0.005)
-    sub.add_argument("--weight-decay", type=float, default=5e-4)
-    sub.add_argument("--patience", type=int, default=50, help="epochs without improvement")
-    sub.add_argument("--seed", type=int, default=0)
+    add_finetune_arguments(sub)
     _add_quiet(sub)
 
     sub = command("predict", _predict, "write class probabilities of every node", json=False)

@@ -55,7 +55,8 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         f"source: {card.source}",
         f"model: {card.architecture.model}, {card.weights.num_parameters:,} parameters",
         *(f"  {key}: {value}" for key, value in card.architecture.args.items()),
-        f"data: {card.dataset.name} {card.dataset.options}",
+        *(f"data: {e.name} {e.options}" for e in card.pretrained_on or [card.dataset]),
+        *([f"encoding: {card.encoding}"] if card.encoding else []),
         f"metrics over seeds {', '.join(map(str, card.seeds))}:",
         *(f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in card.metrics.items()),
     ]
@@ -76,6 +77,14 @@ def pretrained_table() -> str:
     ]
     for name in list_models(pretrained=True):
         card = read_checkpoint(find_pretrained(name)).card
+        if card.pretrained_on:
+            seen = ", ".join(entry.name for entry in card.pretrained_on)
+            rows.append(
+                f"| `{name}` | {card.architecture.args['num_layers']} | "
+                f"{card.weights.num_parameters:,} | - | {len(card.seeds)} | a body without a head, "
+                f"from {seen}: docs/transfer.md |"
+            )
+            continue
         metric = next(key for key in card.metrics if key.startswith("test_") and "loss" not in key)
         beside = ", ".join(
             f"{baseline.replace('_', ' ')}: {_percent(metrics[metric])}"

@@ -19,7 +19,7 @@ from lipzoo._architecture import Architecture, read_architectures
 from lipzoo._paths import packaged_folder
 from lipzoo._plugins import CONFIG_PATH, config_folders, plugins
 from lipzoo._schema import argument_names, check_arguments, required_names
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 
 __all__ = [
@@ -264,7 +264,15 @@ def build_model(model: str, args: dict[str, Any], where: str = "create_model") -
     missing = [name for name in required_names(kind) if name not in args]
     if missing:
         raise ConfigError(f"{where}: pass {', '.join(f'{name}=...' for name in missing)}")
-    return kind(**args)
+    try:
+        return kind(**args)
+    except LipzooError:
+        raise
+    except Exception as fault:  # a size that no machine has shows in many ways
+        words = " ".join(f"{type(fault).__name__}: {fault}".split())
+        raise ConfigError(
+            f"{where}: {model} cannot be built with these arguments ({words[:200]}); change them"
+        ) from fault
 
 
 # ----------------------------------------------------------------- models
@@ -338,12 +346,17 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     checkpoint = weights.read_checkpoint(find_pretrained(name))
     card = checkpoint.card
     args = {**card.architecture.args, **overrides}
-    model = build_model(card.architecture.model, args, where=str(name))
     resized = {
         layer
         for layer, argument in (("input", "in_feats"), ("head", "num_classes"))
-        if args[argument] != card.architecture.args.get(argument)
+        if argument in args and args[argument] != card.architecture.args.get(argument)
     }
+
+    def build() -> nn.Module:
+        return build_model(card.architecture.model, args, where=str(name))
+
+    weights.check_fit(build, checkpoint, leave_out=resized)
+    model = build()
     weights.load_weights(model, checkpoint, leave_out=resized)
     model.card, model.pretrained_folder = card, checkpoint.folder
     return model.eval()

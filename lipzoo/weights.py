@@ -2,23 +2,38 @@
 
 Nothing is unpickled. Loading is strict: only the input layer or the head may be left out, and
 only where the caller asks for another size.
+
+Two files cannot be replaced at once, so the card decides: the new weights are written beside the
+old ones under the name of their hash, then the card is replaced, then the weights get their name.
+Who reads in between finds by the hash on the card what belongs to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from lipzoo._paths import packaged_folder
-from lipzoo._yaml import read_yaml, to_yaml, write_all
+from lipzoo._yaml import (
+    leftovers,
+    read_yaml,
+    remove_leftovers,
+    stage,
+    sync_folder,
+    to_yaml,
+)
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
 from lipzoo.models import count_parameters
@@ -36,6 +51,9 @@ __all__ = [
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "model.safetensors"
+
+#: Weights are read into memory to be hashed, and attention networks on graphs are small.
+MAX_WEIGHTS_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -82,28 +100,93 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
             "Pickles (.pt, .pth) are never loaded; `lipzoo train` and `lipzoo export` make such "
             "a folder"
         )
-    for name in (CARD_FILE, WEIGHTS_FILE):
-        if not (path / name).is_file():
-            raise CheckpointError(
-                f"{path}: holds no {name}; pass a folder that `lipzoo export` wrote"
-            )
     try:
-        card = Card.from_dict(read_yaml(path / CARD_FILE), where=str(path / CARD_FILE))
-    except ConfigError as fault:
-        raise CheckpointError(str(fault)) from None
+        card, data = _read_pair(path)
+    except OSError as fault:
+        raise CheckpointError(
+            f"{path}: cannot be read ({fault.strerror}); check who may read it"
+        ) from None
     file = path / WEIGHTS_FILE
-    data = file.read_bytes()
     if sha256(data) != card.weights.sha256:
         raise CheckpointError(
             f"{file}: its hash is not the one on the card ({len(data)} bytes, sha256 "
             f"{sha256(data)[:12]}… instead of {card.weights.sha256[:12]}…): the file is damaged, "
             "cut short or was replaced; get it again"
         )
+    return Checkpoint(card, parse_safetensors(data, file), path)
+
+
+def _read_pair(folder: Path) -> tuple[Card, bytes]:
+    """The card and the weights that belong to it, though somebody may be replacing both."""
+    while True:
+        card, stamp = _read_card(folder)
+        try:
+            data = _read_weights(folder, card)
+        except FileNotFoundError:  # they were given their name just now
+            continue
+        if sha256(data) == card.weights.sha256 or _stamp(folder) == stamp:
+            return card, data
+
+
+def _read_card(folder: Path) -> tuple[Card, tuple[int, int]]:
+    file = folder / CARD_FILE
+    if not file.is_file():
+        raise _holds_no(folder, CARD_FILE)
+    stamp = _stamp(folder)
     try:
-        tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as fault:
-        raise CheckpointError(f"{file}: is no safetensors file ({fault})") from None
-    return Checkpoint(card, tensors, path)
+        return Card.from_dict(read_yaml(file), where=str(file)), stamp
+    except ConfigError as fault:
+        raise CheckpointError(str(fault)) from None
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Of the card; another one if it is replaced."""
+    stat = (folder / CARD_FILE).stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _read_weights(folder: Path, card: Card) -> bytes:
+    file = _pending(folder, card.weights.sha256)
+    if not file.is_file():
+        file = folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise _holds_no(folder, WEIGHTS_FILE)
+    if file.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise CheckpointError(
+            f"{file}: longer than {MAX_WEIGHTS_BYTES:,} bytes, which no weights of lipzoo are; "
+            "get the file again"
+        )
+    return file.read_bytes()
+
+
+def _pending(folder: Path, digest: str) -> Path:
+    """Where weights wait until the card is theirs."""
+    return folder / f".{WEIGHTS_FILE}.{digest}.new"
+
+
+def _waiting(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(f".{WEIGHTS_FILE}.*.new") if path.is_file()]
+
+
+def _holds_no(folder: Path, name: str) -> CheckpointError:
+    return CheckpointError(f"{folder}: holds no {name}; pass a folder that `lipzoo export` wrote")
+
+
+def parse_safetensors(data: bytes, file: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file that was read from ``file``.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none, or holds types that PyTorch has not.
+    """
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(
+            f"{file}: is no safetensors file ({' '.join(str(fault).split())}); get it again, or "
+            "export it anew"
+        ) from None
 
 
 def load_weights(
@@ -131,10 +214,69 @@ def load_weights(
         If keys or shapes do not fit, all of them named.
     """
     skipped = [key for key in checkpoint.tensors if key.split(".")[0] in leave_out]
-    tensors = {key: t for key, t in checkpoint.tensors.items() if key not in skipped}
+    tensors = _check_fit(model, checkpoint, leave_out)
+    model.load_state_dict(tensors, strict=False)
+    if skipped:
+        warnings.warn(
+            f"{checkpoint.folder.name}: {' and '.join(sorted(leave_out))} left out, because "
+            f"another size was asked for; freshly initialised: {', '.join(skipped)}",
+            stacklevel=3,
+        )
+    return skipped
+
+
+def check_fit(
+    build: Callable[[], nn.Module], checkpoint: Checkpoint, leave_out: set[str] = frozenset()
+) -> None:
+    """Refuse weights that do not fit before memory is taken for a model of any claimed size.
+
+    ``build`` is called with all tensors on the device ``meta``, where they have no memory, and
+    stopped where it makes far more parameters than the weights are.
+
+    Raises
+    ------
+    CheckpointError
+        See :func:`load_weights`.
+    """
+    thread, made, limit = threading.get_ident(), 0, 4 * len(checkpoint.tensors) + 64
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal made
+        made += threading.get_ident() == thread
+        if made > limit:
+            raise CheckpointError(
+                f"{checkpoint.folder}: the card describes a model of more than {limit} parameter "
+                f"tensors, the weights are {len(checkpoint.tensors)}; get card and weights again"
+            )
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            model = build()
+    except ConfigError as fault:
+        if isinstance(fault.__cause__, NotImplementedError):
+            return  # a class that looks at its own values: it cannot be built without them
+        raise
+    finally:
+        handle.remove()
+    _check_fit(model, checkpoint, leave_out)
+
+
+def _check_fit(
+    model: nn.Module, checkpoint: Checkpoint, leave_out: set[str] | frozenset[str]
+) -> dict[str, Tensor]:
+    """The tensors to copy."""
+    tensors = {
+        key: t for key, t in checkpoint.tensors.items() if key.split(".")[0] not in leave_out
+    }
     own = {key: t for key, t in model.state_dict().items() if key.split(".")[0] not in leave_out}
     faults = [f"{key} is missing" for key in own if key not in tensors]
     faults += [f"{key} is not part of the model" for key in tensors if key not in own]
+    faults += [
+        f"{key} is {tensors[key].dtype} instead of {t.dtype}"
+        for key, t in own.items()
+        if key in tensors and tensors[key].is_floating_point() != t.is_floating_point()
+    ]
     faults += [
         f"{key} is {tuple(tensors[key].shape)} instead of {tuple(t.shape)}"
         for key, t in own.items()
@@ -146,14 +288,7 @@ def load_weights(
             f"{checkpoint.folder}: the weights do not fit the model: {'; '.join(faults[:5])}"
             f"{more}; only in_feats and num_classes may differ from the card"
         )
-    model.load_state_dict(tensors, strict=False)
-    if skipped:
-        warnings.warn(
-            f"{checkpoint.folder.name}: {' and '.join(sorted(leave_out))} left out, because "
-            f"another size was asked for; freshly initialised: {', '.join(skipped)}",
-            stacklevel=3,
-        )
-    return skipped
+    return tensors
 
 
 def write_checkpoint(
@@ -169,10 +304,26 @@ def write_checkpoint(
     path = prepare_folder(folder, overwrite)
     # Copies, because safetensors refuses tensors that share memory, as tied layers do.
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
-    data = safetensors.torch.save(tensors, metadata={"format": "pt", "name": card.full_name})
+    # One key only: safetensors writes several in random order, and equal weights must be equal
+    # files.
+    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
     card = card.with_weights(sha256(data), count_parameters(model))
     content = json.loads(card.model_dump_json(exclude_none=True))
-    write_all({path / WEIGHTS_FILE: data, path / CARD_FILE: to_yaml(content)})
+    pending = _pending(path, card.weights.sha256)
+    try:
+        staged = stage(path / WEIGHTS_FILE, data)
+        staged_card = stage(path / CARD_FILE, to_yaml(content))
+        os.replace(staged, pending)
+        sync_folder(path)
+        os.replace(staged_card, path / CARD_FILE)
+        sync_folder(path)
+        os.replace(pending, path / WEIGHTS_FILE)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            _finish(path)
+        raise OutputError(
+            f"{path}: cannot be written ({fault.strerror}); choose a folder that you may write to"
+        ) from None
     return path
 
 
@@ -188,7 +339,7 @@ def prepare_folder(folder: str | os.PathLike, overwrite: bool) -> Path:
     try:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path}: is a file; name a folder")
-        if path.is_dir() and any(path.iterdir()) and not overwrite:
+        if path.is_dir() and not overwrite and {*path.iterdir()} - {*_unfinished(path)}:
             raise OutputError(
                 f"{path}: already holds files; choose another folder, or pass --overwrite"
             )
@@ -197,4 +348,25 @@ def prepare_folder(folder: str | os.PathLike, overwrite: bool) -> Path:
         raise OutputError(f"{path}: cannot be made ({fault.strerror})") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise OutputError(f"{path}: cannot be written; choose a folder that you may write to")
+    _finish(path)
     return path
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What a killed writer left that is no checkpoint."""
+    waiting = [] if (folder / CARD_FILE).is_file() else _waiting(folder)
+    return [*leftovers(folder), *waiting]
+
+
+def _finish(folder: Path) -> None:
+    """Do what a killed writer had left to do there."""
+    remove_leftovers(folder)
+    try:
+        current = _pending(folder, _read_card(folder)[0].weights.sha256)
+    except CheckpointError:
+        current = None
+    for path in _waiting(folder):
+        if path == current:
+            os.replace(path, folder / WEIGHTS_FILE)
+        else:
+            path.unlink()

@@ -3,8 +3,9 @@
 # Importing a module of loaders is what puts them into the catalogue.
 from lipzoo.datasets import embedded, ogb, ppi, public  # noqa: F401
 from lipzoo.datasets.catalogue import DATASETS, register_dataset
+from lipzoo.datasets.encoding import encode_features, encode_task
 from lipzoo.datasets.loading import list_datasets, load_dataset, load_graph
-from lipzoo.datasets.missing import erase_features
+from lipzoo.datasets.missing import erase_features, propagate_features
 from lipzoo.datasets.npz_file import save_npz
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
@@ -12,10 +13,13 @@ from lipzoo.datasets.task import GraphTask
 __all__ = [
     "DATASETS",
     "GraphTask",
+    "encode_features",
+    "encode_task",
     "erase_features",
     "list_datasets",
     "load_dataset",
     "load_graph",
+    "propagate_features",
     "random_split",
     "register_dataset",
     "save_npz",

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["find_faults", "validate_task"]
 
 
+#: A head with more outputs would be no classifier but somebody's mistake, or a trap.
+MAX_CLASSES = 2**20
+
+
 def validate_task(task: GraphTask, require_labels: bool = True) -> None:
     """Raise one `DataError` that names every fault of the task.
 
@@ -60,6 +64,12 @@ def _feature_faults(task: GraphTask) -> Iterator[str]:
     if feat.dim() != 2 or feat.shape[1] == 0 or not feat.is_floating_point():
         yield f"features must be floats (N, F), but are {feat.dtype} {tuple(feat.shape)}"
         return
+    if feat.dtype != torch.float32:
+        yield (
+            f"features must be float32, but are {feat.dtype}; GraphTask.from_graph, instead of "
+            "GraphTask(...), converts them"
+        )
+        return
     bad = ~torch.isfinite(feat).all(dim=1)
     if bad.any():
         yield (
@@ -70,6 +80,12 @@ def _feature_faults(task: GraphTask) -> Iterator[str]:
 
 def _label_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
     labels = task.labels
+    if task.num_classes > MAX_CLASSES:
+        yield (
+            f"{task.num_classes} classes, and lipzoo takes {MAX_CLASSES:,} at most: number them "
+            "0..C-1 without gaps"
+        )
+        return
     if labels is None:
         if require_labels:
             yield "no labels: put an integer array (N,) under 'label', with -1 for unknown"

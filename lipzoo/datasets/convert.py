@@ -6,15 +6,20 @@ bool (N,). Whether the values make sense is for `lipzoo.datasets.checks` to say.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
 from lipzoo.errors import DataError
 
-__all__ = ["MASKS", "class_count", "tidy_graph"]
+__all__ = ["MASKS", "class_count", "compress", "tidy_graph"]
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+
+#: Sparse products gain below this share of nonzeros.
+MAX_DENSITY = 0.1
 
 
 def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
@@ -78,3 +83,12 @@ def _tidy_mask(mask: Tensor, name: str) -> Tensor:
     if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
         raise DataError(f"{name} holds other values than 0 and 1; a mask says yes or no for a node")
     return mask.bool()
+
+
+def compress(feat: Tensor) -> Tensor | None:
+    """``feat`` (N, F) as a ``torch.sparse_csr`` tensor; None where it is too dense to gain."""
+    if feat.numel() == 0 or torch.count_nonzero(feat) > MAX_DENSITY * feat.numel():
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return feat.to_sparse_csr()

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
 import yaml
 
 from lipzoo._dgl import dgl
+from lipzoo._yaml import MAX_BYTES, parse_yaml
 from lipzoo.errors import DataError
 
 __all__ = ["read_csv_folder"]
@@ -41,13 +42,17 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
     """
     meta = _read_meta(folder / "meta.yaml")
     separator = meta.get("separator", ",")
+    if not isinstance(separator, str) or len(separator) != 1:
+        raise DataError(f"{folder / 'meta.yaml'}: separator must be one character, such as ','")
     node_meta, edge_meta = _only(folder, meta, "node_data"), _only(folder, meta, "edge_data")
     node_file, edge_file = folder / node_meta["file_name"], folder / edge_meta["file_name"]
     nodes, edges = _read_table(node_file, separator), _read_table(edge_file, separator)
     for file, table, file_meta in ((node_file, nodes, node_meta), (edge_file, edges, edge_meta)):
         graph_ids = set(table.pop(file_meta.get("graph_id_field", "graph_id"), []))
         if len(graph_ids) > 1:
-            raise DataError(f"{file}: there are {len(graph_ids)} graphs, lipzoo takes one")
+            raise DataError(
+                f"{file}: there are {len(graph_ids)} graphs, lipzoo takes one; keep one"
+            )
 
     cells = _take(node_file, nodes, node_meta.get("node_id_field", "node_id"))
     numeric = all(_is_whole(cell) for cell in cells)
@@ -72,6 +77,8 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
     graph = dgl.graph(tuple(ends), num_nodes=len(ids))
     for key, cells in nodes.items():
         graph.ndata[key] = torch.from_numpy(_column(node_file, key, cells)[order])
+    if numeric and all(abs(node) < 2**63 for node in ids):
+        graph.ndata["node_id"] = torch.tensor(sorted(ids), dtype=torch.int64)
     return graph, None
 
 
@@ -82,11 +89,16 @@ def _read_meta(path: Path) -> dict:
             ".npz file, or a folder as dgl.data.CSVDataset reads it"
         )
     try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise DataError(f"{path}: not YAML ({' '.join(str(fault).split())})") from fault
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"longer than {MAX_BYTES} bytes")
+        meta = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, RecursionError, ValueError) as fault:
+        raise DataError(
+            f"{path}: not YAML ({' '.join(str(fault).split())}); write one as "
+            "dgl.data.CSVDataset reads it"
+        ) from fault
     if not isinstance(meta, dict):
-        raise DataError(f"{path}: it must hold dataset_name, node_data and edge_data")
+        raise DataError(f"{path}: it must hold dataset_name, node_data and edge_data; add them")
     return meta
 
 
@@ -98,8 +110,18 @@ def _only(folder: Path, meta: dict, key: str) -> dict:
             f"{folder / 'meta.yaml'}: {key} must be a list of one file (lipzoo takes graphs with "
             "one kind of nodes and of edges)"
         )
-    if not isinstance(entries[0].get("file_name"), str):
-        raise DataError(f"{folder / 'meta.yaml'}: {key} has no file_name")
+    name = entries[0].get("file_name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{folder / 'meta.yaml'}: {key} has no file_name; add one")
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise DataError(
+            f"{folder / 'meta.yaml'}: {key}: {name!r} leads out of the folder; put the file there"
+        )
+    for field, value in entries[0].items():
+        if str(field).endswith("_field") and not isinstance(value, str):
+            raise DataError(
+                f"{folder / 'meta.yaml'}: {key}: {field} must name a column, such as 'node_id'"
+            )
     return entries[0]
 
 
@@ -111,14 +133,15 @@ def _read_table(path: Path, separator: str) -> Table:
         raise DataError(f"{path}: no such file, but meta.yaml names it") from None
     except (ValueError, TypeError, csv.Error) as fault:  # an empty file has no header to unpack
         raise DataError(f"{path}: not a table of CSV ({fault})") from fault
+    names = [name.strip() for name in header]
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two columns have the same header; rename one")
     rows = [row for row in rows if row]  # a blank line is no row
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise DataError(f"{path}, row {number}: {len(row)} cells under {len(header)} headers")
     columns = zip(*rows) if rows else ([] for _ in header)
-    return {
-        name.strip(): [cell.strip() for cell in column] for name, column in zip(header, columns)
-    }
+    return {name: [cell.strip() for cell in column] for name, column in zip(names, columns)}
 
 
 def _take(path: Path, table: Table, field: str) -> list[str]:
@@ -128,7 +151,7 @@ def _take(path: Path, table: Table, field: str) -> list[str]:
 
 
 def _is_whole(cell: str) -> bool:
-    return cell.removeprefix("-").isdecimal()
+    return len(cell) <= 20 and cell.removeprefix("-").isdecimal()
 
 
 def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
@@ -153,4 +176,7 @@ def _parse(path: Path, name: str, row: int, cell: str) -> list[float]:
             for item in cell.strip("[]()").rstrip(",").split(",")
         ]
     except ValueError:
-        raise DataError(f"{path}, row {row}, column {name!r}: {cell!r} is no number") from None
+        raise DataError(
+            f"{path}, row {row}, column {name!r}: {cell[:80]!r} is no number; write one, or a list "
+            "in quotes"
+        ) from None

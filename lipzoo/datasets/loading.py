@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lipzoo._schema import check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
+from lipzoo.datasets.encoding import encode_task
 from lipzoo.datasets.files import looks_like_path, read_graph
 from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.splits import random_split
@@ -31,7 +33,9 @@ def load_dataset(
     split_seed: int = 0,
     missing_rate: float = 0.0,
     missing_seed: int = 0,
+    missing_fill: str = "zero",
     k: int | None = None,
+    encoding: dict[str, int] | None = None,
     require_labels: bool = True,
 ) -> GraphTask:
     """Load a dataset by name, or a graph of your own by path, ready to train on.
@@ -56,8 +60,12 @@ def load_dataset(
         `lipzoo.datasets.erase_features`).
     missing_seed : int
         Seed that picks the erased nodes.
+    missing_fill : {"zero", "propagate"}
+        What stands in for the erased features (see `lipzoo.datasets.propagate_features`).
     k : int, optional
         Neighbours of a node, for graphs that are made of scikit-learn's data sets (8).
+    encoding : dict, optional
+        Encode the features: arguments of `lipzoo.datasets.encode_task`, such as ``{"width": 64}``.
     require_labels : bool
         False takes graphs without labels or masks, to predict on; no split is drawn then.
 
@@ -102,7 +110,11 @@ def load_dataset(
     elif task.has_split:
         task.options["split"] = "public"
     task.validate(require_labels)
-    return erase_features(task, missing_rate, missing_seed)
+    task = erase_features(task, missing_rate, missing_seed, missing_fill)
+    if encoding is None:
+        return task
+    check_arguments(encode_task, encoding, where=f"{name}: encoding")
+    return encode_task(task, **encoding)
 
 
 def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTask:

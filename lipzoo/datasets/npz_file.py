@@ -16,15 +16,19 @@ array                                       what it is
 ``num_classes``                             C, optional: by default the largest label plus one
 ==========================================  ====================================================
 
-Nothing in a file is unpickled.
+Nothing in a file is unpickled, and no array is made before its size is known to be plausible: a
+few bytes of a compressed file can stand for any number of zeros.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import scipy.sparse
@@ -40,6 +44,11 @@ __all__ = ["read_npz", "save_npz"]
 _CSR = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
 _COLUMNS = ("feat", "label", *MASKS)
 _KEYS = ("src", "dst", *_COLUMNS, *_CSR, "num_nodes", "num_classes")
+
+#: Arrays may always have this many bytes together; more only in a file of a hundredth of it.
+_ANY_BYTES, _RATIO = 256 * 2**20, 100
+#: Entries of features that are given as CSR, written out: 4 GiB.
+_MAX_ENTRIES = 2**30
 
 
 def read_npz(path: Path) -> tuple[dgl.DGLGraph, int | None]:
@@ -64,11 +73,10 @@ def read_npz(path: Path) -> tuple[dgl.DGLGraph, int | None]:
                 "src, dst (E,) and feat (N, F) are needed, or feat as CSR: " + ", ".join(_CSR)
             )
     num_nodes = _number(path, arrays, "num_nodes", default=len(np.atleast_1d(arrays["feat"])))
+    columns = {key: _column(path, key, arrays[key], num_nodes) for key in _COLUMNS if key in arrays}
     src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
     graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
-    for key in _COLUMNS:
-        if key in arrays:
-            graph.ndata[key] = _column(path, key, arrays[key], num_nodes)
+    graph.ndata.update(columns)
     return graph, _number(path, arrays, "num_classes", default=None)
 
 
@@ -116,26 +124,82 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file, or cut short; write it with numpy.savez")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays}
+        with zipfile.ZipFile(path) as file:
+            return dict(_unpack(path, file))
+    except DataError:
+        raise
     except Exception as fault:  # damage shows in zipfile, zlib, tokenize …: no common base
-        raise DataError(f"{path}: damaged, or not plain arrays of numbers ({fault})") from fault
+        words = " ".join(str(fault).split()) or type(fault).__name__
+        raise DataError(
+            f"{path}: damaged, or not plain arrays of numbers ({words}); write it with numpy.savez"
+        ) from fault
+
+
+def _unpack(path: Path, file: zipfile.ZipFile) -> Iterator[tuple[str, np.ndarray]]:
+    room = max(_ANY_BYTES, _RATIO * path.stat().st_size)
+    names = file.namelist()
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: an array is there twice; write it with numpy.savez")
+    for info in file.infolist():
+        with file.open(info) as member:
+            size = _announced(member)
+        if size != info.file_size:
+            raise DataError(
+                f"{path}: {info.filename} announces {size:,} bytes and holds {info.file_size:,}; "
+                "it is damaged, write it again with numpy.savez"
+            )
+        room -= size
+        if room < 0:
+            raise DataError(
+                f"{path}: the arrays are more than {_RATIO} times as large as the file; if you "
+                "trust it, write it with numpy.savez (not compressed), or the features as CSR"
+            )
+        with file.open(info) as member:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        yield info.filename.removesuffix(".npy"), array
+
+
+def _announced(member: IO[bytes]) -> int:
+    """Bytes of an .npy as its header says, which may be a lie."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+    else:
+        raise ValueError(f"version {version} is for arrays with names, not numbers")
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not numbers")
+    if min(shape, default=0) < 0 or (0 in shape[1:] and shape[0]):
+        raise ValueError(f"the shape {shape} is none of numbers")
+    return member.tell() + math.prod(shape) * dtype.itemsize
 
 
 def _dense(
     path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: np.ndarray
 ) -> np.ndarray:
     try:
+        if shape.shape != (2,) or shape.dtype.kind not in "iu" or data.dtype.kind not in "biuf":
+            raise ValueError(f"shape {shape} of {shape.dtype}, values of {data.dtype}")
+        if math.prod(map(int, shape)) > _MAX_ENTRIES:
+            raise ValueError(f"{shape} is more than {_MAX_ENTRIES:,} entries")
+        data = data.astype(np.float32)
         matrix = scipy.sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
         matrix.check_format(full_check=True)
-    except (ValueError, TypeError, IndexError) as fault:
-        raise DataError(f"{path}: {', '.join(_CSR)} are no CSR matrix ({fault})") from fault
-    return matrix.toarray()
+        return matrix.toarray()
+    except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as fault:
+        raise DataError(
+            f"{path}: {', '.join(_CSR)} are no CSR matrix ({fault}); write those of a "
+            "scipy.sparse.csr_matrix"
+        ) from fault
 
 
 def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list[np.ndarray]:
     if src.ndim != 1 or src.shape != dst.shape:
-        raise DataError(f"{path}: src and dst must both be (E,), but are {src.shape}, {dst.shape}")
+        raise DataError(
+            f"{path}: src and dst must both be (E,), but are {src.shape}, {dst.shape}; give one "
+            "number an edge"
+        )
     for key, ends in (("src", src), ("dst", dst)):
         if len(ends) and ends.dtype.kind not in "iu":
             raise DataError(f"{path}: {key} holds node numbers, but is {ends.dtype}; use int64")
@@ -151,9 +215,14 @@ def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list
 
 def _column(path: Path, key: str, array: np.ndarray, num_nodes: int) -> torch.Tensor:
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}")
+        raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
     if array.ndim not in (1, 2) or len(array) != num_nodes:
-        raise DataError(f"{path}: {key} is {array.shape}, but there are {num_nodes} nodes")
+        raise DataError(
+            f"{path}: {key} is {array.shape}, but there are {num_nodes} nodes; give it one "
+            "row a node"
+        )
+    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")
     # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.
     return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
@@ -163,5 +232,8 @@ def _number(path: Path, arrays: dict, key: str, default: int | None) -> int | No
         return default
     number = arrays[key]
     if number.size != 1 or number.dtype.kind not in "iu" or number.item() < 0:
-        raise DataError(f"{path}: {key} must be one whole number, but is {number!r}")
+        raise DataError(
+            f"{path}: {key} must be one whole number, but is {number.dtype} "
+            f"{number.shape}; leave it out, or write numpy.array(7)"
+        )
     return int(number.item())

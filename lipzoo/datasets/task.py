@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets.checks import validate_task
-from lipzoo.datasets.convert import MASKS, class_count, tidy_graph
+from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
+from lipzoo.datasets.several import batch_graphs
 
 __all__ = ["GraphTask"]
 
@@ -46,6 +48,7 @@ class GraphTask:
     options: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
     _fingerprint: str = field(default="", repr=False)
+    _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.metric:
@@ -85,10 +88,53 @@ class GraphTask:
             num_classes = class_count(labels)
         return cls(name, graph, int(num_classes), multilabel, metric=metric)
 
+    @classmethod
+    def from_graphs(
+        cls,
+        train: Sequence[dgl.DGLGraph],
+        val: Sequence[dgl.DGLGraph],
+        test: Sequence[dgl.DGLGraph],
+        name: str = "graphs",
+        *,
+        num_classes: int | None = None,
+        metric: str = "",
+    ) -> GraphTask:
+        """Make an inductive task of your own DGL graphs: learn on some, be judged on others.
+
+        They become one batched graph, as those of ``"ppi"`` (`dgl.unbatch` parts it). No edge
+        joins two of them, so that training sees nothing of the others; only feature norms that
+        average over all nodes (``pairnorm``, ``batchnorm``) look across. All labelled nodes of a
+        graph (those whose label is not -1) are in its split; masks that it brings are not read.
+
+        Parameters
+        ----------
+        train, val, test : sequences of dgl.DGLGraph
+            Each at least one graph, with ``ndata["feat"]`` and ``ndata["label"]``. Not touched.
+        num_classes : int, optional
+            C; by default as the labels of all graphs show it.
+
+        Raises
+        ------
+        DataError
+            If a split has no graph, or a graph does not go with the others.
+        """
+        graph = batch_graphs((train, val, test), name)
+        return cls.from_graph(graph, name, num_classes=num_classes, metric=metric)
+
     @property
     def feat(self) -> Tensor:
         """The node features, float32 (N, F)."""
         return self.graph.ndata["feat"]
+
+    @property
+    def sparse_feat(self) -> Tensor | None:
+        """The features as a ``torch.sparse_csr`` tensor; None where a tenth is nonzero.
+
+        Computed once: a task whose features you change afterwards keeps the old ones.
+        """
+        if self._sparse is None:
+            self._sparse = (compress(self.feat),)
+        return self._sparse[0]
 
     @property
     def labels(self) -> Tensor | None:
@@ -142,13 +188,13 @@ class GraphTask:
 
     def to(self, device: torch.device | str) -> GraphTask:
         """The same task on another device."""
-        return replace(self, graph=self.graph.to(device))
+        return replace(self, graph=self.graph.to(device), _sparse=None)
 
     def with_ndata(self, **columns: Tensor) -> GraphTask:
         """A copy whose ``graph.ndata`` has these columns instead; the original is not touched."""
         graph = self.graph.local_var()
         graph.ndata.update(columns)
-        return replace(self, graph=graph, options=dict(self.options), _fingerprint="")
+        return replace(self, graph=graph, options=dict(self.options), _fingerprint="", _sparse=None)
 
     def validate(self, require_labels: bool = True) -> GraphTask:
         """Raise `DataError` naming every fault; return the task itself where there is none."""

@@ -15,6 +15,7 @@ from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
+from lipzoo.nn.sparse import sparse_dropout_linear
 
 __all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
 
@@ -58,6 +59,9 @@ class DeepAttentionNet(nn.Module):
         Dropout of the input of the head.
     attn_drop : float
         Dropout of the attention weights.
+    node_drop : float
+        DropNode: how often all input features of a node are zeroed at once (Feng et al., "Graph
+        Random Neural Networks", NeurIPS 2020); goes with consistency training.
     activation : str
         A name in ``ACTIVATIONS``.
     score_norm : str, dict or None
@@ -85,6 +89,8 @@ class DeepAttentionNet(nn.Module):
 
     #: The attention layer; takes the arguments of :class:`~lipzoo.nn.GATConv`.
     conv_class: type[AttentionConv]
+    #: `fit` and `evaluate` give such a model a task's sparse features where there are any.
+    takes_sparse_feat = True
 
     def __init__(
         self,
@@ -97,6 +103,7 @@ class DeepAttentionNet(nn.Module):
         feat_drop: float = 0.6,
         head_drop: float = 0.6,
         attn_drop: float = 0.3,
+        node_drop: float = 0.0,
         activation: str = "elu",
         score_norm: str | dict | None = None,
         feature_norm: str | dict | None = None,
@@ -120,6 +127,7 @@ class DeepAttentionNet(nn.Module):
             ("feat_drop", feat_drop),
             ("head_drop", head_drop),
             ("attn_drop", attn_drop),
+            ("node_drop", node_drop),
         ):
             if not 0 <= rate < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {rate}")
@@ -131,6 +139,7 @@ class DeepAttentionNet(nn.Module):
         self.checkpoint_layers = checkpoint_layers
 
         self.input_drop = Dropout(input_drop)
+        self.node_drop = Dropout(node_drop)
         self.input = nn.Linear(in_feats, hidden_feats)
         self.residual = make_residual(residual, hidden_feats, num_layers)
         self.layers = nn.ModuleList(
@@ -168,7 +177,8 @@ class DeepAttentionNet(nn.Module):
         graph : DGLGraph, Structure, or list of L blocks
             The graph, or the blocks of a sampler, outermost first.
         feat : Tensor (N, F)
-            Features of the nodes, or of the source nodes of the first block.
+            Features of the nodes, or of the source nodes of the first block; dense, or with the
+            layout ``torch.sparse_csr``, which for bags of words is many times faster.
         return_attention : bool
             Also return the attention weights.
 
@@ -187,12 +197,16 @@ class DeepAttentionNet(nn.Module):
             If features, blocks or graph do not fit the model.
         """
         states, attention = self._run(graph, feat, return_attention)
-        logits = self.head(self.head_drop(self.residual.output(states)))
+        logits = self.forward_head(self.residual.output(states))
         return (logits, attention) if return_attention else logits
 
     def forward_features(self, graph, feat: Tensor) -> Tensor:
         """What the head reads, (N, out)."""
         return self.residual.output(self._run(graph, feat)[0])
+
+    def forward_head(self, feat: Tensor) -> Tensor:
+        """Logits (N, C) of what :meth:`forward_features` returned."""
+        return self.head(self.head_drop(feat))
 
     def forward_intermediates(self, graph, feat: Tensor) -> list[Tensor]:
         """``[h_0, …, h_L]``, each (N, hidden_feats)."""
@@ -206,7 +220,7 @@ class DeepAttentionNet(nn.Module):
                 f"({structures[0].num_src}, {self.in_feats}): for another width use "
                 "create_model(..., in_feats=...) or reset_input"
             )
-        states = [self.activation(self.input(self.input_drop(feat)))]
+        states = [self.activation(self._project(feat))]
         attention: list[Tensor] = []
         is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
         for layer, structure in enumerate(structures):
@@ -223,6 +237,17 @@ class DeepAttentionNet(nn.Module):
             if return_attention:
                 attention.append(weights)
         return states, attention
+
+    def _project(self, feat: Tensor) -> Tensor:
+        weight, bias = self.input.weight, self.input.bias
+        kept = self.node_drop(torch.ones(len(feat), 1, dtype=weight.dtype, device=weight.device))
+        if feat.layout is torch.sparse_csr:
+            product = sparse_dropout_linear(feat, weight, self.input_drop.p, self.training)
+            return torch.addcmul(bias, product, kept)
+        feat = self.input_drop(feat)
+        if self.training and self.node_drop.p:
+            feat = feat * kept
+        return self.input(feat)
 
     def _run_layer(
         self, layer: int, structure: Structure, states: list[Tensor], need_weights: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import safetensors.torch
+from torch import nn
 
 from lipzoo._yaml import read_yaml
 from lipzoo.card import (
@@ -21,7 +21,7 @@ from lipzoo.lipschitz import bound
 from lipzoo.registry import get_architecture, split_name
 from lipzoo.training.recipe import make_recipe
 from lipzoo.training.run import RECIPE_FILE, RESULT_FILE, build_from_recipe, load_task, summarize
-from lipzoo.weights import WEIGHTS_FILE, write_checkpoint
+from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, write_checkpoint
 
 __all__ = ["export_run"]
 
@@ -69,9 +69,7 @@ def export_run(
     if best["fingerprint"] != task.fingerprint:
         raise OutputError(f"{folder}: the data has changed since the training; train anew")
     model = build_from_recipe(recipe, task)
-    model.load_state_dict(
-        safetensors.torch.load_file(folder / f"seed_{best['seed']}" / WEIGHTS_FILE)
-    )
+    _load_seed(model, folder / f"seed_{best['seed']}" / WEIGHTS_FILE)
     architecture = get_architecture(recipe.architecture)
     name, tag = split_name(recipe.full_name)
     card = Card(
@@ -99,6 +97,16 @@ def export_run(
     )
     target = Path("pretrained", recipe.full_name) if out is None else Path(out)
     return write_checkpoint(target, model, card, overwrite)
+
+
+def _load_seed(model: nn.Module, file: Path) -> None:
+    try:
+        model.load_state_dict(parse_safetensors(file.read_bytes(), file))
+    except (OSError, RuntimeError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise OutputError(
+            f"{file}: are no weights of this run ({reason}); train the seed anew with --overwrite"
+        ) from None
 
 
 def _best_seed(folder: Path, seeds: list[int], metric: str) -> dict:

@@ -1,29 +1,51 @@
-"""Put pretrained weights on another graph."""
+"""Put pretrained weights on another graph.
+
+::
+
+    OUT/model.safetensors, OUT/card.yaml   the checkpoint; there once the fine-tuning is finished
+    OUT/training/settings.yaml             what was asked for, so that --resume can tell
+    OUT/training/state.pt                  to resume from
+    OUT/training/metrics.csv               a row an evaluation (and TensorBoard's events)
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import pydantic
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipzoo._schema import validate
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError, did_you_mean
-from lipzoo.registry import load_pretrained
+from lipzoo.models import DeepAttentionNet
+from lipzoo.registry import find_pretrained, load_pretrained
+from lipzoo.training.class_weight import class_weights
+from lipzoo.training.finetune_folder import prepare_training
 from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.metrics import model_feat
 from lipzoo.training.recipe import FitSettings
-from lipzoo.weights import prepare_folder, write_checkpoint
+from lipzoo.training.unfreezing import FREEZE, optimizer_groups, thaw_epochs, thawing
+from lipzoo.weights import read_checkpoint, write_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 
-#: What is not trained: nothing; the attention layers; the input layer and the attention layers.
-FREEZE = ("none", "body", "all-but-head")
+
+class _Settings(FitSettings):
+    """All that shapes the weights, beside the data, the model and the weights of the classes."""
+
+    freeze: Literal[FREEZE] = "none"
+    unfreeze_every: Annotated[int, pydantic.Field(ge=1)] | None = None
+    layer_lr_decay: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
 
 
 @dataclass
@@ -60,6 +82,9 @@ def finetune(
     task: GraphTask,
     *,
     freeze: str = "none",
+    unfreeze_every: int | None = None,
+    layer_lr_decay: float = 1.0,
+    class_weight: str | Sequence[float] | Tensor | None = None,
     epochs: int = 200,
     lr: float = 0.005,
     weight_decay: float = 5e-4,
@@ -67,6 +92,8 @@ def finetune(
     seed: int = 0,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    save_every: int = 20,
     verbose: bool = True,
     **overrides: Any,
 ) -> FinetuneResult:
@@ -76,22 +103,46 @@ def finetune(
     classes of another data set mean something else (it is kept on the very data it was trained
     on).
 
+    Where nothing but the head is trained (``freeze="all-but-head"``, and the input layer fits),
+    the features that it reads are computed once, in evaluation mode: a linear probe. Dropout is
+    then applied to the input of the head only (``head_drop``), not in the frozen layers.
+
     Parameters
     ----------
     name : str or path
         What :func:`~lipzoo.load_pretrained` takes.
     task : GraphTask
-        What :func:`~lipzoo.load_dataset` returned.
+        What :func:`~lipzoo.load_dataset` returned, or a graph of your own
+        (:meth:`GraphTask.from_graph`), or several (:meth:`GraphTask.from_graphs`: inductive).
+        Its labels may be multilabel.
     freeze : {"none", "body", "all-but-head"}
-        What keeps its weights. A freshly initialised layer is always trained.
+        What keeps its weights, the statistics of batch norm among them. A freshly initialised
+        layer is always trained.
+    unfreeze_every : int, optional
+        Thaw what is frozen, one layer every so many epochs, from the head downwards. With
+        ``freeze="none"``, all but the head is frozen at first. Early stopping still applies: give
+        it the ``patience`` for some layers.
+    layer_lr_decay : float
+        In (0, 1]. A layer that is d layers below the head learns at ``lr * layer_lr_decay ** d``
+        (the last attention layer: d = 1).
+    class_weight : "balanced", sequence of C numbers, or None
+        Weights of the classes in the training loss; see
+        :func:`~lipzoo.training.class_weight.class_weights`. Metrics and ``val_loss`` are without.
     epochs, lr, weight_decay, patience
         See :class:`~lipzoo.training.FitSettings`.
     seed : int
         Of the fresh layers and dropout.
     out : path, optional
-        Write a checkpoint folder there, which ``load_pretrained`` takes.
+        Write a checkpoint folder there, which ``load_pretrained`` takes. It also holds the state
+        to resume from.
     overwrite : bool
         Replace what the folder holds.
+    resume : bool
+        Go on with what was stopped in ``out``, with the same arguments: the final weights are
+        those of an undisturbed run, bit by bit (on the same machine, with as many threads).
+        Without anything to go on with, start.
+    save_every : int
+        Epochs between two states.
     verbose : bool
         Show a progress bar and a line an evaluation.
     **overrides
@@ -104,62 +155,89 @@ def finetune(
     Raises
     ------
     ConfigError
-        If an argument is out of its range.
+        If an argument is out of its range, or ``out`` was begun with other arguments.
+    DataError
+        If the task lacks labels or masks, or something in it is malformed.
     UnknownNameError, CheckpointError
         See :func:`~lipzoo.load_pretrained`.
     OutputError
-        If ``out`` holds something and ``overwrite`` is false; before any training.
+        If ``out`` holds something and neither ``overwrite`` nor ``resume`` allows it; before any
+        training.
     """
-    if freeze not in FREEZE:
-        raise ConfigError(f"freeze: no choice {freeze!r}{did_you_mean(freeze, FREEZE)}")
-    options = {
-        "epochs": epochs,
-        "optimizer": {"lr": float(lr), "weight_decay": float(weight_decay)},
-        "early_stopping": {"patience": patience},
-    }
-    settings = validate(FitSettings, options, where="finetune")
-    if out is not None:
-        prepare_folder(out, overwrite)
+    settings = _settings(
+        epochs=epochs,
+        optimizer={"lr": float(lr), "weight_decay": float(weight_decay)},
+        early_stopping={"patience": patience},
+        freeze=freeze,
+        unfreeze_every=unfreeze_every,
+        layer_lr_decay=float(layer_lr_decay),
+        seed=seed,
+    )
+    if save_every < 1:
+        raise ConfigError(f"save_every must be at least 1, got {save_every}")
+    if resume and out is None:
+        raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
+    task.validate()
+    weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
-    model, replaced = _adapt(name, task, overrides)
-    groups = model.layer_groups()
-    frozen = _frozen_groups(groups, freeze) - set(replaced)
-    parameters = [p for group, ps in groups.items() if group not in frozen for p in ps]
-    for group in frozen:
-        for parameter in groups[group]:
-            parameter.requires_grad_(False)
-    result = fit(
+    model, task, replaced = _adapt(name, task, overrides)
+    card = _card(model, task, overrides, settings, class_weight, weights)
+    training = None
+    if out is not None:
+        training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
+    result = _train(
         model,
         task,
         settings,
-        parameters=[{"params": parameters}],
+        replaced,
+        class_weight=weights,
+        folder=training,
+        resume=resume,
         verbose=verbose,
+        save_every=save_every,
         title=f"{model.card.full_name} on {task.name}",
     )
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
     finetuned = FinetuneResult(
         model.eval(),
         result.metrics,
         result.history,
         result.best_epoch,
-        kept=[group for group in groups if group not in replaced],
+        kept=[group for group in model.layer_groups() if group not in replaced],
         replaced=replaced,
     )
     if out is not None:
-        finetuned.folder = write_checkpoint(
-            out, model, _card(model, task, result, settings, freeze, seed), overwrite=True
-        )
+        card = _with_result(card, result, seed)
+        finetuned.folder = write_checkpoint(out, model, card, overwrite=True)
     return finetuned
 
 
-def _adapt(name, task: GraphTask, overrides: dict[str, Any]) -> tuple[nn.Module, list[str]]:
-    """The pretrained model with input and head of the task's sizes, and which of them are new."""
+def _settings(**options: Any) -> _Settings:
+    freeze = options["freeze"]
+    if freeze not in FREEZE:
+        raise ConfigError(f"freeze: no choice {freeze!r}{did_you_mean(freeze, FREEZE)}")
+    return validate(_Settings, options, where="finetune")
+
+
+def _adapt(
+    name: str | os.PathLike, task: GraphTask, overrides: dict[str, Any]
+) -> tuple[nn.Module, GraphTask, list[str]]:
+    """The pretrained model with input and head of the task's sizes; the task as that model reads
+    it; which layer groups are new.
+    """
+    given = sorted({"in_feats", "num_classes"} & set(overrides))
+    if given:
+        raise ConfigError(f"finetune: {' and '.join(given)} come from the task; leave them out")
+    task = encode_for(read_checkpoint(find_pretrained(name)).card, task)
     with warnings.catch_warnings():
         # What is replaced is in the result, and the command line says it.
         warnings.filterwarnings("ignore", message=".*left out, because", category=UserWarning)
         model = load_pretrained(
             name, in_feats=task.in_feats, num_classes=task.num_classes, **overrides
+        )
+    if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
+        raise ConfigError(
+            f"{name}: a {type(model).__name__} cannot be fine-tuned, it has no layer_groups and "
+            "reset_classifier; derive the class from lipzoo.models.DeepAttentionNet"
         )
     trained_on = model.card.dataset
     before = model.card.architecture.args
@@ -169,29 +247,72 @@ def _adapt(name, task: GraphTask, overrides: dict[str, Any]) -> tuple[nn.Module,
     if before["num_classes"] != task.num_classes or trained_on.name != task.name:
         model.reset_classifier(task.num_classes)
         replaced.append("head")
-    return model, replaced
+    return model.to(task.device), task, replaced
 
 
-def _frozen_groups(groups: dict[str, list], freeze: str) -> set[str]:
-    if freeze == "none":
-        return set()
-    body = {group for group in groups if group not in ("input", "head")}
-    return body if freeze == "body" else body | {"input"}
+def _train(
+    model: nn.Module, task: GraphTask, settings: _Settings, replaced: list[str], **options: Any
+) -> FitResult:
+    """`fit`, on what is to be trained."""
+    groups = model.layer_groups()
+    epochs = thaw_epochs(list(groups), replaced, settings.freeze, settings.unfreeze_every)
+    options["parameters"] = optimizer_groups(
+        groups, epochs, settings.optimizer.lr, settings.layer_lr_decay
+    )
+    is_standard = isinstance(model, DeepAttentionNet) and (
+        type(model).forward is DeepAttentionNet.forward
+    )
+    if set(epochs) == {"head"} and is_standard:
+        # What is frozen gives the same features in every epoch.
+        task = task.with_ndata(feat=_frozen_features(model, task))
+        return fit(_Probe(model), task, settings, **options)
+    try:
+        return fit(model, task, settings, on_epoch=thawing(groups, epochs), **options)
+    finally:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def _frozen_features(model: nn.Module, task: GraphTask) -> Tensor:
+    return model.eval().forward_features(task.graph, model_feat(model, task))
+
+
+class _Probe(nn.Module):
+    """The head of a model, as a model of the features that it reads."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.head, self.head_drop = model.head, model.head_drop
+        self._forward_head = model.forward_head
+
+    def forward(self, graph, feat: Tensor) -> Tensor:
+        return self._forward_head(feat)
 
 
 def _card(
     model: nn.Module,
     task: GraphTask,
-    result: FitResult,
-    settings: FitSettings,
-    freeze: str,
-    seed: int,
+    overrides: dict[str, Any],
+    settings: _Settings,
+    class_weight: str | Sequence[float] | Tensor | None,
+    weights: Tensor | None,
 ) -> Card:
+    """The card, with everything that is known before the training."""
     before: Card = model.card
     args = {
         **before.architecture.args,
+        **overrides,
         "in_feats": task.in_feats,
         "num_classes": task.num_classes,
+    }
+    recipe = {
+        "finetuned_from": before.full_name,
+        "weights_sha256": before.weights.sha256,
+        **settings.model_dump(mode="json"),
+        "class_weight": class_weight if isinstance(class_weight, str) else None,
+        "class_weights": None if weights is None else weights.tolist(),
+        "num_threads": torch.get_num_threads(),
     }
     return Card(
         name=before.name,
@@ -200,18 +321,25 @@ def _card(
         source=before.source,
         licence=before.licence,
         architecture=ArchitectureEntry(model=before.architecture.model, args=args),
-        weights=WeightsEntry(seed=seed, epoch=result.best_epoch, metrics=result.metrics),
         dataset=DatasetEntry(name=task.name, options=task.options, fingerprint=task.fingerprint),
-        seeds=[seed],
-        metrics={
-            key: Summary(mean=value, std=0.0, values=[value])
-            for key, value in result.metrics.items()
-        },
-        recipe={
-            "finetuned_from": before.full_name,
-            "weights_sha256": before.weights.sha256,
-            "freeze": freeze,
-            **settings.model_dump(mode="json", exclude_defaults=True),
-        },
+        encoding=before.encoding,
+        seeds=[settings.seed],
+        recipe={key: value for key, value in recipe.items() if value is not None},
         versions=versions(),
     )
+
+
+def _with_result(card: Card, result: FitResult, seed: int) -> Card:
+    entry = WeightsEntry(seed=seed, epoch=result.best_epoch, metrics=result.metrics)
+    metrics = {
+        key: Summary(mean=value, std=0.0, values=[value]) for key, value in result.metrics.items()
+    }
+    return card.model_copy(update={"weights": entry, "metrics": metrics})
+
+
+def _identity(card: Card) -> dict[str, Any]:
+    """What two runs must share for one to go on with the other."""
+    content = card.model_dump(mode="json", include={"recipe", "architecture", "dataset"})
+    # Other threads round differently, but are no other fine-tuning.
+    del content["recipe"]["num_threads"]
+    return content

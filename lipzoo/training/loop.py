@@ -15,8 +15,10 @@ from tqdm import tqdm
 
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import CheckpointError
-from lipzoo.training.metrics import evaluate, task_loss
+from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.nn.feature_norms import FeatureNorm
+from lipzoo.training.consistency import consistency_loss
+from lipzoo.training.metrics import evaluate, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 
 __all__ = ["FitResult", "fit", "make_optimizer"]
@@ -105,7 +107,14 @@ def fit(
     ------
     CheckpointError
         If the state in ``folder`` does not belong to this model and recipe.
+    ConfigError
+        If ``settings.consistency`` is given for a multilabel task.
     """
+    if settings.consistency is not None and task.multilabel:
+        raise ConfigError(
+            "consistency: its sharpened predictions are of one class a node, and the task "
+            f"{task.name!r} is multilabel; leave it out of the recipe"
+        )
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = _make_scheduler(optimizer, settings.schedule, settings.epochs)
     state = _State()
@@ -124,7 +133,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(state.epoch)
         lr = optimizer.param_groups[0]["lr"]
-        train_loss = _train_epoch(model, task, optimizer, settings, class_weight)
+        train_loss = _train_epoch(model, task, optimizer, settings, class_weight, state.epoch)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
             val = evaluate(model, task, ("val",))
@@ -147,22 +156,40 @@ def fit(
     return FitResult(evaluate(model, task), state.best_epoch, state.history)
 
 
-def _train_epoch(model, task, optimizer, settings, class_weight) -> float:
-    model.train()
+def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:
+    _train_mode(model)
     optimizer.zero_grad(set_to_none=True)
-    logits = model(task.graph, task.feat)[task.train_mask]
-    loss = task_loss(
-        logits,
-        task.labels[task.train_mask],
-        task.multilabel,
-        settings.label_smoothing,
-        class_weight,
-    )
+    feat, labels = model_feat(model, task), task.labels[task.train_mask]
+    consistency = settings.consistency
+    passes = [model(task.graph, feat) for _ in range(consistency.passes if consistency else 1)]
+    losses = [
+        task_loss(
+            logits[task.train_mask],
+            labels,
+            task.multilabel,
+            settings.label_smoothing,
+            class_weight,
+        )
+        for logits in passes
+    ]
+    loss = torch.stack(losses).mean()
+    if consistency is not None:
+        loss = loss + consistency_loss(passes, consistency, epoch)
     loss.backward()
     if settings.grad_clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
     return loss.item()
+
+
+def _train_mode(model: nn.Module) -> None:
+    """Training mode, but for feature norms that are frozen: batch norm keeps its statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, FeatureNorm):
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
 
 
 def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor: str) -> None:

@@ -8,8 +8,9 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 
-__all__ = ["evaluate", "infer", "score", "task_loss"]
+__all__ = ["evaluate", "infer", "model_feat", "score", "task_loss"]
 
 
 def task_loss(
@@ -37,11 +38,19 @@ def score(logits: Tensor, labels: Tensor, metric: str) -> float:
     return float(roc_auc_score(truth, logits, average="macro"))
 
 
+def model_feat(model: nn.Module, task: GraphTask) -> Tensor:
+    """The task's features (N, F): sparse where they are and the model takes them so."""
+    if getattr(model, "takes_sparse_feat", False) and task.sparse_feat is not None:
+        return task.sparse_feat
+    return task.feat
+
+
 @torch.no_grad()
 def infer(model: nn.Module, task: GraphTask) -> Tensor:
     """Logits (N, C) in evaluation mode; the model is left in the mode it was in."""
+    task = encode_for(getattr(model, "card", None), task)
     was_training = model.training
-    logits = model.eval()(task.graph, task.feat)
+    logits = model.eval()(task.graph, model_feat(model, task))
     model.train(was_training)
     return logits
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from lipzoo._yaml import write_atomically
@@ -14,19 +16,62 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import OutputError
 from lipzoo.training.metrics import infer
 
-__all__ = ["predict", "write_predictions"]
+__all__ = ["is_multilabel", "node_ids", "predict", "write_predictions"]
+
+#: What is measured where a node may have several classes.
+_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 
 def predict(model: nn.Module, task: GraphTask) -> Tensor:
-    """Probabilities (N, C): softmax, or a sigmoid per class where the task is multilabel."""
+    """Probabilities (N, C): softmax, or a sigmoid per class where the model is multilabel."""
     logits = infer(model, task)
-    return logits.sigmoid() if task.multilabel else logits.softmax(dim=1)
+    return logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)
+
+
+def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
+    """Whether a node may have several of the model's classes.
+
+    The metrics on the model's card say so, for a graph to predict on need not have labels; a
+    model without a card is taken to be made for the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or not card.weights.metrics:
+        return task.multilabel
+    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
+
+
+def node_ids(task: GraphTask) -> list[int]:
+    """The ids of the nodes: ``ndata["node_id"]`` where it is there, else 0..N-1.
+
+    A CSV folder brings its whole-numbered ids along; text ids are counted in sorted order.
+    """
+    ids = task.graph.ndata.get("node_id")
+    if ids is None or ids.shape != (task.num_nodes,) or ids.dtype not in (torch.int32, torch.int64):
+        return list(range(task.num_nodes))
+    return ids.tolist()
 
 
 def write_predictions(
-    path: str | os.PathLike, probabilities: Tensor, multilabel: bool, overwrite: bool = False
+    path: str | os.PathLike,
+    probabilities: Tensor,
+    multilabel: bool,
+    overwrite: bool = False,
+    nodes: Sequence[int] | None = None,
 ) -> Path:
     """Write ``node, class, p_0, …, p_{C-1}``; several classes are joined by a space.
+
+    Parameters
+    ----------
+    path : path
+        In a folder that exists.
+    probabilities : Tensor (N, C)
+        What :func:`predict` returned.
+    multilabel : bool
+        Name all classes above 0.5 (there may be none), instead of the most probable one.
+    overwrite : bool
+        Replace a file that is there.
+    nodes : sequence of N ints, optional
+        What stands under ``node``; by default 0..N-1.
 
     Raises
     ------
@@ -41,7 +86,8 @@ def write_predictions(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))])
-    for node, row in enumerate(probabilities.tolist()):
+    rows = probabilities.tolist()
+    for node, row in zip(range(len(rows)) if nodes is None else nodes, rows):
         if multilabel:
             named = " ".join(str(c) for c, p in enumerate(row) if p > 0.5)
         else:

@@ -16,6 +16,7 @@ from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 
 __all__ = [
     "Baseline",
+    "Consistency",
     "EarlyStopping",
     "FitSettings",
     "Optimizer",
@@ -26,11 +27,15 @@ __all__ = [
 ]
 
 Rate = Annotated[float, pydantic.Field(ge=0)]
-Count = Annotated[int, pydantic.Field(ge=1)]
+Count = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
+
+MAX_SEEDS = 10_000
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
 
 
 class Optimizer(_Part):
@@ -70,6 +75,19 @@ class EarlyStopping(_Part):
     patience: Count = 100
 
 
+class Consistency(_Part):
+    """Consistency training; see :func:`~lipzoo.training.consistency.consistency_loss`.
+
+    Each epoch runs the model ``passes`` times, each time with other dropout masks, and all nodes,
+    labelled or not, are drawn to the mean of these predictions, sharpened by ``temperature``.
+    """
+
+    passes: Annotated[int, pydantic.Field(ge=2)] = 2
+    weight: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    temperature: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.5
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 50
+
+
 class FitSettings(_Part):
     """What the training loop needs to know, for training and fine-tuning alike."""
 
@@ -80,6 +98,7 @@ class FitSettings(_Part):
     eval_every: Count = 1
     label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
     grad_clip: Annotated[float, pydantic.Field(gt=0)] | None = None
+    consistency: Consistency | None = None
 
 
 class Baseline(_Part):
@@ -116,6 +135,8 @@ class Recipe(FitSettings):
     def _dataset_has_name(cls, value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value.get("name"), str):
             raise ValueError("needs a key 'name', such as {name: cora}")
+        if "raw_dir" in value or "name_or_path" in value:
+            raise ValueError("must not hold raw_dir or name_or_path; pass --raw-dir DIR instead")
         return value
 
     @pydantic.field_validator("seeds")
@@ -155,13 +176,16 @@ def parse_seeds(seeds: list[int] | str) -> list[int]:
     if isinstance(seeds, str):
         span = re.fullmatch(r"(\d+)\.\.(\d+)", seeds)
         if span:
-            seeds = list(range(int(span[1]), int(span[2]) + 1))
+            first, last = int(span[1]), int(span[2])
+            seeds = list(range(first, min(last, first + MAX_SEEDS) + 1))
         elif re.fullmatch(r"\d+(,\d+)*", seeds):
             seeds = [int(seed) for seed in seeds.split(",")]
         else:
             raise ValueError(f"seeds must look like 0..9 or 0,1,2, got {seeds!r}")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds must be distinct numbers from 0 on, got {seeds}")
+    if len(seeds) > MAX_SEEDS:
+        raise ValueError(f"at most {MAX_SEEDS} seeds are trained at once; name fewer")
+    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
+        raise ValueError(f"seeds must be distinct numbers from 0 to {2**32 - 1}, got {seeds}")
     return seeds
 
 

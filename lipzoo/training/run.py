@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from lipzoo._schema import check_arguments
-from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import create_model
@@ -139,6 +139,7 @@ def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose
     if (folder / RESULT_FILE).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     with _threads(recipe.num_threads):
         torch.manual_seed(seed)
         model = build_from_recipe(recipe, task)
@@ -211,6 +212,7 @@ def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) ->
                 f"{folder}: was begun with another recipe ({', '.join(differing)} differ); resume "
                 "with that recipe, or choose another folder"
             )
+        remove_leftovers(folder)
         return folder
     folder = prepare_folder(folder, overwrite)
     if overwrite:
@@ -221,15 +223,17 @@ def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) ->
 
 def _remove_run(folder: Path) -> None:
     """Remove what a run wrote there, and nothing else."""
-    patterns = [
-        f"{seed}/{name}" for seed in ("seed_*", "baselines/*/seed_*") for name in _OWN_FILES
-    ]
-    for pattern in patterns:
-        for path in folder.glob(pattern):
+    (folder / SUMMARY_FILE).unlink(missing_ok=True)
+    seeds = [path for each in ("seed_*", "baselines/*/seed_*") for path in folder.glob(each)]
+    for name in _OWN_FILES:
+        for path in [file for seed in seeds for file in seed.glob(name)]:
             path.unlink()
 
 
-_OWN_FILES = ("metrics.csv", "state.pt", WEIGHTS_FILE, RESULT_FILE, "tensorboard/events.*")
+# The result first: a seed that has one counts as finished, whatever else a kill leaves of it.
+_OWN_FILES = (
+    RESULT_FILE, "state.pt", WEIGHTS_FILE, "metrics.csv", "tensorboard/events.*", ".*.tmp"
+)  # fmt: skip
 
 
 def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:

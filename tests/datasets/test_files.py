@@ -7,7 +7,7 @@ import torch
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets import load_dataset, load_graph, save_npz
-from lipzoo.datasets.bin_file import MAGIC
+from lipzoo.datasets.bin_file import MAGIC, read_bin
 from lipzoo.datasets.files import looks_like_path
 from lipzoo.errors import DataError, OutputError
 
@@ -214,10 +214,33 @@ class TestBin:
         path.write_bytes(path.read_bytes()[:-2000])
         assert message_of(path).startswith(": the file is cut short or damaged")
 
-    def test_the_check_cannot_start(self, task, tmp_path, monkeypatch):
-        dgl.save_graphs(str(tmp_path / "ring.bin"), [task.graph])
-        monkeypatch.setattr("sys.executable", "/bin/false")
-        assert "cannot start (exit code 1)" in message_of(tmp_path / "ring.bin")
+    @pytest.mark.parametrize("form", ["coo", "csr", "csc"])
+    @pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
+    def test_it_is_what_dgl_gives(self, tmp_path, form, idtype):
+        graph = dgl.rand_graph(30, 200, idtype=idtype)
+        kinds = (torch.float64, torch.float16, torch.int8, torch.uint8, torch.int32, torch.bool)
+        for kind in kinds:
+            graph.ndata[str(kind)] = torch.randint(0, 2, (30, 3)).to(kind)
+        graph.edata["weight"] = torch.rand(200, 2)
+        path = tmp_path / "graph.bin"
+        dgl.save_graphs(str(path), [graph.formats(form)], {"num_classes": torch.tensor([7])})
+        read, num_classes = read_bin(path)
+        [wanted], _ = dgl.load_graphs(str(path))
+        ends = wanted.edges(form="all", order="eid" if form == "coo" else "srcdst")
+        for mine, dgls in zip(read.edges(order="eid"), ends):
+            assert torch.equal(mine[ends[2].long()], dgls)
+        assert (read.idtype, num_classes) == (idtype, 7)
+        for mine, dgls in ((read.ndata, wanted.ndata), (read.edata, wanted.edata)):
+            assert mine.keys() == dgls.keys()
+            for key, column in dgls.items():
+                assert mine[key].dtype == column.dtype
+                assert torch.equal(mine[key], column), key
+
+    def test_several_types(self, tmp_path):
+        ends = (torch.tensor([0]), torch.tensor([0]))
+        graph = dgl.heterograph({("a", "f", "b"): ends, ("a", "g", "b"): ends})
+        dgl.save_graphs(str(tmp_path / "two.bin"), [graph])
+        assert "the graph has 2 edge types, lipzoo takes one" in message_of(tmp_path / "two.bin")
 
     def test_an_edge_out_of_the_graph(self, tmp_path):
         graph = dgl.graph((torch.full((50,), 77), torch.full((50,), 78)), num_nodes=100)

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from lipzoo.datasets import GraphTask, erase_features, load_dataset
-from lipzoo.errors import DataError
+from lipzoo._dgl import dgl
+from lipzoo.datasets import GraphTask, erase_features, load_dataset, propagate_features
+from lipzoo.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,46 @@ def test_a_training_mask_is_needed(graph):
     del graph.ndata["train_mask"]
     with pytest.raises(DataError, match="needs a train_mask"):
         erase_features(GraphTask.from_graph(graph), 0.5)
+
+
+def test_propagation_follows_the_equation_written_out():
+    graph = dgl.graph(([0, 1, 1, 2, 3, 3, 3], [1, 0, 2, 1, 2, 2, 0]), num_nodes=5)
+    feat = torch.tensor([[1.0, -2.0], [0, 0], [0, 0], [3.0, 0.5], [0, 0]], dtype=torch.float64)
+    known = torch.tensor([True, False, False, True, False])
+    # Edges (source, destination) without the parallel one.
+    edges = [(0, 1), (1, 0), (1, 2), (2, 1), (3, 2), (3, 0)]
+    into = [sum(v == node for _, v in edges) or 1 for node in range(5)]
+    out = [sum(u == node for u, _ in edges) or 1 for node in range(5)]
+    x = [[0.0, 0.0] for _ in range(5)]
+    for node in (0, 3):
+        x[node] = feat[node].tolist()
+    for _ in range(7):
+        new = [[0.0, 0.0] for _ in range(5)]
+        for u, v in edges:
+            for k in range(2):
+                new[v][k] += x[u][k] / (into[v] * out[u]) ** 0.5
+        for node in (0, 3):
+            new[node] = feat[node].tolist()
+        x = new
+    goal = (3.0 + 3.5) / 2
+    for node in (1, 2):
+        total = sum(map(abs, x[node]))
+        x[node] = [value * goal / total for value in x[node]]
+    filled = propagate_features(graph, feat, known, num_steps=7)
+    torch.testing.assert_close(filled, torch.tensor(x, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    assert filled[4].abs().sum() == 0  # nothing reaches it
+
+
+def test_filled_features_come_from_the_known_ones_alone(wine):
+    filled = erase_features(wine, 1.0, fill="propagate")
+    other = wine.with_ndata(feat=torch.where(wine.train_mask[:, None], wine.feat, torch.tensor(7.0)))
+    assert torch.equal(erase_features(other, 1.0, fill="propagate").feat, filled.feat)
+    assert torch.equal(filled.feat[wine.train_mask], wine.feat[wine.train_mask])
+    assert (filled.feat[~wine.train_mask] != 0).any()
+    again = load_dataset(filled.name, **filled.options)
+    assert again.fingerprint == filled.fingerprint
+
+
+def test_an_unknown_fill_is_refused(wine):
+    with pytest.raises(ConfigError, match="propagate"):
+        erase_features(wine, 1.0, fill="propagat")

@@ -1,11 +1,11 @@
-import csv
-
 import pytest
 import torch
 
 import lipzoo
-from lipzoo.errors import ConfigError, OutputError
-from lipzoo.training import evaluate, export_run, predict, train, write_predictions
+from lipzoo._dgl import dgl
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError, DataError, OutputError
+from lipzoo.training import evaluate, export_run, train
 from lipzoo.training.recipe import make_recipe
 
 
@@ -76,16 +76,62 @@ def test_refusals_come_before_the_training(source, iris, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
-def test_predictions_as_csv(source, tmp_path):
-    wine = lipzoo.load_dataset("wine")
-    model = lipzoo.load_pretrained(source)
-    probabilities = predict(model, wine)
-    assert torch.allclose(probabilities.sum(1), torch.ones(wine.num_nodes))
-    path = write_predictions(tmp_path / "p.csv", probabilities, multilabel=False)
-    rows = list(csv.DictReader(path.open()))
-    assert [int(row["node"]) for row in rows] == list(range(wine.num_nodes))
-    assert [int(row["class"]) for row in rows] == probabilities.argmax(1).tolist()
-    with pytest.raises(OutputError, match="--overwrite"):
-        write_predictions(path, probabilities, multilabel=False)
-    with pytest.raises(OutputError, match="is no folder"):
-        write_predictions(tmp_path / "no" / "p.csv", probabilities, multilabel=False)
+def test_multilabel(source, multilabel):
+    result = lipzoo.finetune(
+        source, multilabel, class_weight="balanced", epochs=60, lr=0.02, verbose=False
+    )
+    assert result.replaced == ["input", "head"]
+    assert result.metrics["test_micro_f1"] > 0.7
+
+
+def labelled_graph(num_nodes, seed):
+    """A ring whose classes are the sign of the first of five features; runs of five are alike."""
+    node = torch.arange(num_nodes)
+    graph = dgl.graph((node, (node + 1) % num_nodes))
+    generator = torch.Generator().manual_seed(seed)
+    feat = torch.randn(num_nodes // 5, 5, generator=generator)
+    graph.ndata["feat"] = feat.repeat_interleave(5, 0)
+    graph.ndata["label"] = (graph.ndata["feat"][:, 0] > 0).long()
+    return graph
+
+
+def test_inductive(source):
+    """Several graphs: what is in the test graph changes no weight."""
+    train_on = [labelled_graph(40, seed) for seed in (0, 1, 2)]
+    val, test, other = (labelled_graph(n, seed) for n, seed in ((30, 3), (25, 4), (50, 5)))
+    results = [
+        lipzoo.finetune(
+            source,
+            GraphTask.from_graphs(train_on, [val], [judged_on]),
+            epochs=60,
+            lr=0.02,
+            verbose=False,
+            # Masks are drawn for all nodes together: with dropout, the draws would differ.
+            **dict.fromkeys(("input_drop", "feat_drop", "attn_drop", "head_drop"), 0.0),
+        )
+        for judged_on in (test, other)
+    ]
+    assert results[0].metrics["test_accuracy"] > 0.7
+    for one, two in zip(*(result.model.parameters() for result in results)):
+        assert torch.allclose(one, two, atol=1e-5)
+    # A graph alone is classified as it is among the others.
+    alone = results[0].model(test, test.ndata["feat"]).argmax(1)
+    accuracy = (alone == test.ndata["label"]).double().mean().item()
+    assert accuracy == pytest.approx(results[0].metrics["test_accuracy"])
+
+
+def test_what_lacks_labels_or_masks_is_refused(source):
+    graph = labelled_graph(10, 0)
+    with pytest.raises(DataError, match="no train_mask"):
+        lipzoo.finetune(source, GraphTask.from_graph(graph), verbose=False)
+    graph.ndata.pop("label")
+    with pytest.raises(DataError, match="no labels"):
+        lipzoo.finetune(source, GraphTask.from_graph(graph), verbose=False)
+
+
+def test_a_class_that_cannot_be_taken_apart_is_refused(source, iris, monkeypatch):
+    from lipzoo.models import DeepAttentionNet
+
+    monkeypatch.delattr(DeepAttentionNet, "layer_groups")
+    with pytest.raises(ConfigError, match="derive the class from"):
+        lipzoo.finetune(source, iris, verbose=False)

@@ -1,0 +1,175 @@
+"""The ways to a classifier that a study compares; each is judged on the same split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
+
+from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import adjacency_matrix
+from lipzoo.models import DeepAttentionNet
+from lipzoo.registry import build_model, create_model
+from lipzoo.training.loop import FitResult, fit
+from lipzoo.transfer.study import Point, Study
+from lipzoo.weights import Checkpoint
+
+__all__ = ["Outcome", "run_method", "warm_start"]
+
+#: Inverse penalties of logistic regression, and shares of label propagation: validation chooses.
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Accuracies in [0, 1]; epochs are None where nothing is trained by epochs.
+
+    ``epochs_to_95`` is the first epoch whose validation accuracy is at least 95 % of that of the
+    chosen epoch.
+    """
+
+    val: float
+    test: float
+    best_epoch: int | None = None
+    epochs_to_95: int | None = None
+
+
+def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -> Outcome:
+    """Train and judge one method on a task with its split, raw and encoded.
+
+    Only the validation nodes choose: epochs, penalties, shares.
+    """
+    method = study.methods[point.method]
+    task = encoded if method.encoded else raw
+    torch.manual_seed(point.seed)
+    if method.kind == "label_propagation":
+        return propagate_labels(raw)
+    if method.kind == "logistic_regression":
+        return _logistic_regression(task.feat.numpy(), task)
+    checkpoint: Checkpoint = point.fold.checkpoint
+    if method.kind == "scratch":
+        model = create_model(
+            method.architecture or checkpoint.card.name,
+            in_feats=task.in_feats,
+            num_classes=task.num_classes,
+            **method.overrides,
+        )
+    else:
+        model = _pretrained(checkpoint, task.num_classes, method.overrides)
+        outcome = warm_start(model, task)
+        if method.kind == "probe":
+            return outcome
+    return _outcome(fit(model, task, study.settings(point.method), verbose=False), task.metric)
+
+
+def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> DeepAttentionNet:
+    entry = checkpoint.card.architecture
+    args = {**entry.args, **overrides, "num_classes": num_classes}
+    model = build_model(entry.model, args, where=checkpoint.card.full_name)
+    model.load_state_dict(checkpoint.tensors, strict=False)
+    return model
+
+
+def _outcome(result: FitResult, metric: str) -> Outcome:
+    name = f"val_{metric}"
+    wanted = 0.95 * result.metrics[name]
+    soon = next(row["epoch"] for row in result.history if row[name] >= wanted)
+    return Outcome(
+        result.metrics[name], result.metrics[f"test_{metric}"], result.best_epoch, int(soon)
+    )
+
+
+@torch.no_grad()
+def warm_start(model: DeepAttentionNet, task: GraphTask) -> Outcome:
+    r"""Let the head begin as a logistic regression on the features that the body gives.
+
+    .. math::
+        \mathrm{logits} = V (h - \mu) / s + c = (V / s) \, h + (c - V \mu / s)
+
+    with the mean :math:`\mu` over the nodes and their mean distance ``s`` from it; ``V`` and ``c``
+    are scikit-learn's, fitted on the training nodes, with the penalty that does best on the
+    validation nodes.
+
+    Parameters
+    ----------
+    model : DeepAttentionNet
+        Its head is overwritten; the body is left alone.
+    task : GraphTask
+        As the model reads it: encoded.
+
+    Returns
+    -------
+    Outcome
+        Of the linear probe.
+    """
+    model.eval()
+    hidden = model.forward_features(task.graph, task.feat)
+    mean = hidden.mean(0)
+    scale = (hidden - mean).norm(dim=1).mean().clamp_min(1e-12)
+    found, outcome = _best_regression(((hidden - mean) / scale).numpy(), task)
+    # Two classes have one row, and a class that no training node has, none.
+    coefficients, intercepts = found.coef_, found.intercept_
+    if len(found.classes_) == 2:
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight = torch.from_numpy(coefficients).to(hidden) / scale
+    classes = torch.from_numpy(found.classes_)
+    model.head.weight.zero_()
+    model.head.bias.fill_(-10.0)
+    model.head.weight[classes] = weight
+    model.head.bias[classes] = torch.from_numpy(intercepts).to(hidden) - weight @ mean
+    return outcome
+
+
+def _logistic_regression(features: np.ndarray, task: GraphTask) -> Outcome:
+    return _best_regression(normalize(features), task)[1]
+
+
+def _best_regression(features: np.ndarray, task: GraphTask) -> tuple[LogisticRegression, Outcome]:
+    train, val, test, labels = _arrays(task)
+    fitted = [
+        LogisticRegression(C=penalty, max_iter=500).fit(features[train], labels[train])
+        for penalty in PENALTIES
+    ]
+    scores = [model.score(features[val], labels[val]) for model in fitted]
+    best = int(np.argmax(scores))
+    return fitted[best], Outcome(scores[best], fitted[best].score(features[test], labels[test]))
+
+
+def propagate_labels(task: GraphTask, steps: int = 50) -> Outcome:
+    r"""Label propagation: no features.
+
+    .. math::
+        F_0 = Y, \qquad F_{t+1} = \alpha D^{-1/2} A D^{-1/2} F_t + (1 - \alpha) Y
+
+    with the share :math:`\alpha` that does best on the validation nodes.
+
+    References
+    ----------
+    Zhou et al., "Learning with Local and Global Consistency", NIPS 2003.
+    """
+    train, val, test, labels = _arrays(task)
+    adjacency = adjacency_matrix(task.graph)
+    scale = sp.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
+    walk = (scale @ adjacency @ scale).tocsr()
+    known = np.zeros((task.num_nodes, task.num_classes))
+    known[train, labels[train]] = 1
+    best = Outcome(-1.0, -1.0)
+    for share in SHARES:
+        spread = known
+        for _ in range(steps):
+            spread = share * (walk @ spread) + (1 - share) * known
+        right = spread.argmax(axis=1) == labels
+        if right[val].mean() > best.val:
+            best = Outcome(float(right[val].mean()), float(right[test].mean()))
+    return best
+
+
+def _arrays(task: GraphTask) -> tuple[np.ndarray, ...]:
+    masks = (task.train_mask, task.val_mask, task.test_mask)
+    return (*(mask.numpy() for mask in masks), task.labels.numpy())

@@ -1,0 +1,214 @@
+"""The kinds of files that lipzoo reads: a good one, how it is damaged, how it is read."""
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from checkpoints import card, small_model
+from hypothesis import strategies as st
+from trust import strategies as damage
+
+import lipzoo
+from lipzoo import registry
+from lipzoo._architecture import read_architectures
+from lipzoo._dgl import dgl
+from lipzoo._yaml import to_yaml
+from lipzoo.errors import LipzooError
+from lipzoo.experiments.sweep import load_sweep
+from lipzoo.training.recipe import load_recipe
+from lipzoo.training.run import load_task
+from lipzoo.weights import write_checkpoint
+
+#: Stands for the file that harmful content would make.
+TRACE = "the_trace"
+
+
+@dataclass
+class Kind:
+    """``files(content)`` is what lies in the folder, ``read(folder)`` reads it."""
+
+    damaged: st.SearchStrategy
+    files: Callable[[object], dict[str, bytes]]
+    read: Callable[[Path], object]
+
+
+def attempt(kind: Kind, content: object) -> str:
+    """``loaded`` or ``refused``; anything else that happens is a failure."""
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(place, "outer", "inner")
+        folder.mkdir(parents=True)
+        for name, data in kind.files(content).items():
+            (folder / name).write_bytes(data.replace(TRACE.encode(), f"{place}/trace".encode()))
+        before = _listing(place)
+        try:
+            kind.read(folder)
+            outcome = "loaded"
+        except LipzooError as fault:
+            words = str(fault)
+            assert len(words) > 20, "says nothing"
+            assert "\n" not in words.replace(place, ""), "more than one line"
+            assert len(words) < 20_000, "says too much"
+            outcome = "refused"
+        assert _listing(place) == before, "a file was made, changed or removed"
+    return outcome
+
+
+def _listing(place: str) -> dict[str, bytes | None]:
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(Path(place).rglob("*"))
+    }
+
+
+def _checkpoint() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder, "x"), small_model(), card(licence="mine"))
+        return {path.name: path.read_bytes() for path in Path(folder, "x").iterdir()}
+
+
+CHECKPOINT = _checkpoint()
+CARD = yaml.safe_load(CHECKPOINT["card.yaml"])
+
+
+def _with_its_hash(data: bytes) -> dict[str, bytes]:
+    """So that the hash, which would refuse all damage, refuses none."""
+    weights = {**CARD["weights"], "sha256": hashlib.sha256(data).hexdigest()}
+    return {"model.safetensors": data, "card.yaml": to_yaml({**CARD, "weights": weights})}
+
+
+RECIPE = {
+    "description": "mine",
+    "architecture": "gat_lip_2",
+    "overrides": {"hidden_feats": 8, "num_heads": 2, "score_norm": {"name": "lipschitz"}},
+    "dataset": {"name": "iris", "split_seed": 3, "missing_rate": 0.5},
+    "tag": "mine",
+    "epochs": 20,
+    "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.0005},
+    "schedule": {"name": "plateau", "patience": 5},
+    "early_stopping": {"patience": 10},
+    "seeds": "0..3",
+    "baselines": {"knn": {"estimator": "knn", "args": {"n_neighbors": 3}}},
+}
+SWEEP = {
+    "kind": "depth",
+    "depths": [2, 3],
+    "seeds": [0, 1],
+    "missing_rates": [0, 0.5],
+    "recipe": {"dataset": {"name": "iris"}, "epochs": 6, "overrides": {"hidden_feats": 8}},
+    "by_depth": {"3": {"epochs": 8}},
+    "models": {"GAT": {"architecture": "gat_2"}, "Lip": {"architecture": "gat_lip_2"}},
+    "reference": {"source": "a paper", "notes": ["a remark"]},
+}
+ARCHITECTURE = {
+    "model": "DeepGAT",
+    "description": "mine",
+    "args": {"num_layers": 2, "hidden_feats": 8, "num_heads": 2, "score_norm": "lipschitz"},
+    "family": {"num_layers": [2, 4]},
+    "default_tag": "cora",
+}
+
+
+def _read_recipe(folder: Path) -> None:
+    recipe = load_recipe(folder / "x.yaml")
+    to_yaml(recipe.to_dict())
+    load_task(recipe)
+
+
+def _read_architectures(folder: Path) -> None:
+    for found in read_architectures(folder / "x.yaml", registry._class_for_file):
+        numbers = [value for value in found.args.values() if isinstance(value, int)]
+        if max(numbers, default=0) < 1000:  # a size of one's own choice is one's own business
+            registry.build_model(found.model, {"in_feats": 4, "num_classes": 2, **found.args})
+
+
+_NODE = np.arange(30)
+ARRAYS = {
+    "src": _NODE,
+    "dst": (_NODE + 1) % 30,
+    "feat": np.random.default_rng(0).normal(size=(30, 4)).astype("float32"),
+    "label": _NODE % 3,
+    "train_mask": _NODE < 10,
+    "val_mask": (_NODE >= 10) & (_NODE < 20),
+    "test_mask": _NODE >= 20,
+    "num_classes": np.array(3),
+}
+
+
+def _npz(**changes: np.ndarray | None) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = {key: value for key, value in {**ARRAYS, **changes}.items() if value is not None}
+        np.savez_compressed(f"{folder}/x.npz", **arrays)
+        return Path(folder, "x.npz").read_bytes()
+
+
+CSR = {
+    "feat": None,
+    "feat_data": np.ones(30),
+    "feat_indices": _NODE % 4,
+    "feat_indptr": np.arange(31),
+    "feat_shape": np.array([30, 4]),
+}
+
+
+def _bin(form: str) -> bytes:
+    graph = dgl.graph((ARRAYS["src"], ARRAYS["dst"]))
+    for key in ("feat", "label", "train_mask", "val_mask", "test_mask"):
+        graph.ndata[key] = torch.from_numpy(ARRAYS[key])
+    with tempfile.TemporaryDirectory() as folder:
+        extra = {"num_classes": torch.tensor([3])}
+        dgl.save_graphs(f"{folder}/x.bin", [graph.formats(form)], extra)
+        return Path(folder, "x.bin").read_bytes()
+
+
+CSV = {
+    "meta.yaml": b"dataset_name: x\nedge_data:\n- file_name: edges.csv\n"
+    b"node_data:\n- {file_name: nodes.csv, node_id_field: node_id}\n",
+    "nodes.csv": b"node_id,label,weight,feat\n"
+    + b"".join(b'%d,%d,0.5,"%d, 0.5"\n' % (node, node % 2, node) for node in range(12)),
+    "edges.csv": b"src_id,dst_id\n" + b"".join(b"%d,%d\n" % (n, (n + 1) % 12) for n in range(12)),
+}
+
+
+def _yaml_kind(content: dict, read: Callable[[Path], object]) -> Kind:
+    return Kind(damage.damaged_yaml(content, TRACE), lambda data: {"x.yaml": data}, read)
+
+
+KINDS = {
+    "model.safetensors": Kind(
+        damage.damaged_safetensors(CHECKPOINT["model.safetensors"]),
+        _with_its_hash,
+        lipzoo.load_pretrained,
+    ),
+    "card.yaml": Kind(
+        damage.damaged_yaml(CARD, TRACE),
+        lambda data: {**CHECKPOINT, "card.yaml": data},
+        lipzoo.load_pretrained,
+    ),
+    "architecture YAML": _yaml_kind(ARCHITECTURE, _read_architectures),
+    "recipe YAML": _yaml_kind(RECIPE, _read_recipe),
+    "sweep YAML": _yaml_kind(SWEEP, lambda folder: load_sweep("depth", folder / "x.yaml")),
+    ".npz": Kind(
+        st.sampled_from([_npz(), _npz(**CSR)]).flatmap(
+            lambda data: damage.damaged_npz(data, TRACE)
+        ),
+        lambda data: {"x.npz": data},
+        lambda folder: lipzoo.load_dataset(folder / "x.npz"),
+    ),
+    "CSV folder": Kind(
+        damage.damaged_csv(CSV, TRACE),
+        lambda files: files,
+        lambda folder: lipzoo.load_dataset(folder),
+    ),
+    ".bin": Kind(
+        st.sampled_from([_bin("coo"), _bin("csr"), _bin("csc")]).flatmap(damage.damaged_bytes),
+        lambda data: {"x.bin": data},
+        lambda folder: lipzoo.load_dataset(folder / "x.bin"),
+    ),
+}
