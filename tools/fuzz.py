@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import traceback
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -74,6 +75,8 @@ def in_child(name: str, kind, cases: int, number: int) -> dict:
     if child == 0:
         try:
             os.write(theirs, json.dumps(run_kind(kind, cases, number)).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(theirs)

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import scipy.sparse
 import torch
 
 from lipzoo._dgl import dgl
@@ -178,20 +177,36 @@ def _announced(member: IO[bytes]) -> int:
 def _dense(
     path: Path, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: np.ndarray
 ) -> np.ndarray:
-    try:
-        if shape.shape != (2,) or shape.dtype.kind not in "iu" or data.dtype.kind not in "biuf":
-            raise ValueError(f"shape {shape} of {shape.dtype}, values of {data.dtype}")
-        if math.prod(map(int, shape)) > _MAX_ENTRIES:
-            raise ValueError(f"{shape} is more than {_MAX_ENTRIES:,} entries")
-        data = data.astype(np.float32)
-        matrix = scipy.sparse.csr_matrix((data, indices, indptr), shape=tuple(shape.tolist()))
-        matrix.check_format(full_check=True)
-        return matrix.toarray()
-    except (ValueError, TypeError, IndexError, OverflowError, MemoryError) as fault:
+    # Not through SciPy: its own check lets some through that crash the process.
+    fault = _csr_fault(data, indices, indptr, shape)
+    if fault:
         raise DataError(
             f"{path}: {', '.join(_CSR)} are no CSR matrix ({fault}); write those of a "
             "scipy.sparse.csr_matrix"
-        ) from fault
+        )
+    matrix = np.zeros(shape.astype(np.int64), np.float32)
+    rows = np.repeat(np.arange(len(matrix)), np.diff(indptr.astype(np.int64)))
+    np.add.at(matrix, (rows, indices.astype(np.int64)), data.astype(np.float32))
+    return matrix
+
+
+def _csr_fault(
+    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: np.ndarray
+) -> str | None:
+    whole = all(array.dtype.kind in "iu" for array in (indices, indptr, shape))
+    flat = data.ndim == indices.ndim == indptr.ndim == shape.ndim == 1
+    if not (whole and flat and data.dtype.kind in "biuf" and len(shape) == 2):
+        return "they must be lists of numbers, all but feat_data whole"
+    num_rows, num_columns = map(int, shape)
+    if min(num_rows, num_columns) < 0 or num_rows * num_columns > _MAX_ENTRIES:
+        return f"{num_rows} x {num_columns} entries, of which there may be {_MAX_ENTRIES:,}"
+    if len(data) != len(indices) or len(indptr) != num_rows + 1:
+        return f"{len(data)} values, {len(indices)} columns, {len(indptr)} beginnings of rows"
+    if indptr[0] != 0 or indptr[-1] != len(data) or (indptr[1:] < indptr[:-1]).any():
+        return "feat_indptr does not rise from 0 to the number of values"
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < num_columns:
+        return f"feat_indices must lie in 0..{num_columns - 1}"
+    return None
 
 
 def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list[np.ndarray]:

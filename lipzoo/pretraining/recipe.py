@@ -137,7 +137,9 @@ def load_pretraining(
     """
     file = Path(path)
     if not (file.is_file() or file.suffix in (".yaml", ".yml")):
-        shipped = {f.stem: f for f in (packaged_folder("zoo_configs") / "pretraining").glob("*")}
+        shipped = {
+            f.stem: f for f in (packaged_folder("zoo_configs") / "pretraining").glob("*.yaml")
+        }
         if str(path) not in shipped:
             hint = did_you_mean(path, shipped)
             raise UnknownNameError(f"no pretraining recipe {str(path)!r}{hint}")

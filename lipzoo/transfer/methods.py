@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,7 +14,8 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_model, create_model
-from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.loop import fit
+from lipzoo.training.recipe import FitSettings
 from lipzoo.transfer.study import Point, Study
 from lipzoo.weights import Checkpoint
 
@@ -30,7 +31,7 @@ class Outcome:
     """Accuracies in [0, 1]; epochs are None where nothing is trained by epochs.
 
     ``epochs_to_95`` is the first epoch whose validation accuracy is at least 95 % of that of the
-    chosen epoch.
+    chosen epoch; where the head begins as a probe, that beginning is epoch 0.
     """
 
     val: float
@@ -59,12 +60,16 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
             num_classes=task.num_classes,
             **method.overrides,
         )
-    else:
-        model = _pretrained(checkpoint, task.num_classes, method.overrides)
-        outcome = warm_start(model, task)
-        if method.kind == "probe":
-            return outcome
-    return _outcome(fit(model, task, study.settings(point.method), verbose=False), task.metric)
+        return _trained(model, task, study.settings(point.method))
+    model = _pretrained(checkpoint, task.num_classes, method.overrides)
+    start = warm_start(model, task)
+    if method.kind == "probe":
+        return start
+    found = _trained(model, task, study.settings(point.method))
+    # Few labels can make training worse than its beginning, which validation then keeps.
+    best = found if found.val > start.val else replace(start, best_epoch=0)
+    is_there = start.val >= 0.95 * best.val
+    return replace(best, epochs_to_95=0 if is_there else found.epochs_to_95)
 
 
 def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> DeepAttentionNet:
@@ -75,13 +80,13 @@ def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> De
     return model
 
 
-def _outcome(result: FitResult, metric: str) -> Outcome:
-    name = f"val_{metric}"
+def _trained(model: DeepAttentionNet, task: GraphTask, settings: FitSettings) -> Outcome:
+    result = fit(model, task, settings, verbose=False)
+    name = f"val_{task.metric}"
     wanted = 0.95 * result.metrics[name]
     soon = next(row["epoch"] for row in result.history if row[name] >= wanted)
-    return Outcome(
-        result.metrics[name], result.metrics[f"test_{metric}"], result.best_epoch, int(soon)
-    )
+    test = result.metrics[f"test_{task.metric}"]
+    return Outcome(result.metrics[name], test, result.best_epoch, int(soon))
 
 
 @torch.no_grad()

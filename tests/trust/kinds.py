@@ -69,7 +69,9 @@ def _listing(place: str) -> dict[str, bytes | None]:
 
 def _checkpoint() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder, "x"), small_model(), card(licence="mine"))
+        # Text that PyYAML's own writer does not leave looking like a number.
+        data = {"name": "cora", "options": {"split": None}, "fingerprint": "abc"}
+        write_checkpoint(Path(folder, "x"), small_model(), card(licence="mine", dataset=data))
         return {path.name: path.read_bytes() for path in Path(folder, "x").iterdir()}
 
 

@@ -1,5 +1,6 @@
 """Damage: what Hypothesis does to good files before lipzoo reads them."""
 
+import copy
 import io
 import json
 import struct
@@ -91,11 +92,13 @@ def damaged_yaml(draw, content, trace):
             node = node[key]
         kind = draw(st.sampled_from(["swap", "swap", "remove", "add"]))
         if kind == "swap":
-            node[path[-1]] = draw(VALUES)
+            node[path[-1]] = copy.deepcopy(draw(VALUES))
         elif kind == "remove":
             del node[path[-1]]
         elif isinstance(node, dict):
-            node[draw(st.sampled_from(["raw_dir", "file", "name", *WORDS]))] = draw(VALUES)
+            node[draw(st.sampled_from(["raw_dir", "file", "name", *WORDS]))] = copy.deepcopy(
+                draw(VALUES)
+            )
         if not content:
             break
     text = yaml.dump(content, allow_unicode=draw(st.booleans())) if content else ""
