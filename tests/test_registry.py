@@ -87,8 +87,8 @@ def test_what_is_known_of_an_architecture(name):
     assert found.name == name
     assert found.description
     assert found.path.is_file()
-    is_lip = name.startswith(("gat_lip", "gt_lip"))
-    assert found.default_tag == ("cora" if is_lip else None)
+    default = "cora" if name.startswith(("gat_lip", "gt_lip")) else None
+    assert found.default_tag == {"gat_lip_universal_16": "cs_computers_digits"}.get(name, default)
 
 
 # ---------------------------------------------------------------------- models

@@ -8,6 +8,7 @@ from torch import Tensor
 
 __all__ = ["sparse_dropout_linear"]
 
+
 def sparse_dropout_linear(
     feat: Tensor, weight: Tensor, p: float = 0.0, training: bool = False
 ) -> Tensor:

@@ -89,7 +89,9 @@ def test_propagation_follows_the_equation_written_out():
 
 def test_filled_features_come_from_the_known_ones_alone(wine):
     filled = erase_features(wine, 1.0, fill="propagate")
-    other = wine.with_ndata(feat=torch.where(wine.train_mask[:, None], wine.feat, torch.tensor(7.0)))
+    other = wine.with_ndata(
+        feat=torch.where(wine.train_mask[:, None], wine.feat, torch.tensor(7.0))
+    )
     assert torch.equal(erase_features(other, 1.0, fill="propagate").feat, filled.feat)
     assert torch.equal(filled.feat[wine.train_mask], wine.feat[wine.train_mask])
     assert (filled.feat[~wine.train_mask] != 0).any()

@@ -79,7 +79,9 @@ def test_node_drop_zeroes_all_features_of_a_node(iris, layout):
     product = feat @ model.input.weight.T
     projected = model._project(given) - model.input.bias
     is_dropped = projected.abs().amax(1) < 1e-6
-    torch.testing.assert_close(projected[~is_dropped], product[~is_dropped] / 0.6, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        projected[~is_dropped], product[~is_dropped] / 0.6, rtol=1e-3, atol=1e-5
+    )
     assert 0.25 < is_dropped.float().mean() < 0.55
     torch.testing.assert_close(model.eval()._project(given), product + model.input.bias)
 

@@ -6,7 +6,7 @@ import torch
 import lipzoo
 from lipzoo.errors import CheckpointError
 from lipzoo.training.loop import fit, make_optimizer
-from lipzoo.training.metrics import evaluate
+from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
 
 
@@ -148,3 +148,19 @@ def test_warmup_rises(iris):
     assert rates[0] == pytest.approx(0.1)
     assert rates[:3] == sorted(rates[:3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_bags_of_words_are_trained_on_as_sparse_features(iris):
+    """And the metrics are those of the dense ones."""
+    generator = torch.Generator().manual_seed(0)
+    words = torch.rand(iris.num_nodes, 90, generator=generator) < 0.02
+    words[:, :3] = torch.nn.functional.one_hot(iris.labels, 3).bool()
+    task = iris.with_ndata(feat=words.float())
+    model = tiny(task, input_drop=0.3)
+    assert model_feat(model, task).layout is torch.sparse_csr
+    assert model_feat(model, iris) is iris.feat
+    assert model_feat(torch.nn.Linear(90, 3), task) is task.feat
+    result = fit(model, task, settings(epochs=40), verbose=False)
+    assert result.metrics["test_accuracy"] > 0.9
+    model.takes_sparse_feat = False
+    assert evaluate(model, task) == pytest.approx(result.metrics, abs=1e-5)
