@@ -67,9 +67,14 @@ def erase_features(
     is_known = is_known.to(task.device)
     feat = task.feat.clone()
     feat[~is_known] = 0
-    if fill == "propagate":
-        feat = propagate_features(task.graph, feat, is_known)
     erased_task = task.with_ndata(feat=feat)
+    if fill == "propagate":
+        # The last bits of the filled rows may differ between machines: what is told by the
+        # fingerprint is the data that they were made of.
+        fingerprint = erased_task.fingerprint
+        filled = propagate_features(task.graph, feat, is_known)
+        erased_task = erased_task.with_ndata(feat=filled)
+        erased_task._fingerprint = fingerprint
     erased_task.options |= {"missing_rate": float(missing_rate), "missing_seed": int(seed)}
     if fill != "zero":
         erased_task.options["missing_fill"] = fill

@@ -115,6 +115,14 @@ def test_a_task_keeps_its_fingerprint_and_is_encoded_once():
         encode_task(encoded, 16)
 
 
+def test_a_loaded_dataset_can_be_encoded_and_its_options_load_it_again():
+    task = lipzoo.load_dataset("wine", encoding={"width": 8})
+    again = lipzoo.load_dataset(task.name, **task.options)
+    assert torch.equal(again.feat, task.feat)
+    with pytest.raises(ConfigError, match="unknown key 'with'; did you mean 'width'"):
+        lipzoo.load_dataset("wine", encoding={"with": 8})
+
+
 def test_nothing_is_learnt_from_labels_or_masks():
     one = encode_task(lipzoo.load_dataset("wine", split_seed=1), 8)
     graph = one.graph

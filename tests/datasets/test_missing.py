@@ -96,7 +96,9 @@ def test_filled_features_come_from_the_known_ones_alone(wine):
     assert torch.equal(filled.feat[wine.train_mask], wine.feat[wine.train_mask])
     assert (filled.feat[~wine.train_mask] != 0).any()
     again = load_dataset(filled.name, **filled.options)
-    assert again.fingerprint == filled.fingerprint
+    assert torch.equal(again.feat, filled.feat)
+    # Of what it was made of, whatever the machine makes of the last bits.
+    assert filled.fingerprint == erase_features(wine, 1.0).fingerprint
 
 
 def test_an_unknown_fill_is_refused(wine):
