@@ -34,6 +34,8 @@ def main() -> None:
     rows, certificates = [], []
     for name, folder in sorted(list_checkpoints().items()):
         model = lipzoo.load_pretrained(folder)
+        if not model.num_classes:
+            continue  # a body without a head decides nothing that could be certified
         data = model.card.dataset
         task = lipzoo.load_dataset(data.name, raw_dir=args.raw_dir, **data.options)
         certificate = certify(model, task, name=name, search=args.search)

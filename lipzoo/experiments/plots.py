@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lipzoo.experiments.report import Cells
     from lipzoo.experiments.sweep import Sweep
 
-__all__ = ["accuracy_by_depth", "gradients_by_layer", "is_available"]
+__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale", "is_available"]
 
 
 def is_available() -> bool:
@@ -89,6 +89,23 @@ def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict
         axis.grid(alpha=0.3)
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
+    return _rendered(figure, name)
+
+
+def gradients_by_scale(
+    lines: dict[str, list[tuple[float, float]]], title: str, name: str
+) -> dict[str, bytes]:
+    """First over last layer's gradient norm against the scale of the attention vectors."""
+    if not is_available():
+        return {}
+    figure = _figure(5.5, 3.5, title)
+    axis = figure.subplots()
+    for model, points in lines.items():
+        axis.loglog(*zip(*points), marker="o", label=model)
+    axis.set_xlabel("attention vectors multiplied by")
+    axis.set_ylabel("gradient norm, first / last layer")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
     return _rendered(figure, name)
 
 
