@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lipzoo._paths import packaged_folder
+from lipzoo._paths import find_config
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.errors import ConfigError
 from lipzoo.training.recipe import Count, Optimizer, Rate, apply_change
 
 __all__ = ["Encoding", "Objective", "PretrainingRecipe", "Source", "load_pretraining"]
@@ -135,15 +134,7 @@ def load_pretraining(
     UnknownNameError
         If no recipe of that name ships with lipzoo.
     """
-    file = Path(path)
-    if not (file.is_file() or file.suffix in (".yaml", ".yml")):
-        shipped = {
-            f.stem: f for f in (packaged_folder("zoo_configs") / "pretraining").glob("*.yaml")
-        }
-        if str(path) not in shipped:
-            hint = did_you_mean(path, shipped)
-            raise UnknownNameError(f"no pretraining recipe {str(path)!r}{hint}")
-        file = shipped[str(path)]
+    file = find_config(path, "pretraining", "pretraining recipe")
     content = read_yaml(file)
     if isinstance(content.get("recipe"), dict):
         content = content["recipe"]

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lipzoo._paths import packaged_folder
+from lipzoo._paths import find_config
 from lipzoo._schema import validate
 from lipzoo._yaml import parse_yaml, read_yaml
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.errors import ConfigError
 
 __all__ = [
     "Baseline",
@@ -208,7 +208,7 @@ def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Re
     UnknownNameError
         If no recipe of that name ships with lipzoo.
     """
-    file = _find_recipe(path)
+    file = find_config(path, "recipes", "recipe")
     content = read_yaml(file)
     if isinstance(content.get("recipe"), dict):
         content = content["recipe"]
@@ -226,16 +226,6 @@ def make_recipe(content: dict[str, Any], where: str) -> Recipe:
         Which names all faults.
     """
     return validate(Recipe, content, where)
-
-
-def _find_recipe(path: str | os.PathLike) -> Path:
-    file = Path(path)
-    if file.is_file() or file.suffix in (".yaml", ".yml") or os.sep in os.fspath(path):
-        return file
-    shipped = {f.stem: f for f in (packaged_folder("zoo_configs") / "recipes").glob("*.yaml")}
-    if str(path) not in shipped:
-        raise UnknownNameError(f"no recipe {str(path)!r}{did_you_mean(path, shipped)}")
-    return shipped[str(path)]
 
 
 def apply_change(content: dict[str, Any], change: str) -> None:

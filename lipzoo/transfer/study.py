@@ -20,15 +20,14 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lipzoo._paths import packaged_folder
+from lipzoo._paths import find_config
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.registry import find_pretrained, get_architecture
 from lipzoo.training.recipe import Count, FitSettings, apply_change, parse_seeds
 from lipzoo.weights import read_checkpoint
@@ -200,12 +199,7 @@ def load_study(
     ConfigError
         If the file or a change is wrong; all faults are named.
     """
-    file = Path(path)
-    if not (file.is_file() or file.suffix in (".yaml", ".yml")):
-        shipped = {f.stem: f for f in (packaged_folder("zoo_configs") / "transfer").glob("*.yaml")}
-        if str(path) not in shipped:
-            raise UnknownNameError(f"no transfer study {str(path)!r}{did_you_mean(path, shipped)}")
-        file = shipped[str(path)]
+    file = find_config(path, "transfer", "transfer study")
     content = read_yaml(file)
     for change in changes or []:
         apply_change(content, change)

@@ -7,7 +7,7 @@ from trust.kinds import KINDS, attempt
 from trust.limits import bounded_memory
 
 
-@pytest.mark.parametrize("name", [".npz", "CSV folder", ".bin"])
+@pytest.mark.parametrize("name", list(KINDS))
 @settings(
     max_examples=60,
     derandomize=True,
