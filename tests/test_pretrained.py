@@ -19,7 +19,9 @@ NAMES = [
 PROMISED = {
     "gat_lip_2.cora": 82.5,
     "gat_lip_res_32.cora": 84.7,
+    "gat_lip_res_32.citeseer": 74.2,
     "gat_lip_res_16.cora_mv100": 79.0,
+    "gat_lip_res_16.citeseer_mv100": 56.0,
     "gat_lip_16.cora": 78.0,
     "gat_lip_8.cora_mv100": 73.0,
     "gat_lip_16.digits": 0.0,  # at least the k-NN classifier on its card

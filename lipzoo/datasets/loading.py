@@ -60,8 +60,8 @@ def load_dataset(
         `lipzoo.datasets.erase_features`).
     missing_seed : int
         Seed that picks the erased nodes.
-    missing_fill : {"zero", "propagate"}
-        What stands in for the erased features (see `lipzoo.datasets.propagate_features`).
+    missing_fill : {"zero", "propagate", "propagate-svd"}
+        What stands in for the erased features (see `lipzoo.datasets.erase_features`).
     k : int, optional
         Neighbours of a node, for graphs that are made of scikit-learn's data sets (8).
     encoding : dict, optional

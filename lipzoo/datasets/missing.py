@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.utils.extmath import svd_flip
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets.task import GraphTask
@@ -12,8 +13,9 @@ from lipzoo.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["FILLS", "erase_features", "propagate_features"]
 
-#: What stands in for erased features: zeros, or what the known ones spread along the edges.
-FILLS = ("zero", "propagate")
+#: What stands in for erased features: zeros; what the known ones spread along the edges; the same
+#: in few columns.
+FILLS = ("zero", "propagate", "propagate-svd")
 
 
 def erase_features(
@@ -32,8 +34,10 @@ def erase_features(
         The share, from 0 to 1, of all nodes that do not train (N less the training nodes).
     seed : int
         Seed of the NumPy generator that draws the nodes; nothing global is touched.
-    fill : {"zero", "propagate"}
-        What stands in for them: zeros, or :func:`propagate_features` of those that are left.
+    fill : {"zero", "propagate", "propagate-svd"}
+        What stands in for them: zeros, or :func:`propagate_features` of those that are left; with
+        ``-svd`` in the axes of the known rows, of which there are at most as many as known nodes:
+        all inner products stay, and a dense matrix of thousands of words becomes a narrow one.
 
     Returns
     -------
@@ -68,11 +72,13 @@ def erase_features(
     feat = task.feat.clone()
     feat[~is_known] = 0
     erased_task = task.with_ndata(feat=feat)
-    if fill == "propagate":
+    if fill != "zero":
         # The last bits of the filled rows may differ between machines: what is told by the
         # fingerprint is the data that they were made of.
         fingerprint = erased_task.fingerprint
         filled = propagate_features(task.graph, feat, is_known)
+        if fill == "propagate-svd":
+            filled = _in_known_axes(filled, is_known)
         erased_task = erased_task.with_ndata(feat=filled)
         erased_task._fingerprint = fingerprint
     erased_task.options |= {"missing_rate": float(missing_rate), "missing_seed": int(seed)}
@@ -133,3 +139,12 @@ def propagate_features(
     goal = sums[known].mean() if known.any() else 0.0
     scale = np.divide(goal, sums, out=np.ones_like(sums), where=(sums > 0) & ~known[:, None])
     return torch.from_numpy(filled * scale).to(feat)
+
+
+def _in_known_axes(feat: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
+    """Features (N, F) that are combinations of the known rows, in the axes of these, (N, rank)."""
+    u, s, vt = np.linalg.svd(feat[is_known].cpu().double().numpy(), full_matrices=False)
+    rank = int((s > 1e-6 * s[:1]).sum())
+    # Signs of axes are the machine's choice: that of the largest entry is made positive.
+    _, vt = svd_flip(u, vt, u_based_decision=False)
+    return feat @ torch.from_numpy(vt[:rank].T.copy()).to(feat)

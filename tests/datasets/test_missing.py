@@ -104,3 +104,15 @@ def test_filled_features_come_from_the_known_ones_alone(wine):
 def test_an_unknown_fill_is_refused(wine):
     with pytest.raises(ConfigError, match="propagate"):
         erase_features(wine, 1.0, fill="propagat")
+
+
+def test_the_axes_of_the_known_rows_keep_all_inner_products(wine):
+    wide = wine.with_ndata(feat=torch.cat([wine.feat, wine.feat.square(), wine.feat.sin()] * 5, 1))
+    filled = erase_features(wide, 1.0, fill="propagate")
+    narrow = erase_features(wide, 1.0, fill="propagate-svd")
+    assert narrow.in_feats <= int(wine.train_mask.sum()) < filled.in_feats
+    torch.testing.assert_close(
+        narrow.feat @ narrow.feat.T, filled.feat @ filled.feat.T, rtol=1e-4, atol=1e-3
+    )
+    assert narrow.fingerprint == filled.fingerprint
+    assert narrow.options["missing_fill"] == "propagate-svd"
