@@ -57,13 +57,15 @@ def model_card(card: Card, repo_id: str) -> str:
         "## Architecture",
         _fenced(card.architecture.model_dump(mode="json")),
         "## Data",
-        _fenced(card.dataset.model_dump(mode="json")),
+        *(_fenced(entry.model_dump(mode="json")) for entry in card.pretrained_on or [card.dataset]),
+        *_encoding(card),
     ]
     if card.recipe:
         is_replayed = "architecture" in card.recipe
+        command = "python tools/pretrain.py" if card.pretrained_on else "lipzoo train"
         sections += [
             "## Recipe" if is_replayed else "## How it was fine-tuned",
-            "`lipzoo train card.yaml --out DIR` replays it." if is_replayed else "",
+            f"`{command} card.yaml --out DIR` replays it." if is_replayed else "",
             _fenced(card.recipe),
         ]
     if card.versions:
@@ -106,8 +108,16 @@ def _metadata(card: Card) -> ModelCardData:
 
 
 def _dataset(card: Card) -> str:
-    """Name of the data, which for a graph of one's own is a path."""
-    return PurePath(card.dataset.name).name
+    """Names of the data, which for a graph of one's own is a path."""
+    entries = card.pretrained_on or [card.dataset]
+    return ", ".join(PurePath(entry.name).name for entry in entries)
+
+
+def _encoding(card: Card) -> list[str]:
+    if not card.encoding:
+        return []
+    words = "They read encoded features; `finetune`, `evaluate` and `predict` encode a raw task:"
+    return ["## Features", words, _fenced(card.encoding)]
 
 
 def _figures(card: Card) -> list[str]:
