@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from lipzoo.datasets import load_dataset
 from lipzoo.registry import find_pretrained, load_pretrained
@@ -58,6 +59,6 @@ def run_demo(out: str | os.PathLike, overwrite: bool = False) -> None:
 
     again = evaluate(load_pretrained(result.folder), new_task)["test_accuracy"]
     print(f"4. Saved it, loaded it back: test accuracy {again:.4f}")
-    for path in sorted(result.folder.iterdir()):
+    for path in sorted(filter(Path.is_file, result.folder.iterdir())):
         print(f"   {path} ({path.stat().st_size:,} bytes)")
     print(f"Done in {time.perf_counter() - begin:.0f} s.")
