@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from lipzoo._yaml import write_atomically
@@ -117,9 +118,16 @@ def fit(
         )
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = _make_scheduler(optimizer, settings.schedule, settings.epochs)
+    # What a state holds beside the epochs' results.
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    judged = model
+    if settings.ema_decay is not None:
+        average = get_ema_multi_avg_fn(settings.ema_decay)
+        parts["average"] = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        judged = parts["average"].module
     state = _State()
     if resume and folder is not None and (folder / STATE_FILE).is_file():
-        state = _load_state(folder / STATE_FILE, model, optimizer, scheduler)
+        state = _load_state(folder / STATE_FILE, parts)
     log = _Log(folder, state.history, verbose, title)
     bar = tqdm(
         total=settings.epochs,
@@ -134,24 +142,26 @@ def fit(
             on_epoch(state.epoch)
         lr = optimizer.param_groups[0]["lr"]
         train_loss = _train_epoch(model, task, optimizer, settings, class_weight, state.epoch)
+        if judged is not model:
+            parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
-            val = evaluate(model, task, ("val",))
+            val = evaluate(judged, task, ("val",))
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
             log.write(row, bar)
-            _keep_best(state, model, val, task.metric, settings.early_stopping.monitor)
+            _keep_best(state, judged, val, task.metric, settings.early_stopping.monitor)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(state.history[-1]["val_loss"] if state.history else train_loss)
         else:
             scheduler.step()
         bar.update()
         if folder is not None and state.epoch % save_every == 0:
-            _save_state(folder / STATE_FILE, state, model, optimizer, scheduler)
+            _save_state(folder / STATE_FILE, state, parts)
     bar.close()
     log.close()
     if folder is not None:
-        _save_state(folder / STATE_FILE, state, model, optimizer, scheduler)
+        _save_state(folder / STATE_FILE, state, parts)
     model.load_state_dict(state.best_weights)
     return FitResult(evaluate(model, task), state.best_epoch, state.history)
 
@@ -250,28 +260,22 @@ def _make_scheduler(optimizer, options: Schedule, epochs: int):
 # ------------------------------------------------------------------ state
 
 
-def _save_state(path: Path, state: _State, model, optimizer, scheduler) -> None:
+def _save_state(path: Path, state: _State, parts: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    content = {
-        "fit": vars(state),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "rng": torch.get_rng_state(),
-    }
+    content = {name: part.state_dict() for name, part in parts.items()}
+    content |= {"fit": vars(state), "rng": torch.get_rng_state()}
     if torch.cuda.is_available():
         content["cuda_rng"] = torch.cuda.get_rng_state_all()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def _load_state(path: Path, model, optimizer, scheduler) -> _State:
+def _load_state(path: Path, parts: dict[str, Any]) -> _State:
     try:
         # weights_only: tensors and plain containers; no class is ever constructed.
         content = torch.load(path, weights_only=True, map_location="cpu")
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        scheduler.load_state_dict(content["scheduler"])
+        for name, part in parts.items():
+            part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
         if torch.cuda.is_available() and "cuda_rng" in content:
             torch.cuda.set_rng_state_all(content["cuda_rng"])

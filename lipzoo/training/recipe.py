@@ -89,7 +89,12 @@ class Consistency(_Part):
 
 
 class FitSettings(_Part):
-    """What the training loop needs to know, for training and fine-tuning alike."""
+    """What the training loop needs to know, for training and fine-tuning alike.
+
+    With ``ema_decay`` d, what is validated, chosen and exported are the averaged weights
+    ``m <- d m + (1 - d) w`` after each epoch (an exponential moving average, from the first epoch's
+    weights on), in place of the weights w themselves.
+    """
 
     epochs: Count = 500
     optimizer: Optimizer = Optimizer()
@@ -99,6 +104,7 @@ class FitSettings(_Part):
     label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
     grad_clip: Annotated[float, pydantic.Field(gt=0)] | None = None
     consistency: Consistency | None = None
+    ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
 
 
 class Baseline(_Part):

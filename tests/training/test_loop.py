@@ -62,10 +62,41 @@ def test_stops_early(iris):
     assert result.history[-1]["epoch"] == result.best_epoch + 5
 
 
+@pytest.mark.parametrize("feature_norm", [None, "batchnorm"])
+def test_averaged_weights_are_those_of_the_equation(iris, feature_norm):
+    """Fitted with an average, the model holds the mean; without one, the weights themselves."""
+    decay, epochs = 0.6, 5
+    weights = []
+    model = tiny(iris, feature_norm=feature_norm)
+    chosen = settings(epochs=epochs + 1, early_stopping={"patience": 50})
+
+    def keep(epoch):  # called before the epoch of this number
+        if epoch > 1:
+            weights.append({k: v.clone().double() for k, v in model.state_dict().items()})
+
+    fit(model, iris, chosen, verbose=False, on_epoch=keep)
+    mean = weights[0]
+    for later in weights[1:]:
+        mean = {k: decay * mean[k] + (1 - decay) * later[k] for k in mean}
+
+    averaged = tiny(iris, feature_norm=feature_norm)
+    # Judged once, after the last epoch: that average is what is kept.
+    chosen = settings(epochs=epochs, eval_every=epochs, ema_decay=decay)
+    result = fit(averaged, iris, chosen, verbose=False)
+    assert evaluate(averaged, iris) == result.metrics
+    for name, value in averaged.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), mean[name], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("schedule", ["constant", "plateau", "cosine"])
-def test_a_resumed_run_is_bit_identical(iris, tmp_path, schedule):
+def test_a_resumed_run_is_bit_identical(iris, tmp_path, schedule, ema_decay):
     chosen = settings(
-        epochs=20, schedule={"name": schedule, "patience": 2}, early_stopping={"patience": 50}
+        epochs=20,
+        schedule={"name": schedule, "patience": 2},
+        early_stopping={"patience": 50},
+        ema_decay=ema_decay,
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
