@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lipzoo.errors import ConfigError, LipzooError
+from lipzoo._tool_cli import numbers, run_tool
+from lipzoo.errors import ConfigError
 from lipzoo.experiments.report import write_report
 from lipzoo.experiments.sweep import list_sweeps, load_sweep
 from lipzoo.experiments.work import open_sweep, run_sweep
-from lipzoo.training.recipe import parse_seeds
 
 __all__ = ["main"]
 
@@ -25,15 +25,7 @@ _KINDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``reproduce.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    try:
-        _reproduce(args)
-    except LipzooError as fault:
-        print(f"reproduce: {' '.join(str(fault).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("reproduce: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return run_tool("reproduce", lambda: _reproduce(args), "the same command")
 
 
 def _reproduce(args: argparse.Namespace) -> None:
@@ -52,8 +44,8 @@ def _reproduce(args: argparse.Namespace) -> None:
             content,
             args.out,
             models=args.models.split(",") if args.models else None,
-            depths=_numbers("--depths", args.depths),
-            seeds=_numbers("--seeds", args.seeds),
+            depths=numbers("--depths", args.depths),
+            seeds=numbers("--seeds", args.seeds),
             jobs=args.jobs,
             raw_dir=args.raw_dir,
             say=lambda line: print(line, flush=True),
@@ -63,14 +55,6 @@ def _reproduce(args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace, data: str) -> dict:
     return load_sweep(args.kind, data, args.set)[1]
-
-
-def _numbers(option: str, text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else parse_seeds(text)
-    except ValueError as fault:
-        words = str(fault).replace("seeds", option.removeprefix("--"))
-        raise ConfigError(f"{option}: {words}") from None
 
 
 class _Parser(argparse.ArgumentParser):

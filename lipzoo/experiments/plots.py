@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from lipzoo.experiments.report import Cells
     from lipzoo.experiments.sweep import Sweep
 
-__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale", "is_available"]
+__all__ = [
+    "accuracy_by_depth",
+    "gradients_by_layer",
+    "gradients_by_scale",
+    "is_available",
+    "new_figure",
+    "rendered",
+]
 
 
 def is_available() -> bool:
@@ -32,7 +39,7 @@ def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict
     if not (is_available() and cells):
         return {}
     rates = [float(rate) for rate in sweep.missing_rates]
-    figure = _figure(5.5 * len(rates), 4, title)
+    figure = new_figure(5.5 * len(rates), 4, title)
     axes = figure.subplots(1, len(rates), sharey=True, squeeze=False)[0]
     for axis, rate in zip(axes, rates):
         for number, model in enumerate(sweep.models):
@@ -58,7 +65,7 @@ def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
     }
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
-    return _rendered(figure, name)
+    return rendered(figure, name)
 
 
 def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict[str, bytes]:
@@ -69,7 +76,7 @@ def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict
     if not (is_available() and means):
         return {}
     epochs = sorted({epoch for _, _, epoch in means})
-    figure = _figure(1.5 + 3 * len(epochs), 6, title)
+    figure = new_figure(1.5 + 3 * len(epochs), 6, title)
     axes = figure.subplots(2, len(epochs), sharex=True, sharey="row", squeeze=False)
     colours = {model: f"C{number}" for number, model in enumerate(sweep.models)}
     for (model, depth, epoch), (norms, _) in means.items():
@@ -89,7 +96,7 @@ def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict
         axis.grid(alpha=0.3)
     handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
-    return _rendered(figure, name)
+    return rendered(figure, name)
 
 
 def gradients_by_scale(
@@ -98,7 +105,7 @@ def gradients_by_scale(
     """First over last layer's gradient norm against the scale of the attention vectors."""
     if not is_available():
         return {}
-    figure = _figure(5.5, 3.5, title)
+    figure = new_figure(5.5, 3.5, title)
     axis = figure.subplots()
     for model, points in lines.items():
         axis.loglog(*zip(*points), marker="o", label=model)
@@ -106,10 +113,11 @@ def gradients_by_scale(
     axis.set_ylabel("gradient norm, first / last layer")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
-    return _rendered(figure, name)
+    return rendered(figure, name)
 
 
-def _figure(width: float, height: float, title: str):
+def new_figure(width: float, height: float, title: str):
+    """A figure of this size in inches, not counting its title."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height + 0.6), layout="constrained")
@@ -117,7 +125,8 @@ def _figure(width: float, height: float, title: str):
     return figure
 
 
-def _rendered(figure, name: str) -> dict[str, bytes]:
+def rendered(figure, name: str) -> dict[str, bytes]:
+    """``{"<name>.svg": …, "<name>.png": …}``, the same bytes for the same figure."""
     import matplotlib
 
     files = {}

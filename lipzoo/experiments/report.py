@@ -16,7 +16,7 @@ from lipzoo.experiments.store import Table
 from lipzoo.experiments.sweep import Sweep, make_sweep
 from lipzoo.experiments.work import results_table
 
-__all__ = ["Cell", "collect", "write_report"]
+__all__ = ["Cell", "collect", "markdown_table", "write_report"]
 
 TABLE_FILE = "table.md"
 
@@ -149,7 +149,7 @@ def _depth_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
             if published:
                 row.append(f"{published[depth]:g}" if depth in published else "-")
         rows.append(row)
-    return _markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def _best_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
@@ -168,10 +168,11 @@ def _best_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
             depth = max(published, key=published.get)
             row[3] = f"{published[depth]:g} ({depth} layers)"
         rows.append(row)
-    return _markdown(["model", "layers, by validation", "test", "published best"], rows)
+    return markdown_table(["model", "layers, by validation", "test", "published best"], rows)
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table whose first column holds names and whose others hold figures."""
     lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
@@ -206,7 +207,7 @@ def _gradient_report(sweep: Sweep, table: Table) -> tuple[str, dict[str, bytes]]
         "",
     ]
     grouped = gradient_means(rows)
-    lines += _markdown(
+    lines += markdown_table(
         _GRADIENT_HEADER,
         [
             [model, str(depth), str(epoch)]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lipzoo.errors import LipzooError
+from lipzoo._tool_cli import run_tool
 from lipzoo.pretraining.loop import pretrain
 from lipzoo.pretraining.recipe import load_pretraining
 
@@ -16,23 +16,19 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pretrain.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    try:
-        folder = pretrain(
-            load_pretraining(args.recipe, args.set),
-            args.out,
-            raw_dir=args.raw_dir,
-            resume=args.resume,
-            overwrite=args.overwrite,
-            say=lambda line: print(line, flush=True),
-        )
-    except LipzooError as fault:
-        print(f"pretrain: {' '.join(str(fault).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("pretrain: stopped; the same command with --resume goes on", file=sys.stderr)
-        return 130
+    return run_tool("pretrain", lambda: _pretrain(args), "the same command with --resume")
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    folder = pretrain(
+        load_pretraining(args.recipe, args.set),
+        args.out,
+        raw_dir=args.raw_dir,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        say=lambda line: print(line, flush=True),
+    )
     print(folder)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,8 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lipzoo.errors import ConfigError, LipzooError
-from lipzoo.training.recipe import parse_seeds
+from lipzoo._tool_cli import numbers, run_tool
 from lipzoo.transfer.report import write_report
 from lipzoo.transfer.run import open_study, run_study
 from lipzoo.transfer.study import load_study
@@ -18,37 +17,25 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``transfer.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    try:
-        if args.report:
-            content = open_study(args.out)
-        else:
-            content = load_study(args.study, args.set)[1]
-            run_study(
-                content,
-                args.out,
-                raw_dir=args.raw_dir,
-                say=lambda line: print(line, flush=True),
-                targets=args.targets.split(",") if args.targets else None,
-                methods=args.methods.split(",") if args.methods else None,
-                labels=_numbers("--labels", args.labels),
-                seeds=_numbers("--seeds", args.seeds),
-            )
-        print(write_report(content, args.out), end="")
-    except LipzooError as fault:
-        print(f"transfer: {' '.join(str(fault).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("transfer: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return run_tool("transfer", lambda: _transfer(args), "the same command")
 
 
-def _numbers(option: str, text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else parse_seeds(text)
-    except ValueError as fault:
-        words = str(fault).replace("seeds", option.removeprefix("--"))
-        raise ConfigError(f"{option}: {words}") from None
+def _transfer(args: argparse.Namespace) -> None:
+    if args.report:
+        content = open_study(args.out)
+    else:
+        content = load_study(args.study, args.set)[1]
+        run_study(
+            content,
+            args.out,
+            raw_dir=args.raw_dir,
+            say=lambda line: print(line, flush=True),
+            targets=args.targets.split(",") if args.targets else None,
+            methods=args.methods.split(",") if args.methods else None,
+            labels=numbers("--labels", args.labels),
+            seeds=numbers("--seeds", args.seeds),
+        )
+    print(write_report(content, args.out), end="")
 
 
 def _parser() -> argparse.ArgumentParser:

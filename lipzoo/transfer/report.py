@@ -10,7 +10,7 @@ import numpy as np
 
 from lipzoo._yaml import write_atomically
 from lipzoo.experiments import plots
-from lipzoo.experiments.report import Cell
+from lipzoo.experiments.report import Cell, markdown_table
 from lipzoo.transfer.run import COLUMNS, RUNS_FILE, RunTable
 from lipzoo.transfer.study import Study, make_study
 
@@ -93,7 +93,7 @@ def _table(study: Study, found: Rows, target: str) -> list[str]:
             group = found.get((target, method, count))
             row.append(f"{_cell(group)}{_epochs(group)}" if group else "-")
         rows.append(row)
-    return _markdown(["method", *(f"{n} a class" for n in labels)], rows)
+    return markdown_table(["method", *(f"{n} a class" for n in labels)], rows)
 
 
 def headline(study: Study, found: Rows) -> list[str]:
@@ -116,7 +116,7 @@ def headline(study: Study, found: Rows) -> list[str]:
             row.append(f"{100 * np.mean(gains):+.1f} ({len(gains)})" if gains else "-")
         rows.append(row)
     header = ["points, mean over (targets)", *(f"{n} a class" for n in sorted(study.labels))]
-    return _markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def _gain(found: Rows, target: str, count: int, ours: str, other: str) -> float | None:
@@ -128,17 +128,12 @@ def _gain(found: Rows, target: str, count: int, ours: str, other: str) -> float 
     return float(np.mean([one[seed] - two[seed] for seed in both])) if both else None
 
 
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
 def plot(study: Study, found: Rows) -> dict[str, bytes]:
     """Test accuracy in % against the labels a class, a panel a target; empty without matplotlib."""
     if not (plots.is_available() and found):
         return {}
     targets = [t for t in study.targets if any(target == t for target, _, _ in found)]
-    figure = plots._figure(4.5 * len(targets), 4, study.description or "Transfer")
+    figure = plots.new_figure(4.5 * len(targets), 4, study.description or "Transfer")
     axes = figure.subplots(1, len(targets), squeeze=False)[0]
     for axis, target in zip(axes, targets):
         for number, method in enumerate(study.methods):
@@ -160,4 +155,4 @@ def plot(study: Study, found: Rows) -> dict[str, bytes]:
     axes[0].set_ylabel("test accuracy, %")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize="small")
-    return plots._rendered(figure, PLOT_NAME)
+    return plots.rendered(figure, PLOT_NAME)
