@@ -15,9 +15,11 @@ from lipzoo.lipschitz.pieces import constant_of, hooked, overridden
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import (
     AttentionConv,
+    BatchNorm,
     Dense,
     InitialResidual,
     JumpingKnowledge,
+    LayerNorm,
     NoResidual,
     Residual,
 )
@@ -198,6 +200,9 @@ def network_fault(model: DeepAttentionNet) -> str:
     return ""
 
 
+#: Feature norms, in evaluation mode, whose output for a node depends on that node alone.
+_NODE_BY_NODE = (BatchNorm, LayerNorm)
+
 #: What an architecture may define anew.
 _OPEN = {
     "conv_class",
@@ -219,12 +224,21 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     states = [first]
     what = f"{_name(model.input)}, {_name(model.activation)}"
     rows = [_row("input", what, first, first)]
+    degrees = model.degree_roots(structures[0])
+    # In the norm of D^{-1/2} X the degrees around a layer cancel, and what treats each node by
+    # itself keeps its constant: they count once, between that norm and the plain one.
+    stretch = 1.0 if degrees is None else (degrees.max() / degrees.min()).item()
+    if degrees is not None:
+        states = [first.scaled(stretch)]
+        rows.append(_row("degrees", "degree_norm", ONE.scaled(stretch), states[0]))
     for index, (conv, structure) in enumerate(zip(model.layers, structures)):
         parts = [conv, *([model.norms[index]] if len(model.norms) else []), model.activation]
         alone = constant_of(parts[0], structure)
         behind = ONE
         for part in parts[1:]:
-            behind = behind.then(constant_of(part, structure))
+            constant = constant_of(part, structure)
+            by_itself = part is model.activation or isinstance(part, _NODE_BY_NODE)
+            behind = behind.then(constant if by_itself else constant.scaled(stretch))
         state = join(model.residual, states, alone, behind).with_nodes(structure.num_dst)
         states.append(_named(state, f"layer {index + 1}"))
         names = ", ".join(map(_name, parts))

@@ -190,7 +190,10 @@ class _Network:
         self.steps: list[list[Spread]] = [[first, bend]]
         states = [h]
         for index, (conv, structure) in enumerate(zip(model.layers, structures)):
-            out, attend = local_rule(conv, structure, model.residual.input(states))
+            read, degrees = model.residual.input(states), model.degree_roots(structure)
+            out, attend = local_rule(conv, structure, read if degrees is None else read / degrees)
+            if degrees is not None:
+                out, attend = out * degrees, _between(degrees.squeeze(1), attend)
             out = model.residual.before_activation(out, states)
             behind = []
             if len(model.norms):
@@ -270,6 +273,11 @@ def _local_radius(network: _Network, least: Tensor, points: int) -> Tensor:
     ).tolist():
         try_radius(radius)
     return found
+
+
+def _between(degrees: Tensor, attend: Spread) -> Spread:
+    """How radii pass where the square roots of the degrees (N,) stand around a layer."""
+    return lambda moved: degrees * attend(moved / degrees)
 
 
 # ------------------------------------------------------------------- residual schemes

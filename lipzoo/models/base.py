@@ -28,6 +28,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+DEGREE_NORMS = ("none", "symmetric")
+
+
 class DeepAttentionNet(nn.Module):
     r"""Input layer -> L attention layers -> linear head; base class of the architectures.
 
@@ -70,6 +73,11 @@ class DeepAttentionNet(nn.Module):
         See :func:`~lipzoo.nn.feature_norms.make_feature_norm`.
     residual : str or dict
         See :func:`~lipzoo.nn.residual.make_residual`.
+    degree_norm : {"none", "symmetric"}
+        ``"symmetric"`` puts the square roots of the in-degrees around each attention layer,
+        :math:`D^{1/2} \, \mathrm{conv}_l(D^{-1/2} h)`. Where attention is uniform, that is the
+        symmetrically normalised adjacency matrix of GCN (``dgl.nn.GraphConv``'s ``norm="both"``),
+        in place of the mean over the neighbours. It needs a whole graph, not blocks.
     add_self_loops : bool
         Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
         need them.
@@ -108,6 +116,7 @@ class DeepAttentionNet(nn.Module):
         score_norm: str | dict | None = None,
         feature_norm: str | dict | None = None,
         residual: str | dict = "none",
+        degree_norm: str = "none",
         add_self_loops: bool = True,
         backend: str = "auto",
         checkpoint_layers: bool = False,
@@ -122,6 +131,9 @@ class DeepAttentionNet(nn.Module):
         if activation not in ACTIVATIONS:
             hint = did_you_mean(activation, ACTIVATIONS)
             raise ConfigError(f"activation: no activation {activation!r}{hint}")
+        if degree_norm not in DEGREE_NORMS:
+            hint = did_you_mean(degree_norm, DEGREE_NORMS)
+            raise ConfigError(f"degree_norm: no degree norm {degree_norm!r}{hint}")
         for name, rate in (
             ("input_drop", input_drop),
             ("feat_drop", feat_drop),
@@ -133,7 +145,7 @@ class DeepAttentionNet(nn.Module):
                 raise ConfigError(f"{name} must be in [0, 1), got {rate}")
         self.in_feats, self.num_classes = in_feats, num_classes
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
-        self.add_self_loops = add_self_loops
+        self.degree_norm, self.add_self_loops = degree_norm, add_self_loops
         if not isinstance(checkpoint_layers, bool):
             raise ConfigError(f"checkpoint_layers must be true or false, got {checkpoint_layers!r}")
         self.checkpoint_layers = checkpoint_layers
@@ -253,12 +265,17 @@ class DeepAttentionNet(nn.Module):
         self, layer: int, structure: Structure, states: list[Tensor], need_weights: bool
     ) -> tuple[list[Tensor], Tensor | None]:
         """The states after a layer, and its attention weights (E', H) where needed."""
-        out = self.layers[layer](structure, self.residual.input(states), get_attention=need_weights)
+        feat, degrees = self.residual.input(states), self.degree_roots(structure)
+        if degrees is not None:
+            feat = feat / degrees
+        out = self.layers[layer](structure, feat, get_attention=need_weights)
         weights = None
         if need_weights:
             out, weights = out
             weights = weights.squeeze(-1)
         out = out.flatten(1)
+        if degrees is not None:
+            out = out * degrees
         if structure.num_src != structure.num_dst:
             states = [state[: structure.num_dst] for state in states]
         out = self.residual.before_activation(out, states)
@@ -269,8 +286,24 @@ class DeepAttentionNet(nn.Module):
         # A new list: a checkpoint runs this again on the states it was given.
         return [*states, self.residual.after_activation(self.activation(out), states)], weights
 
+    def degree_roots(self, structure: Structure) -> Tensor | None:
+        """Square roots of the in-degrees, (N, 1), that go around each layer; None where none do.
+
+        A node without in-edges counts as one with one.
+        """
+        if self.degree_norm == "none":
+            return None
+        weight = self.input.weight
+        return structure.in_degrees.to(weight).clamp_min(1).sqrt().unsqueeze(1)
+
     def _structures(self, graph) -> list[Structure]:
         if isinstance(graph, (list, tuple)):
+            if self.degree_norm != "none":
+                raise DataError(
+                    f"degree_norm={self.degree_norm!r} needs the degrees of all nodes, which blocks "
+                    "do not tell: pass the whole graph, or a subgraph with the edges between its "
+                    "nodes"
+                )
             if len(graph) != self.num_layers:
                 raise DataError(
                     f"got {len(graph)} blocks for {self.num_layers} layers: sample as many "
