@@ -224,11 +224,12 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     states = [first]
     what = f"{_name(model.input)}, {_name(model.activation)}"
     rows = [_row("input", what, first, first)]
-    degrees = model.degree_roots(structures[0])
     # In the norm of D^{-1/2} X the degrees around a layer cancel, and what treats each node by
     # itself keeps its constant: they count once, between that norm and the plain one.
-    stretch = 1.0 if degrees is None else (degrees.max() / degrees.min()).item()
-    if degrees is not None:
+    stretch = 1.0
+    if model.degree_norm != "none":
+        degrees = structures[0].in_degrees.clamp_min(1)
+        stretch = math.sqrt(degrees.max().item() / degrees.min().item())
         states = [first.scaled(stretch)]
         rows.append(_row("degrees", "degree_norm", ONE.scaled(stretch), states[0]))
     for index, (conv, structure) in enumerate(zip(model.layers, structures)):

@@ -300,9 +300,8 @@ class DeepAttentionNet(nn.Module):
         if isinstance(graph, (list, tuple)):
             if self.degree_norm != "none":
                 raise DataError(
-                    f"degree_norm={self.degree_norm!r} needs the degrees of all nodes, which blocks "
-                    "do not tell: pass the whole graph, or a subgraph with the edges between its "
-                    "nodes"
+                    f"degree_norm={self.degree_norm!r} needs the degrees of all nodes, which "
+                    "blocks do not tell: pass the whole graph, or a subgraph of it"
                 )
             if len(graph) != self.num_layers:
                 raise DataError(

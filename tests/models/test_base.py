@@ -209,6 +209,7 @@ def test_neighbornorm_refuses_blocks():
         ({"score_norm": "lipschiz"}, "did you mean 'lipschitz'"),
         ({"feature_norm": "pairnom"}, "did you mean 'pairnorm'"),
         ({"residual": "jumpin"}, "did you mean 'jumping'"),
+        ({"degree_norm": "symetric"}, "did you mean 'symmetric'"),
         ({"backend": "dlg"}, "did you mean 'dgl'"),
         ({"residual": {"name": "initial"}, "hidden_feats": 7}, "multiple"),
         *(({name: 1.0}, rf"{name} must be in \[0, 1\)") for name in STILL),
