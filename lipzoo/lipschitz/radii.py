@@ -193,7 +193,8 @@ class _Network:
             read, degrees = model.residual.input(states), model.degree_roots(structure)
             out, attend = local_rule(conv, structure, read if degrees is None else read / degrees)
             if degrees is not None:
-                out, attend = out * degrees, _between(degrees.squeeze(1), attend)
+                out = model.times_degrees(conv, out, degrees)
+                attend = _between(degrees.squeeze(1), attend)
             out = model.residual.before_activation(out, states)
             behind = []
             if len(model.norms):

@@ -75,9 +75,10 @@ class DeepAttentionNet(nn.Module):
         See :func:`~lipzoo.nn.residual.make_residual`.
     degree_norm : {"none", "symmetric"}
         ``"symmetric"`` puts the square roots of the in-degrees around each attention layer,
-        :math:`D^{1/2} \, \mathrm{conv}_l(D^{-1/2} h)`. Where attention is uniform, that is the
-        symmetrically normalised adjacency matrix of GCN (``dgl.nn.GraphConv``'s ``norm="both"``),
-        in place of the mean over the neighbours. It needs a whole graph, not blocks.
+        :math:`D^{1/2} \, \mathrm{conv}_l(D^{-1/2} h)`, but for its bias. Where attention is
+        uniform, that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
+        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. It needs a whole graph, not
+        blocks.
     add_self_loops : bool
         Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
         need them.
@@ -275,7 +276,7 @@ class DeepAttentionNet(nn.Module):
             weights = weights.squeeze(-1)
         out = out.flatten(1)
         if degrees is not None:
-            out = out * degrees
+            out = self.times_degrees(self.layers[layer], out, degrees)
         if structure.num_src != structure.num_dst:
             states = [state[: structure.num_dst] for state in states]
         out = self.residual.before_activation(out, states)
@@ -295,6 +296,11 @@ class DeepAttentionNet(nn.Module):
             return None
         weight = self.input.weight
         return structure.in_degrees.to(weight).clamp_min(1).sqrt().unsqueeze(1)
+
+    @staticmethod
+    def times_degrees(conv: AttentionConv, out: Tensor, degrees: Tensor) -> Tensor:
+        """What a layer put out, (N, H * D), times ``degrees``; its bias stays, as in GCN."""
+        return out * degrees if conv.bias is None else torch.lerp(conv.bias, out, degrees)
 
     def _structures(self, graph) -> list[Structure]:
         if isinstance(graph, (list, tuple)):

@@ -31,7 +31,11 @@ def make(kind="gat", seed=0, **changes):
     torch.manual_seed(seed)
     model_class, norm = KINDS[kind]
     arguments = {"score_norm": norm, "degree_norm": "symmetric", **SIZES, **changes}
-    return model_class(4, 3, **arguments).double().eval()
+    model = model_class(4, 3, **arguments).double().eval()
+    for layer in model.layers:
+        if layer.bias is not None:
+            torch.nn.init.normal_(layer.bias)
+    return model
 
 
 def test_uniform_attention_is_the_graph_convolution_of_dgl():
@@ -41,8 +45,9 @@ def test_uniform_attention_is_the_graph_convolution_of_dgl():
     layer.attn_l.data.zero_()
     layer.attn_r.data.zero_()
     before, after = model.forward_intermediates(graph, features())
-    convolution = dgl.nn.GraphConv(8, 8, norm="both", bias=False).double()
+    convolution = dgl.nn.GraphConv(8, 8, norm="both").double()
     convolution.weight.data = layer.fc.weight.data.t().clone()
+    convolution.bias.data = layer.bias.data.clone()
     torch.testing.assert_close(after, torch.nn.functional.elu(convolution(graph, before)))
 
 
@@ -58,7 +63,7 @@ def test_equals_the_equation_written_out(backend):
     v = (before.numpy() / roots @ layer.fc.weight.numpy().T).reshape(nodes, 2, 4)
     attn = layer.attn_l.numpy(), layer.attn_r.numpy()
     weights = softmax(dst, nodes, additive_scores(src, dst, v, v, *attn, alpha=0.25))
-    out = roots * aggregate(src, dst, nodes, weights, v).reshape(nodes, 8)
+    out = roots * aggregate(src, dst, nodes, weights, v).reshape(nodes, 8) + layer.bias.numpy()
     expected = torch.nn.functional.elu(torch.from_numpy(out))
     torch.testing.assert_close(after, expected)
 
