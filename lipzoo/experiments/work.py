@@ -10,20 +10,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lipzoo._yaml import read_yaml, write_yaml
-from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.errors import ConfigError, OutputError
 from lipzoo.experiments.measure import (
     GRADIENT_COLUMNS,
     RUN_COLUMNS,
@@ -31,9 +28,10 @@ from lipzoo.experiments.measure import (
     follow_gradients,
     train_point,
 )
+from lipzoo.experiments.pool import run_points, within_cores
 from lipzoo.experiments.store import Table, locked
 from lipzoo.experiments.sweep import Point, Sweep, make_sweep
-from lipzoo.training.run import build_from_recipe, end_with_parent, load_task
+from lipzoo.training.run import build_from_recipe, load_task
 
 __all__ = ["Estimate", "open_sweep", "results_table", "run_sweep"]
 
@@ -97,7 +95,7 @@ def run_sweep(
         work = [point for point in points if point.key not in done]
         say(f"{sweep.kind} on {sweep.dataset}: {len(work)} of {len(points)} runs to do")
         if work:
-            _run(work, sweep, table, folder, _within_cores(jobs, say), raw_dir, say)
+            _run(work, sweep, table, folder, within_cores(jobs, say), raw_dir, say)
     return table
 
 
@@ -149,16 +147,6 @@ def _prepare(folder: Path) -> Path:
     return folder
 
 
-def _within_cores(jobs: int, say: Callable[[str], None]) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if jobs > cores:
-        say(f"{cores} processes instead of {jobs}: this machine has no more cores")
-    return min(jobs, cores)
-
-
-# --------------------------------------------------------------- processes
-
-
 def _run(
     work: list[Point],
     sweep: Sweep,
@@ -170,52 +158,14 @@ def _run(
 ) -> None:
     measure = follow_gradients if sweep.kind == "gradients" else train_point
     estimate = Estimate(table.rows, work, jobs)
-    failed: list[str] = []
-    before = set(multiprocessing.active_children())
-    # A forked child of a process that has used OpenMP may hang: spawn.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
-    try:
-        running = {pool.submit(measure, point, sweep, folder, raw_dir): point for point in work}
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                point = running.pop(future)
-                number = f"[{len(work) - len(running)}/{len(work)}] {point}"
-                try:
-                    rows = future.result()
-                except BrokenProcessPool:
-                    raise LipzooError(
-                        f"a worker process was killed, perhaps for want of memory, around {point}; "
-                        "the same command goes on, with fewer --jobs"
-                    ) from None
-                except (LipzooError, ValueError, RuntimeError, OSError) as fault:
-                    # One run that fails must not cost a night.
-                    failed.append(f"{point}: {fault}")
-                    say(f"{number}: failed: {fault}")
-                    continue
-                table.add(rows)
-                drop_state(point, folder)
-                estimate.finish(point, rows)
-                say(f"{number}: {_outcome(rows[-1])}; {estimate}")
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if failed:
-        raise LipzooError(
-            f"{len(failed)} of {len(work)} runs failed; the same command tries them again; the "
-            f"first: {failed[0]}"
-        )
 
+    def keep(point: Point, rows: list[dict[str, Any]]) -> str:
+        table.add(rows)
+        drop_state(point, folder)
+        estimate.finish(point, rows)
+        return f"{_outcome(rows[-1])}; {estimate}"
 
-def _start_worker() -> None:
-    end_with_parent()
-    # Ctrl-C reaches the whole group; the parent ends the workers, which would all print.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    run_points(work, partial(measure, sweep=sweep, out=folder, raw_dir=raw_dir), keep, jobs, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,9 +26,12 @@ def _transfer(args: argparse.Namespace) -> None:
         content = open_study(args.out)
     else:
         content = load_study(args.study, args.set)[1]
+        # Workers are started with it; OpenMP reads it when torch is imported.
+        os.environ["OMP_NUM_THREADS"] = "1"
         run_study(
             content,
             args.out,
+            jobs=args.jobs,
             raw_dir=args.raw_dir,
             say=lambda line: print(line, flush=True),
             targets=args.targets.split(",") if args.targets else None,
@@ -46,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--study", default="few_labels", help="a file, or a name that ships")
     parser.add_argument("--out", required=True, help="folder for rows, table and plot")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--targets", help="only these graphs, such as cora,citeseer")
     parser.add_argument("--methods", help="only these, such as 'fine-tuned,from scratch'")
     parser.add_argument("--labels", help="only these numbers a class, such as 5,20")

@@ -1,4 +1,4 @@
-"""Run the points of a study one after the other; stop and go on at any time.
+"""Run the points of a study; stop and go on at any time.
 
 ::
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lipzoo.card import versions
 from lipzoo.datasets import GraphTask, load_dataset, random_split
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.errors import ConfigError, OutputError
+from lipzoo.experiments.pool import run_points, within_cores
 from lipzoo.experiments.store import Table, locked
 from lipzoo.pretraining.graphs import check_held_out
 from lipzoo.transfer.methods import run_method
@@ -47,11 +48,12 @@ def run_study(
     content: dict[str, Any],
     out: str | os.PathLike,
     *,
+    jobs: int = 1,
     raw_dir: str | None = None,
     say: Callable[[str], None] = print,
     **parts: list | None,
 ) -> RunTable:
-    """Measure what a study asks for and the folder does not hold yet, on one thread.
+    """Measure what a study asks for and the folder does not hold yet, one thread a run.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def run_study(
         What :func:`~lipzoo.transfer.load_study` gave.
     out : path
         The folder; one that holds a study is gone on with.
+    jobs : int
+        Processes, never more than there are cores; 1 works in this one.
     raw_dir : str, optional
         Where DGL's raw data lies.
     say : callable
@@ -72,7 +76,11 @@ def run_study(
         If the study is wrong, or weights were pretrained on one of their targets.
     OutputError
         If the folder cannot be used, or another process works there.
+    LipzooError
+        If runs in several processes failed; all others are made first.
     """
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
     study = make_study(content, "study")
     points = study.points(**parts)
     for fold in study.folds:
@@ -89,10 +97,17 @@ def run_study(
             done = table.keys()
             work = [point for point in points if point.key not in done]
             say(f"{len(work)} of {len(points)} runs to do")
-            for number, point in enumerate(work, 1):
-                row = _row(point, study, raw_dir)
-                table.add([row])
-                say(f"[{number}/{len(work)}] {point}: val {row['val']} test {row['test']}")
+            measure = partial(_measure, study=study, raw_dir=raw_dir)
+
+            def keep(point: Point, rows: list[dict[str, Any]]) -> str:
+                table.add(rows)
+                return f"val {rows[0]['val']} test {rows[0]['test']}"
+
+            if jobs > 1 and work:
+                run_points(work, measure, keep, within_cores(jobs, say), say)
+            else:
+                for number, point in enumerate(work, 1):
+                    say(f"[{number}/{len(work)}] {point}: {keep(point, measure(point))}")
     finally:
         torch.set_num_threads(before)
     return table
@@ -112,7 +127,8 @@ def open_study(out: str | os.PathLike) -> dict[str, Any]:
     return read_yaml(file)
 
 
-def _row(point: Point, study: Study, raw_dir: str | None) -> dict[str, Any]:
+def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, Any]]:
+    """The one row of a run."""
     raw, encoded = _tasks(point.fold, point.target, raw_dir)
     masks = random_split(
         raw.labels,
@@ -124,7 +140,7 @@ def _row(point: Point, study: Study, raw_dir: str | None) -> dict[str, Any]:
     began = time.perf_counter()
     found = run_method(point, study, raw.with_ndata(**masks), encoded.with_ndata(**masks))
     known = versions()
-    return {
+    row = {
         **dict(zip(RunTable.KEY, point.key)),
         "weights": point.fold.checkpoint.card.full_name,
         "val": f"{found.val:.4f}",
@@ -134,6 +150,7 @@ def _row(point: Point, study: Study, raw_dir: str | None) -> dict[str, Any]:
         "seconds": f"{time.perf_counter() - began:.1f}",
         **{name: known[name] for name in ("lipzoo", "torch", "dgl")},
     }
+    return [row]
 
 
 def _tasks(fold: Fold, target: str, raw_dir: str | None) -> tuple[GraphTask, GraphTask]:

@@ -94,6 +94,16 @@ def test_a_study_goes_on_where_it_stopped_with_the_same_figures(weights, tmp_pat
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in rows] == without_time
 
 
+def test_several_processes_give_the_same_rows(weights, tmp_path):
+    content = study(weights, labels=[5])
+    one, two = (run(content, tmp_path / str(jobs), jobs=jobs).rows for jobs in (1, 2))
+    for rows in (one, two):
+        for row in rows:
+            del row["seconds"]
+        rows.sort(key=lambda row: (row["method"], row["seed"]))
+    assert one == two
+
+
 def test_changed_settings_are_measured_anew_and_old_rows_stay(weights, tmp_path):
     only = {"methods": ["fine-tuned", "linear probe"], "labels": [5]}
     run(study(weights), tmp_path / "out", **only)
@@ -120,6 +130,8 @@ def test_refusals(weights, tmp_path):
         run(study("gat_lip_16.digits"), tmp_path / "out")
     with pytest.raises(ConfigError, match="a target stands in two folds"):
         run(study(weights, folds=study(weights)["folds"] * 2), tmp_path / "out")
+    with pytest.raises(ConfigError, match="jobs must be at least 1, got 0"):
+        run(study(weights), tmp_path / "out", jobs=0)
     with pytest.raises(UnknownNameError, match="no transfer study"):
         load_study("few_label")
     (tmp_path / "mine").mkdir()
