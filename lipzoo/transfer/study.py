@@ -142,7 +142,8 @@ class Study(_Part):
         method = self.methods[name]
         content: dict[str, Any] = {"method": method.model_dump(), "num_val": self.num_val}
         if method.kind in ("finetune", "scratch"):
-            content["fit"] = self.settings(name).model_dump(mode="json")
+            # Without defaults: a setting that lipzoo gains later changes no hash.
+            content["fit"] = self.settings(name).model_dump(mode="json", exclude_defaults=True)
         if method.kind in ("finetune", "probe"):
             content["weights"] = fold.checkpoint.card.weights.sha256
         if method.kind == "scratch":
