@@ -1,6 +1,8 @@
 """Certify all pretrained weights on the data of their cards, and put the bounds on the cards.
 
-python tools/certify_pretrained.py --out results/lipschitz [--search 20] [--write-cards]
+python tools/certify_pretrained.py --out results/lipschitz [NAME …] [--search 20] [--write-cards]
+
+With names, only those are certified; what the folder holds of the others stays.
 """
 
 from __future__ import annotations
@@ -25,14 +27,20 @@ from lipzoo.weights import CARD_FILE, list_checkpoints
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these weights")
     parser.add_argument("--out", type=Path, required=True, help="folder of pretrained.json, .csv")
     parser.add_argument("--search", type=int, default=0, help="steps that move the features")
     parser.add_argument("--attack", action="store_true", help="attack the certified radii")
     parser.add_argument("--write-cards", action="store_true", help="put the bound on each card")
     parser.add_argument("--raw-dir", help="where DGL's raw data lies")
     args = parser.parse_args()
-    rows, certificates = [], []
+    unknown = sorted(set(args.names) - set(list_checkpoints()))
+    if unknown:
+        parser.error(f"no pretrained weights {', '.join(unknown)}; see `lipzoo list --pretrained`")
+    rows, certificates = kept(args.out) if args.names else ([], [])
     for name, folder in sorted(list_checkpoints().items()):
+        if args.names and name not in args.names:
+            continue
         model = lipzoo.load_pretrained(folder)
         if not model.num_classes:
             continue  # a body without a head decides nothing that could be certified
@@ -42,15 +50,17 @@ def main() -> None:
         began = time.perf_counter()
         bound(model, task.graph)
         seconds = time.perf_counter() - began
-        rows.append(row(certificate, seconds))
+        found = row(certificate, seconds)
         if args.attack:
-            rows[-1].update(attacked(model, task, certificate))
-        certificates.append(certificate.to_dict())
-        print(rows[-1], flush=True)
+            found.update(attacked(model, task, certificate))
+        print(found, flush=True)
+        rows = replaced(rows, found)
+        certificates = replaced(certificates, certificate.to_dict())
         if args.write_cards:
             write_card(folder, certificate)
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     content = {"command": " ".join(["python", *sys.argv]), "certificates": certificates}
@@ -61,6 +71,21 @@ def main() -> None:
             args.out / "pretrained.json": f"{json.dumps(content, indent=1)}\n".encode(),
         }
     )
+
+
+def kept(folder: Path) -> tuple[list[dict], list[dict]]:
+    """The rows and certificates that a folder holds."""
+    if not (folder / "pretrained.csv").is_file():
+        return [], []
+    with (folder / "pretrained.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((folder / "pretrained.json").read_text())["certificates"]
+
+
+def replaced(entries: list[dict], entry: dict) -> list[dict]:
+    """The entries with this one in place of that of the same name, sorted by name."""
+    others = [other for other in entries if other["name"] != entry["name"]]
+    return sorted([*others, entry], key=lambda other: other["name"])
 
 
 def row(certificate: Certificate, seconds: float) -> dict:
