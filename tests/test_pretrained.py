@@ -18,7 +18,8 @@ NAMES = [
 #: Mean test accuracy over the seeds, in %, that no retraining may fall below.
 PROMISED = {
     "gat_lip_2.cora": 82.5,
-    "gat_lip_res_32.cora": 84.7,
+    "gat_lip_res_32.cora": 84.8,
+    "gat_lip_res_64.cora": 84.6,
     "gat_lip_res_32.citeseer": 74.2,
     "gat_lip_res_16.cora_mv100": 79.0,
     "gat_lip_res_16.citeseer_mv100": 56.0,
