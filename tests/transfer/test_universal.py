@@ -57,7 +57,8 @@ def test_five_labels_a_class_are_enough_for_cora(raw_dir):
         "cora", raw_dir=raw_dir, split="random", train_per_class=5, num_val=500, encoding={}
     )
     probe = warm_start(lipzoo.load_pretrained("gat_lip_universal_16", num_classes=7), task)
-    torch.manual_seed(0)
-    fresh = lipzoo.create_model("gat_lip_universal_16", in_feats=68, num_classes=7)
-    assert probe.test > warm_start(fresh, task).test + 0.05
-    assert probe.test > 0.65
+    for seed in range(3):
+        torch.manual_seed(seed)
+        fresh = lipzoo.create_model("gat_lip_universal_16", in_feats=68, num_classes=7)
+        assert probe.test > warm_start(fresh, task).test + 0.02
+    assert probe.test > 0.7
