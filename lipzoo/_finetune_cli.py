@@ -14,6 +14,11 @@ __all__ = ["add_finetune_arguments", "run_finetune", "run_predict"]
 def add_finetune_arguments(sub: argparse.ArgumentParser) -> None:
     """What ``finetune`` takes beside the name, the data and ``--out``."""
     sub.add_argument("--resume", action="store_true", help="go on with one that was stopped")
+    sub.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="let the head begin as a logistic regression on what the body gives",
+    )
     sub.add_argument("--freeze", default="none", help="none, body or all-but-head")
     sub.add_argument(
         "--unfreeze-every",
@@ -63,6 +68,7 @@ def run_finetune(args: argparse.Namespace, load_task, show) -> None:
     result = lipzoo.finetune(
         args.name,
         task,
+        warm_start=args.warm_start,
         freeze=args.freeze,
         unfreeze_every=args.unfreeze_every,
         layer_lr_decay=args.layer_lr_decay,

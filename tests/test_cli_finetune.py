@@ -53,11 +53,13 @@ OPTIONS = {
 
 def test_every_option_arrives(weights, tmp_path, capsys):
     options = [word for pair in OPTIONS.items() for word in pair]
+    options.append("--warm-start")
     facts = finetune(capsys, weights, "--data", "wine", "--out", tmp_path, *options)
     card = lipzoo.load_pretrained(tmp_path).card
     got = card.recipe
     assert (got["freeze"], got["unfreeze_every"], got["layer_lr_decay"]) == ("body", 2, 0.9)
     assert got["class_weights"] == [1, 2, 0.5]
+    assert got["warm_start"] is True
     assert got["optimizer"] | {"lr": 0.02, "weight_decay": 0.001} == got["optimizer"]
     assert (got["epochs"], got["early_stopping"]["patience"], got["seed"]) == (6, 4, 5)
     assert card.architecture.args["feat_drop"] == 0.25

@@ -7,6 +7,7 @@ from lipzoo.training.metrics import evaluate
 from lipzoo.training.predict import predict, write_predictions
 from lipzoo.training.recipe import FitSettings, Recipe, load_recipe
 from lipzoo.training.run import train
+from lipzoo.training.warm_start import warm_start_head
 
 __all__ = [
     "FinetuneResult",
@@ -20,5 +21,6 @@ __all__ = [
     "load_recipe",
     "predict",
     "train",
+    "warm_start_head",
     "write_predictions",
 ]

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -31,9 +32,10 @@ from lipzoo.registry import find_pretrained, load_pretrained
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.finetune_folder import prepare_training
 from lipzoo.training.loop import FitResult, fit
-from lipzoo.training.metrics import model_feat
+from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.unfreezing import FREEZE, optimizer_groups, thaw_epochs, thawing
+from lipzoo.training.warm_start import warm_start_head
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
@@ -42,6 +44,7 @@ __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 class _Settings(FitSettings):
     """All that shapes the weights, beside the data, the model and the weights of the classes."""
 
+    warm_start: bool = False
     freeze: Literal[FREEZE] = "none"
     unfreeze_every: Annotated[int, pydantic.Field(ge=1)] | None = None
     layer_lr_decay: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
@@ -61,7 +64,7 @@ class FinetuneResult:
     history : list of dict
         One an evaluation.
     best_epoch : int
-        From 1.
+        From 1; 0 where no epoch was better than the warm start.
     kept, replaced : list of str
         Layer groups that kept the pretrained weights, and those freshly initialised.
     folder : Path or None
@@ -81,6 +84,7 @@ def finetune(
     name: str | os.PathLike,
     task: GraphTask,
     *,
+    warm_start: bool = False,
     freeze: str = "none",
     unfreeze_every: int | None = None,
     layer_lr_decay: float = 1.0,
@@ -115,6 +119,11 @@ def finetune(
         What :func:`~lipzoo.load_dataset` returned, or a graph of your own
         (:meth:`GraphTask.from_graph`), or several (:meth:`GraphTask.from_graphs`: inductive).
         Its labels may be multilabel.
+    warm_start : bool
+        Let the head begin as a logistic regression on what the pretrained body gives
+        (:func:`~lipzoo.training.warm_start_head`), and keep that beginning where no epoch does
+        better on the validation nodes. Pays where few nodes are labelled. Not for multilabel
+        tasks.
     freeze : {"none", "body", "all-but-head"}
         What keeps its weights, the statistics of batch norm among them. A freshly initialised
         layer is always trained.
@@ -168,6 +177,7 @@ def finetune(
         epochs=epochs,
         optimizer={"lr": float(lr), "weight_decay": float(weight_decay)},
         early_stopping={"patience": patience},
+        warm_start=warm_start,
         freeze=freeze,
         unfreeze_every=unfreeze_every,
         layer_lr_decay=float(layer_lr_decay),
@@ -182,6 +192,11 @@ def finetune(
     torch.manual_seed(seed)
     model, task, replaced = _adapt(name, task, overrides)
     card = _card(model, task, overrides, settings, class_weight, weights)
+    start = None
+    if warm_start:
+        warm_start_head(model, task, weights)
+        replaced = [*replaced, *({"head"} - set(replaced))]
+        start = copy.deepcopy(model.state_dict()), evaluate(model, task)
     training = None
     if out is not None:
         training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
@@ -197,6 +212,8 @@ def finetune(
         save_every=save_every,
         title=f"{model.card.full_name} on {task.name}",
     )
+    if start is not None:
+        result = _or_start(result, model, *start, metric=f"val_{task.metric}")
     finetuned = FinetuneResult(
         model.eval(),
         result.metrics,
@@ -271,6 +288,20 @@ def _train(
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+
+
+def _or_start(
+    result: FitResult,
+    model: nn.Module,
+    state: dict[str, Tensor],
+    metrics: dict[str, float],
+    metric: str,
+) -> FitResult:
+    """The result; or the warm start, put back into the model, where no epoch was better."""
+    if result.metrics[metric] > metrics[metric]:
+        return result
+    model.load_state_dict(state)
+    return FitResult(metrics, 0, result.history)
 
 
 @torch.no_grad()

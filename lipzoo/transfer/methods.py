@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from lipzoo.datasets import GraphTask
@@ -15,14 +14,15 @@ from lipzoo.datasets.encoding import adjacency_matrix
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_model, create_model
 from lipzoo.training.loop import fit
+from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.warm_start import best_regression, warm_start_head
 from lipzoo.transfer.study import Point, Study
 from lipzoo.weights import Checkpoint
 
-__all__ = ["Outcome", "run_method", "warm_start"]
+__all__ = ["Outcome", "run_method"]
 
-#: Inverse penalties of logistic regression, and shares of label propagation: validation chooses.
-PENALTIES = (0.1, 1.0, 10.0, 100.0)
+#: Shares of label propagation of which validation chooses.
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -62,7 +62,8 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
         )
         return _trained(model, task, study.settings(point.method))
     model = _pretrained(checkpoint, task.num_classes, method.overrides)
-    start = warm_start(model, task)
+    warm_start_head(model, task)
+    start = _outcome(evaluate(model, task), task)
     if method.kind == "probe":
         return start
     found = _trained(model, task, study.settings(point.method))
@@ -85,65 +86,20 @@ def _trained(model: DeepAttentionNet, task: GraphTask, settings: FitSettings) ->
     name = f"val_{task.metric}"
     wanted = 0.95 * result.metrics[name]
     soon = next(row["epoch"] for row in result.history if row[name] >= wanted)
-    test = result.metrics[f"test_{task.metric}"]
-    return Outcome(result.metrics[name], test, result.best_epoch, int(soon))
+    return replace(
+        _outcome(result.metrics, task), best_epoch=result.best_epoch, epochs_to_95=int(soon)
+    )
 
 
-@torch.no_grad()
-def warm_start(model: DeepAttentionNet, task: GraphTask) -> Outcome:
-    r"""Let the head begin as a logistic regression on the features that the body gives.
-
-    .. math::
-        \mathrm{logits} = V (h - \mu) / s + c = (V / s) \, h + (c - V \mu / s)
-
-    with the mean :math:`\mu` over the nodes and their mean distance ``s`` from it; ``V`` and ``c``
-    are scikit-learn's, fitted on the training nodes, with the penalty that does best on the
-    validation nodes.
-
-    Parameters
-    ----------
-    model : DeepAttentionNet
-        Its head is overwritten; the body is left alone.
-    task : GraphTask
-        As the model reads it: encoded.
-
-    Returns
-    -------
-    Outcome
-        Of the linear probe.
-    """
-    model.eval()
-    hidden = model.forward_features(task.graph, task.feat)
-    mean = hidden.mean(0)
-    scale = (hidden - mean).norm(dim=1).mean().clamp_min(1e-12)
-    found, outcome = _best_regression(((hidden - mean) / scale).numpy(), task)
-    # Two classes have one row, and a class that no training node has, none.
-    coefficients, intercepts = found.coef_, found.intercept_
-    if len(found.classes_) == 2:
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight = torch.from_numpy(coefficients).to(hidden) / scale
-    classes = torch.from_numpy(found.classes_)
-    model.head.weight.zero_()
-    model.head.bias.fill_(-10.0)
-    model.head.weight[classes] = weight
-    model.head.bias[classes] = torch.from_numpy(intercepts).to(hidden) - weight @ mean
-    return outcome
+def _outcome(metrics: dict[str, float], task: GraphTask) -> Outcome:
+    return Outcome(metrics[f"val_{task.metric}"], metrics[f"test_{task.metric}"])
 
 
 def _logistic_regression(features: np.ndarray, task: GraphTask) -> Outcome:
-    return _best_regression(normalize(features), task)[1]
-
-
-def _best_regression(features: np.ndarray, task: GraphTask) -> tuple[LogisticRegression, Outcome]:
-    train, val, test, labels = _arrays(task)
-    fitted = [
-        LogisticRegression(C=penalty, max_iter=500).fit(features[train], labels[train])
-        for penalty in PENALTIES
-    ]
-    scores = [model.score(features[val], labels[val]) for model in fitted]
-    best = int(np.argmax(scores))
-    return fitted[best], Outcome(scores[best], fitted[best].score(features[test], labels[test]))
+    features = normalize(features)
+    found = best_regression(features, task)
+    _, val, test, labels = _arrays(task)
+    return Outcome(*(found.score(features[mask], labels[mask]) for mask in (val, test)))
 
 
 def propagate_labels(task: GraphTask, steps: int = 50) -> Outcome:

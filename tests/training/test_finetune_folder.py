@@ -36,6 +36,7 @@ WAYS = {
     "all": {},
     "thawing": {"unfreeze_every": 2, "layer_lr_decay": 0.7},
     "probe": {"freeze": "all-but-head", "head_drop": 0.4},
+    "warm start": {"warm_start": True, "head_drop": 0.4},
 }
 
 

@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-import lipzoo
 from lipzoo.datasets import GraphTask, random_split
-from lipzoo.datasets.encoding import encode_task
 from lipzoo.errors import ConfigError, OutputError, UnknownNameError
 from lipzoo.pretraining import pretrain
 from lipzoo.pretraining.recipe import make_pretraining
-from lipzoo.transfer import load_study, run_study, warm_start, write_report
+from lipzoo.transfer import load_study, run_study, write_report
 from lipzoo.transfer.command import main
 from lipzoo.transfer.methods import propagate_labels
 from lipzoo.transfer.report import collect, headline
@@ -145,24 +143,6 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["--report", "--out", str(tmp_path / "out")]) == 2
     assert "holds no study" in capsys.readouterr().err
-
-
-def test_the_head_begins_as_the_probe(weights):
-    model = lipzoo.load_pretrained(weights, num_classes=3)
-    task = encode_task(lipzoo.load_dataset("iris"), **model.card.encoding)
-    probe = warm_start(model, task)
-    right = model(task.graph, task.feat).argmax(1) == task.labels
-    assert right[task.val_mask].double().mean().item() == pytest.approx(probe.val)
-    assert right[task.test_mask].double().mean().item() == pytest.approx(probe.test)
-
-
-def test_two_classes_have_a_head_too(weights):
-    model = lipzoo.load_pretrained(weights, num_classes=2)
-    task = encode_task(lipzoo.load_dataset("breast_cancer"), **model.card.encoding)
-    probe = warm_start(model, task)
-    right = model(task.graph, task.feat).argmax(1) == task.labels
-    assert right[task.test_mask].double().mean().item() == pytest.approx(probe.test)
-    assert probe.test > 0.85
 
 
 def test_labels_spread_along_edges_only():
