@@ -195,7 +195,8 @@ def finetune(
     start = None
     if warm_start:
         warm_start_head(model, task, weights)
-        replaced = [*replaced, *({"head"} - set(replaced))]
+        if "head" not in replaced:
+            replaced.append("head")
         start = copy.deepcopy(model.state_dict()), evaluate(model, task)
     training = None
     if out is not None:

@@ -54,6 +54,11 @@ def warm_start_head(
             f"warm_start: a {type(model).__name__} has no linear head over forward_features; leave "
             "warm_start out"
         )
+    if task.multilabel:
+        raise ConfigError(
+            f"{task.name}: nodes may have several labels, and a logistic regression chooses one; "
+            "leave warm_start out"
+        )
     was_training = model.training
     hidden = model.eval().forward_features(task.graph, model_feat(model, task))
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
@@ -86,20 +91,15 @@ def best_regression(
     features : ndarray (N, D)
         Of all nodes.
     task : GraphTask
-        Its labels and masks are read.
+        Its labels and masks are read; one label a node.
     class_weight : Tensor (C,), optional
         Weights of the classes.
 
     Raises
     ------
     ConfigError
-        If nodes may have several labels, or the training nodes have one class only.
+        If the training nodes have one class only.
     """
-    if task.multilabel:
-        raise ConfigError(
-            f"{task.name}: nodes may have several labels, and a logistic regression chooses one; "
-            "leave warm_start out"
-        )
     train, val, labels = (
         tensor.cpu().numpy() for tensor in (task.train_mask, task.val_mask, task.labels)
     )

@@ -63,7 +63,10 @@ def test_five_labels_a_class_are_enough_for_cora(raw_dir):
 
     found = probed(lipzoo.load_pretrained("gat_lip_universal_16", num_classes=7))
     assert found > 0.7
+    fresh = []
     for seed in range(3):
         torch.manual_seed(seed)
-        fresh = lipzoo.create_model("gat_lip_universal_16", in_feats=68, num_classes=7)
-        assert found > probed(fresh) + 0.02
+        model = lipzoo.create_model("gat_lip_universal_16", in_feats=68, num_classes=7)
+        fresh.append(probed(model))
+    assert found > max(fresh) + 0.02
+    assert found > sum(fresh) / len(fresh) + 0.05
