@@ -35,7 +35,7 @@ from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.unfreezing import FREEZE, optimizer_groups, thaw_epochs, thawing
-from lipzoo.training.warm_start import warm_start_head
+from lipzoo.training.warm_start import or_start, warm_start_head
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
@@ -197,7 +197,7 @@ def finetune(
         warm_start_head(model, task, weights)
         if "head" not in replaced:
             replaced.append("head")
-        start = copy.deepcopy(model.state_dict()), evaluate(model, task)
+        start_state, start = copy.deepcopy(model.state_dict()), evaluate(model, task)
     training = None
     if out is not None:
         training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
@@ -214,7 +214,9 @@ def finetune(
         title=f"{model.card.full_name} on {task.name}",
     )
     if start is not None:
-        result = _or_start(result, model, *start, metric=f"val_{task.metric}")
+        result = or_start(result, start, f"val_{task.metric}")
+        if result.best_epoch == 0:
+            model.load_state_dict(start_state)
     finetuned = FinetuneResult(
         model.eval(),
         result.metrics,
@@ -289,20 +291,6 @@ def _train(
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-
-
-def _or_start(
-    result: FitResult,
-    model: nn.Module,
-    state: dict[str, Tensor],
-    metrics: dict[str, float],
-    metric: str,
-) -> FitResult:
-    """The result; or the warm start, put back into the model, where no epoch was better."""
-    if result.metrics[metric] > metrics[metric]:
-        return result
-    model.load_state_dict(state)
-    return FitResult(metrics, 0, result.history)
 
 
 @torch.no_grad()

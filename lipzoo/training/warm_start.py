@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
+from lipzoo.training.loop import FitResult
 from lipzoo.training.metrics import model_feat
 
-__all__ = ["best_regression", "warm_start_head"]
+__all__ = ["best_regression", "or_start", "warm_start_head"]
 
 #: Inverse penalties (scikit-learn's ``C``) of which validation chooses.
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
@@ -114,3 +115,22 @@ def best_regression(
     ]
     scores = [found.score(features[val], labels[val]) for found in fitted]
     return fitted[int(np.argmax(scores))]
+
+
+def or_start(result: FitResult, start: dict[str, float], metric: str) -> FitResult:
+    """The result of a training; or its beginning, as epoch 0, where no epoch was better.
+
+    Few labels can make training worse than a warm start, which validation then keeps.
+
+    Parameters
+    ----------
+    result : FitResult
+        Of the training.
+    start : dict
+        The metrics before it.
+    metric : str
+        Which of them decides, such as ``"val_accuracy"``; larger is better.
+    """
+    if result.metrics[metric] > start[metric]:
+        return result
+    return FitResult(start, 0, result.history)

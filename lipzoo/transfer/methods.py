@@ -16,7 +16,7 @@ from lipzoo.registry import build_model, create_model
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
-from lipzoo.training.warm_start import best_regression, warm_start_head
+from lipzoo.training.warm_start import best_regression, or_start, warm_start_head
 from lipzoo.transfer.study import Point, Study
 from lipzoo.weights import Checkpoint
 
@@ -63,14 +63,10 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
         return _trained(model, task, study.settings(point.method))
     model = _pretrained(checkpoint, task.num_classes, method.overrides)
     warm_start_head(model, task)
-    start = _outcome(evaluate(model, task), task)
+    start = evaluate(model, task)
     if method.kind == "probe":
-        return start
-    found = _trained(model, task, study.settings(point.method))
-    # Few labels can make training worse than its beginning, which validation then keeps.
-    best = found if found.val > start.val else replace(start, best_epoch=0)
-    is_there = start.val >= 0.95 * best.val
-    return replace(best, epochs_to_95=0 if is_there else found.epochs_to_95)
+        return _outcome(start, task)
+    return _trained(model, task, study.settings(point.method), start)
 
 
 def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> DeepAttentionNet:
@@ -81,11 +77,21 @@ def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> De
     return model
 
 
-def _trained(model: DeepAttentionNet, task: GraphTask, settings: FitSettings) -> Outcome:
+def _trained(
+    model: DeepAttentionNet,
+    task: GraphTask,
+    settings: FitSettings,
+    start: dict[str, float] | None = None,
+) -> Outcome:
+    """Train; ``start`` are the metrics of a warm start, which counts as epoch 0."""
     result = fit(model, task, settings, verbose=False)
     name = f"val_{task.metric}"
+    history = result.history
+    if start is not None:
+        result = or_start(result, start, name)
+        history = [{"epoch": 0, **start}, *history]
     wanted = 0.95 * result.metrics[name]
-    soon = next(row["epoch"] for row in result.history if row[name] >= wanted)
+    soon = next(row["epoch"] for row in history if row[name] >= wanted)
     return replace(
         _outcome(result.metrics, task), best_epoch=result.best_epoch, epochs_to_95=int(soon)
     )
