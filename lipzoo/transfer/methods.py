@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -92,13 +92,11 @@ def _trained(
         history = [{"epoch": 0, **start}, *history]
     wanted = 0.95 * result.metrics[name]
     soon = next(row["epoch"] for row in history if row[name] >= wanted)
-    return replace(
-        _outcome(result.metrics, task), best_epoch=result.best_epoch, epochs_to_95=int(soon)
-    )
+    return _outcome(result.metrics, task, best_epoch=result.best_epoch, epochs_to_95=int(soon))
 
 
-def _outcome(metrics: dict[str, float], task: GraphTask) -> Outcome:
-    return Outcome(metrics[f"val_{task.metric}"], metrics[f"test_{task.metric}"])
+def _outcome(metrics: dict[str, float], task: GraphTask, **epochs: int) -> Outcome:
+    return Outcome(metrics[f"val_{task.metric}"], metrics[f"test_{task.metric}"], **epochs)
 
 
 def _logistic_regression(features: np.ndarray, task: GraphTask) -> Outcome:
