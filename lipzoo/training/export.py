@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch import nn
-
 from lipzoo._yaml import read_yaml
 from lipzoo.card import (
     ArchitectureEntry,
@@ -16,12 +14,10 @@ from lipzoo.card import (
     WeightsEntry,
     versions,
 )
-from lipzoo.errors import OutputError
 from lipzoo.lipschitz import bound
 from lipzoo.registry import get_architecture, split_name
-from lipzoo.training.recipe import make_recipe
-from lipzoo.training.run import RECIPE_FILE, RESULT_FILE, build_from_recipe, load_task, summarize
-from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, write_checkpoint
+from lipzoo.training.run import RESULT_FILE, load_seed, load_task, read_run, summarize
+from lipzoo.weights import write_checkpoint
 
 __all__ = ["export_run"]
 
@@ -60,16 +56,11 @@ def export_run(
         If there is no finished run, or the output cannot be written.
     """
     folder = Path(run)
-    if not (folder / RECIPE_FILE).is_file():
-        raise OutputError(f"{folder}: holds no run; name the --out folder of `lipzoo train`")
-    recipe = make_recipe(read_yaml(folder / RECIPE_FILE), where=str(folder / RECIPE_FILE))
+    recipe = read_run(folder)
     summary = summarize(folder, recipe)
     task = load_task(recipe, raw_dir)
     best = _best_seed(folder, summary["seeds"], task.metric)
-    if best["fingerprint"] != task.fingerprint:
-        raise OutputError(f"{folder}: the data has changed since the training; train anew")
-    model = build_from_recipe(recipe, task)
-    _load_seed(model, folder / f"seed_{best['seed']}" / WEIGHTS_FILE)
+    model = load_seed(folder, best["seed"], recipe, task)
     architecture = get_architecture(recipe.architecture)
     name, tag = split_name(recipe.full_name)
     card = Card(
@@ -97,16 +88,6 @@ def export_run(
     )
     target = Path("pretrained", recipe.full_name) if out is None else Path(out)
     return write_checkpoint(target, model, card, overwrite)
-
-
-def _load_seed(model: nn.Module, file: Path) -> None:
-    try:
-        model.load_state_dict(parse_safetensors(file.read_bytes(), file))
-    except (OSError, RuntimeError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise OutputError(
-            f"{file}: are no weights of this run ({reason}); train the seed anew with --overwrite"
-        ) from None
 
 
 def _best_seed(folder: Path, seeds: list[int], metric: str) -> dict:

@@ -34,9 +34,18 @@ from lipzoo.registry import create_model
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.weights import WEIGHTS_FILE, prepare_folder
+from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, prepare_folder
 
-__all__ = ["RECIPE_FILE", "RESULT_FILE", "build_from_recipe", "load_task", "summarize", "train"]
+__all__ = [
+    "RECIPE_FILE",
+    "RESULT_FILE",
+    "build_from_recipe",
+    "load_seed",
+    "load_task",
+    "read_run",
+    "summarize",
+    "train",
+]
 
 RECIPE_FILE, RESULT_FILE, SUMMARY_FILE = "recipe.yaml", "result.yaml", "summary.yaml"
 
@@ -168,6 +177,52 @@ def build_from_recipe(recipe: Recipe, task: GraphTask) -> nn.Module:
         num_classes=task.num_classes,
         **recipe.overrides,
     )
+
+
+def read_run(folder: Path) -> Recipe:
+    """The recipe of a run's folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no run.
+    """
+    file = folder / RECIPE_FILE
+    if not file.is_file():
+        raise OutputError(f"{folder}: holds no run; name the --out folder of `lipzoo train`")
+    return make_recipe(read_yaml(file), where=str(file))
+
+
+def load_seed(folder: Path, seed: int, recipe: Recipe, task: GraphTask) -> nn.Module:
+    """The model of a finished seed, with the weights of its best epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    seed : int
+        One of those that :func:`summarize` names.
+    recipe, task
+        The run's: see :func:`read_run` and :func:`load_task`.
+
+    Raises
+    ------
+    OutputError
+        If the weights are gone or of another model, or the data has changed since.
+    """
+    place = folder / f"seed_{seed}"
+    if read_yaml(place / RESULT_FILE)["fingerprint"] != task.fingerprint:
+        raise OutputError(f"{folder}: the data has changed since the training; train anew")
+    model = build_from_recipe(recipe, task)
+    file = place / WEIGHTS_FILE
+    try:
+        model.load_state_dict(parse_safetensors(file.read_bytes(), file))
+    except (OSError, RuntimeError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise OutputError(
+            f"{file}: are no weights of this run ({reason}); train the seed anew with --overwrite"
+        ) from None
+    return model
 
 
 def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
