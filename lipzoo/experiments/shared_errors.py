@@ -18,6 +18,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
 from lipzoo.training.run import load_seed, load_task, read_run, summarize
+from lipzoo.weights import prepare_folder
 
 __all__ = ["SharedErrors", "main", "shared_errors"]
 
@@ -120,13 +121,14 @@ def _write(args: argparse.Namespace) -> None:
     task = load_task(recipe, args.raw_dir)
     found = [predict(load_seed(args.run, seed, recipe, task), task) for seed in seeds]
     errors = [shared_errors(found, task, split) for split in SPLITS]
-    text = _report(recipe.full_name, len(seeds), errors)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out / "shared_errors.md", text.encode())
+    command = f"tools/shared_errors.py {args.run} --out {args.out}"
+    text = _report(recipe.full_name, len(seeds), errors, command)
+    folder = prepare_folder(args.out, overwrite=True)
+    write_atomically(folder / "shared_errors.md", text.encode())
     print(text, end="")
 
 
-def _report(name: str, seeds: int, errors: list[SharedErrors]) -> str:
+def _report(name: str, seeds: int, errors: list[SharedErrors], command: str) -> str:
     def row(words: str, field: str) -> str:
         values = (getattr(e, field) for e in errors)
         cells = ("-" if math.isnan(value) else f"{100 * value:.1f}" for value in values)
@@ -149,7 +151,6 @@ def _report(name: str, seeds: int, errors: list[SharedErrors]) -> str:
         row("neighbours of the same class, of these", "homophily_right"),
         row("of these, most neighbours of other classes", "minority_right"),
         "",
-        f"`lipzoo train {name} --out runs/{name}`, then",
-        f"`tools/shared_errors.py runs/{name} --out …`",
+        f"`{command}`",
     ]
     return "\n".join(lines) + "\n"

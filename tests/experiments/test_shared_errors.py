@@ -76,6 +76,7 @@ def test_the_command_reports_a_run(tmp_path, capsys):
     text = (tmp_path / "out/shared_errors.md").read_text()
     assert text == capsys.readouterr().out
     assert "3 seeds of `test_tiny.iris`" in text
+    assert f"tools/shared_errors.py {tmp_path / 'run'} --out {tmp_path / 'out'}" in text
     val, test = (100 * summary["metrics"][f"{s}_accuracy"]["mean"] for s in ("val", "test"))
     assert f"| accuracy of one model, mean over the seeds | {val:.1f} | {test:.1f} |" in text
 
@@ -84,3 +85,12 @@ def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "holds no run" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_is_one_line_and_stays(tmp_path, capsys):
+    content = {"architecture": "test_tiny", "dataset": {"name": "iris"}, "epochs": 2, "seeds": "0"}
+    train(make_recipe(content, where="test"), tmp_path / "run", verbose=False)
+    (tmp_path / "out").write_text("mine")
+    assert main([str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    assert "is a file; name a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
