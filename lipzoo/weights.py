@@ -146,17 +146,17 @@ def _stamp(folder: Path) -> tuple[int, int]:
 
 
 def _read_weights(folder: Path, card: Card) -> bytes:
-    file = _pending(folder, card.weights.sha256)
-    if not file.is_file():
-        file = folder / WEIGHTS_FILE
-    if not file.is_file():
-        raise _holds_no(folder, WEIGHTS_FILE)
-    if file.stat().st_size > MAX_WEIGHTS_BYTES:
-        raise CheckpointError(
-            f"{file}: longer than {MAX_WEIGHTS_BYTES:,} bytes, which no weights of lipzoo are; "
-            "get the file again"
-        )
-    return file.read_bytes()
+    """Each name is looked up once, for the first may become the second at any moment."""
+    for file in (_pending(folder, card.weights.sha256), folder / WEIGHTS_FILE):
+        if not file.is_file():
+            continue
+        if file.stat().st_size > MAX_WEIGHTS_BYTES:
+            raise CheckpointError(
+                f"{file}: longer than {MAX_WEIGHTS_BYTES:,} bytes, which no weights of lipzoo "
+                "are; get the file again"
+            )
+        return file.read_bytes()
+    raise _holds_no(folder, WEIGHTS_FILE)
 
 
 def _pending(folder: Path, digest: str) -> Path:

@@ -17,7 +17,13 @@ from checkpoints import card, small_model
 from lipzoo._yaml import leftovers, read_yaml
 from lipzoo.errors import OutputError
 from lipzoo.training import export_run
-from lipzoo.weights import parse_safetensors, read_checkpoint, write_checkpoint
+from lipzoo.weights import (
+    WEIGHTS_FILE,
+    _pending,
+    parse_safetensors,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
@@ -200,6 +206,27 @@ def test_a_reader_never_sees_a_mixture(tmp_path):
     writer.join()
     assert reads > 10
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("look", ["is_file", "stat", "read_bytes"])
+def test_the_weights_get_their_name_between_two_looks(tmp_path, monkeypatch, look):
+    model = small_model()
+    write_checkpoint(tmp_path, model, card())
+    named = tmp_path / WEIGHTS_FILE
+    waiting = _pending(tmp_path, read_checkpoint(tmp_path).card.weights.sha256)
+    named.rename(waiting)
+    real, renamed = getattr(Path, look), []
+
+    def look_and_rename(path, *args, **details):
+        found = real(path, *args, **details)
+        if path == waiting and not renamed:
+            renamed.append(waiting.rename(named))
+        return found
+
+    monkeypatch.setattr(Path, look, look_and_rename)
+    tensors = read_checkpoint(tmp_path).tensors
+    assert renamed
+    assert all(torch.equal(t, tensors[key]) for key, t in model.state_dict().items())
 
 
 def test_equal_weights_are_equal_files(tmp_path):
