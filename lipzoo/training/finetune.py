@@ -35,7 +35,7 @@ from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.unfreezing import FREEZE, optimizer_groups, thaw_epochs, thawing
-from lipzoo.training.warm_start import or_start, warm_start_head
+from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
@@ -192,15 +192,17 @@ def finetune(
     torch.manual_seed(seed)
     model, task, replaced = _adapt(name, task, overrides)
     card = _card(model, task, overrides, settings, class_weight, weights)
+    if warm_start:
+        check_warm_start(model, task)
+    training = None
+    if out is not None:
+        training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
     start = None
     if warm_start:
         warm_start_head(model, task, weights)
         if "head" not in replaced:
             replaced.append("head")
         start_state, start = copy.deepcopy(model.state_dict()), evaluate(model, task)
-    training = None
-    if out is not None:
-        training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
     result = _train(
         model,
         task,

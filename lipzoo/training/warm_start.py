@@ -13,12 +13,34 @@ from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import FitResult
 from lipzoo.training.metrics import model_feat
 
-__all__ = ["best_regression", "or_start", "warm_start_head"]
+__all__ = ["best_regression", "check_warm_start", "or_start", "warm_start_head"]
 
 #: Inverse penalties (scikit-learn's ``C``) of which validation chooses.
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 #: Logit of a class that no training node has.
 _NEVER = -10.0
+
+
+def check_warm_start(model: nn.Module, task: GraphTask) -> None:
+    """Refuse what :func:`warm_start_head` cannot do.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no linear head, nodes may have several labels, or the training nodes have
+        one class only.
+    """
+    if not (isinstance(model, DeepAttentionNet) and isinstance(model.head, nn.Linear)):
+        raise ConfigError(
+            f"warm_start: a {type(model).__name__} has no linear head over forward_features; leave "
+            "warm_start out"
+        )
+    if task.multilabel:
+        raise ConfigError(
+            f"{task.name}: nodes may have several labels, and a logistic regression chooses one; "
+            "leave warm_start out"
+        )
+    _check_classes(task)
 
 
 @torch.no_grad()
@@ -47,19 +69,9 @@ def warm_start_head(
     Raises
     ------
     ConfigError
-        If the model has no linear head, nodes may have several labels, or the training nodes have
-        one class only.
+        See :func:`check_warm_start`.
     """
-    if not (isinstance(model, DeepAttentionNet) and isinstance(model.head, nn.Linear)):
-        raise ConfigError(
-            f"warm_start: a {type(model).__name__} has no linear head over forward_features; leave "
-            "warm_start out"
-        )
-    if task.multilabel:
-        raise ConfigError(
-            f"{task.name}: nodes may have several labels, and a logistic regression chooses one; "
-            "leave warm_start out"
-        )
+    check_warm_start(model, task)
     was_training = model.training
     hidden = model.eval().forward_features(task.graph, model_feat(model, task))
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
@@ -104,8 +116,7 @@ def best_regression(
     train, val, labels = (
         tensor.cpu().numpy() for tensor in (task.train_mask, task.val_mask, task.labels)
     )
-    if len(np.unique(labels[train])) < 2:
-        raise ConfigError(f"{task.name}: the training nodes have one class only; label another")
+    _check_classes(task)
     weights = None if class_weight is None else dict(enumerate(class_weight.tolist()))
     fitted = [
         LogisticRegression(C=penalty, max_iter=500, class_weight=weights).fit(
@@ -115,6 +126,11 @@ def best_regression(
     ]
     scores = [found.score(features[val], labels[val]) for found in fitted]
     return fitted[int(np.argmax(scores))]
+
+
+def _check_classes(task: GraphTask) -> None:
+    if len(task.labels[task.train_mask].unique()) < 2:
+        raise ConfigError(f"{task.name}: the training nodes have one class only; label another")
 
 
 def or_start(result: FitResult, start: dict[str, float], metric: str) -> FitResult:

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 import lipzoo
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import evaluate, warm_start_head
 
 
@@ -93,3 +93,21 @@ def test_refusals(multilabel, tiny_source, tmp_path):
         warm_start_head(fresh(wine), one)
     with pytest.raises(ConfigError, match="DeepGAT has no linear head"):
         warm_start_head(lipzoo.create_model("gat_lip_2", in_feats=13, num_classes=0), wine)
+
+
+def test_an_occupied_folder_is_refused_before_the_body_runs(tiny_source, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    ran = []
+    forward = lipzoo.models.DeepAttentionNet.forward_features
+    monkeypatch.setattr(
+        lipzoo.models.DeepAttentionNet,
+        "forward_features",
+        lambda *args: ran.append(1) or forward(*args),
+    )
+    wine = lipzoo.load_dataset("wine")
+    options = {"warm_start": True, "epochs": 1, "verbose": False}
+    with pytest.raises(OutputError, match="already holds files"):
+        lipzoo.finetune(tiny_source, wine, out=tmp_path, **options)
+    assert not ran
+    lipzoo.finetune(tiny_source, wine, out=tmp_path / "new", **options)
+    assert ran
