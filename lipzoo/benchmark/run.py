@@ -17,8 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from lipzoo._progress import ProgressBar
 from lipzoo._yaml import write_all
 from lipzoo.benchmark.cases import SUBJECT, Case
 from lipzoo.benchmark.graphs import load_graph, save_graph
@@ -112,7 +111,7 @@ def run_benchmark(
     order = list(dict.fromkeys(case.graph for case in wanted))
     wanted.sort(key=lambda case: order.index(case.graph))
     compiled: set[tuple[int, int]] = set()
-    bar = tqdm(total=len(wanted), desc="benchmark", disable=None if verbose else True)
+    bar = ProgressBar(total=len(wanted), desc="benchmark", disable=None if verbose else True)
     with bar, tempfile.TemporaryDirectory(prefix="lipzoo-benchmark-") as temporary:
         path = Path(temporary, "graph.npz")
         for name, on_graph in itertools.groupby(wanted, key=lambda case: case.graph):
@@ -139,7 +138,9 @@ def run_benchmark(
 Rows = dict[tuple[Case, int], dict[str, Any]]
 
 
-def _measure_group(pool: Pool, cases: list[Case], repeats: int, bar: tqdm, verbose: bool) -> Rows:
+def _measure_group(
+    pool: Pool, cases: list[Case], repeats: int, bar: ProgressBar, verbose: bool
+) -> Rows:
     warm: dict[Case, dict] = {}
     for case in cases:
         bar.set_postfix_str(f"{case}: warming up")

@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from tqdm import tqdm
 from urllib3.util import Retry
 
+from lipzoo._progress import ProgressBar
 from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError
 
 __all__ = ["Unreachable", "check_url", "download", "get_small", "is_offline"]
@@ -188,7 +188,7 @@ def _append(answer, part: Path, start: int, total: int | None, limit: int, url: 
     size = start
     name = urlsplit(url).path.rpartition("/")[2]
     # The bar shows only what takes long, and only on a terminal.
-    bar = tqdm(
+    bar = ProgressBar(
         desc=name, total=total, initial=start, unit="B", unit_scale=True, delay=2, disable=None
     )
     with part.open("r+b" if part.exists() else "wb") as file, bar:

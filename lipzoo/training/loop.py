@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
+from lipzoo._progress import ProgressBar
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import CheckpointError, ConfigError
@@ -129,7 +129,7 @@ def fit(
     if resume and folder is not None and (folder / STATE_FILE).is_file():
         state = _load_state(folder / STATE_FILE, parts)
     log = _Log(folder, state.history, verbose, title)
-    bar = tqdm(
+    bar = ProgressBar(
         total=settings.epochs,
         initial=state.epoch,
         desc=title or None,
@@ -303,7 +303,7 @@ class _Log:
             self._to_csv(row)
         self.board = _summary_writer(folder, purge_step=len(history) and history[-1]["epoch"] + 1)
 
-    def write(self, row: dict[str, float], bar: tqdm) -> None:
+    def write(self, row: dict[str, float], bar: ProgressBar) -> None:
         if self.file is not None:
             self._to_csv(row)
             self.file.flush()
