@@ -10,8 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from lipzoo._progress import ProgressBar
 from lipzoo._yaml import write_atomically
 from lipzoo.lipschitz.search import Case, ascend, random_case
 
@@ -29,7 +28,7 @@ def main() -> int:
     first, last = map(int, args.seeds.split(".."))
     kinds: dict[str, dict] = {}
     violations = []
-    for seed in tqdm(range(first, last + 1), disable=None):
+    for seed in ProgressBar(range(first, last + 1), disable=None):
         case = random_case(seed)
         cases = [("random", case)]
         if args.ascend_every and seed % args.ascend_every == 0:
