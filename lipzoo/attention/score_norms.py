@@ -21,6 +21,7 @@ __all__ = [
     "DotProductLipschitzNorm",
     "LipschitzNorm",
     "ScoreNorm",
+    "divide",
     "make_score_norm",
 ]
 
@@ -133,10 +134,10 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def forward(self, e: Tensor, scores: DotProductScores, ops: Ops) -> Tensor:
         self.check(scores)
-        return e * ops.copy_v(self.factor(scores, ops))
+        return divide(e, ops.copy_v(self.divisor(scores, ops)))
 
-    def factor(self, scores: DotProductScores, ops: Ops) -> Tensor:
-        r""":math:`1 / \max(uv, uw, vw)`, (N_dst, *, H), 0 where the denominator is zero."""
+    def divisor(self, scores: DotProductScores, ops: Ops) -> Tensor:
+        r""":math:`\max(uv, uw, vw)`, (N_dst, *, H)."""
         u = scores.query.square().sum(-1)
         if self.scope == "graph":
             degree = ops.structure.in_degrees.to(u.dtype)
@@ -144,8 +145,7 @@ class DotProductLipschitzNorm(ScoreNorm):
         u = _root(u)
         v = _root(ops.max_in(scores.key.square().sum(-1)))
         w = _root(ops.max_in(scores.value.square().sum(-1)))
-        longest = torch.maximum(torch.maximum(u * v, u * w), v * w)
-        return _divide(torch.ones_like(longest), longest)
+        return torch.maximum(torch.maximum(u * v, u * w), v * w)
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
@@ -161,7 +161,8 @@ def _root(square: Tensor) -> Tensor:
     return square.masked_fill(tiny, 1).sqrt().masked_fill(tiny, 0)
 
 
-def _divide(e: Tensor, by: Tensor) -> Tensor:
+def divide(e: Tensor, by: Tensor) -> Tensor:
+    """``e / by``, and 0 where ``by`` is zero or underflows."""
     tiny = by < torch.finfo(by.dtype).tiny
     return (e / by.masked_fill(tiny, 1)).masked_fill(tiny, 0)
 

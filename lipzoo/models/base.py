@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -243,7 +243,7 @@ class DeepAttentionNet(nn.Module):
                     self._run_layer,
                     *arguments,
                     use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _with_spare_buffers(self)),
+                    context_fn=lambda: (nullcontext(), _SpareBuffers(self)),
                 )
             else:
                 states, weights = self._run_layer(*arguments)
@@ -354,20 +354,25 @@ class DeepAttentionNet(nn.Module):
         )
 
 
-@contextmanager
-def _with_spare_buffers(model: nn.Module) -> Iterator[None]:
+class _SpareBuffers:
     """Give ``model`` copies of its buffers for a while.
 
-    A layer that runs again in the backward pass must not update batch norm's statistics again.
+    A layer that runs again in the backward pass must not update batch norm's statistics again. It
+    does so in each backward pass: a second derivative has two.
     """
-    own = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
-    for module, buffers in own:
-        copies = {name: b if b is None else b.clone() for name, b in buffers.items()}
-        module._buffers.update(copies)
-    try:
-        yield
-    finally:
-        for module, buffers in own:
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        modules = (module for module in self.model.modules() if module._buffers)
+        self.own = [(module, dict(module._buffers)) for module in modules]
+        for module, buffers in self.own:
+            copies = {name: b if b is None else b.clone() for name, b in buffers.items()}
+            module._buffers.update(copies)
+
+    def __exit__(self, *exception) -> None:
+        for module, buffers in self.own:
             module._buffers.update(buffers)
 
 

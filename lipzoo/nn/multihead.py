@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipzoo.attention import DotProductLipschitzNorm, make_score_norm
-from lipzoo.attention.score_norms import _divide, _root
+from lipzoo.attention.score_norms import _root, divide
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["LipschitzMultiheadAttention"]
@@ -132,7 +132,7 @@ device, dtype
         allowed, added = self._mask(q, k, attn_mask, key_padding_mask)
         k, v, allowed, added = self._with_constant_keys(k, v, allowed, added)
         if self.score_norm is not None:
-            q = _divide(q, self._divisor(q, k, v, allowed).unsqueeze(-1))
+            q = divide(q, self._divisor(q, k, v, allowed).unsqueeze(-1))
         out, weights = self._attend(q, k, v, allowed, added, need_weights)
         out = self.out_proj(out.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from graph_zoo import GRAPHS, homogeneous, multigraph
 from kinds import HEADS, KINDS, NORMED, WIDTH
+from masks import draw_mask
 from torch.testing import assert_close
 
 from lipzoo.attention import (
@@ -253,29 +254,13 @@ def test_ties_of_edges_in_different_blocks(kind_name, device):
 # --- Dropout -------------------------------------------------------------------------------------
 
 
-def mix(x):
-    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return x ^ (x >> np.uint32(16))
-
-
-def draw_mask(rate, num_edges, dtype):
-    """The mask of ``keep`` in fused/_arithmetic.py, in NumPy; draws the seed."""
-    seed = np.uint32(int(torch.randint(2**32, ())))
-    bits = mix(np.arange(num_edges, dtype=np.uint32) ^ seed) + seed
-    heads = np.arange(HEADS, dtype=np.uint32) * np.uint32(0x9E3779B9)
-    kept = 1 - rate if dtype == torch.float64 else float(np.float32(1 - rate))
-    mask = mix(bits[:, None] + heads) < np.uint32(kept * 2.0**32)
-    return torch.from_numpy(mask / kept)
-
-
 @pytest.mark.parametrize("seed", [0, 1])  # seeds with and without the highest bit
 @ALL_KINDS
 def test_dropout(kind, seed, device):
     structure = as_structure(multigraph())
     leaves = to(kind.leaves(multigraph()), device)
     torch.manual_seed(seed)
-    mask = draw_mask(0.4, structure.num_edges, torch.float64)
+    mask = draw_mask(0.4, structure.num_edges, HEADS)
     assert 0 < (mask == 0).sum() < mask.numel()
     torch.manual_seed(seed)
     check(kind, structure, leaves, 1e-11, mask.to(device), attn_drop=0.4)
@@ -286,7 +271,7 @@ def test_dropout_over_several_segments(kind, device, monkeypatch):
     structure = cut(multigraph(), 1, monkeypatch)
     leaves = to(kind.leaves(multigraph(), dtype=torch.float32), device)
     torch.manual_seed(5)
-    mask = draw_mask(0.7, structure.num_edges, torch.float32)
+    mask = draw_mask(0.7, structure.num_edges, HEADS)
     torch.manual_seed(5)
     check(kind, structure, leaves, 1e-5, mask.to(device), attn_drop=0.7)
 
@@ -319,13 +304,51 @@ def test_gradcheck(kind, device):
     assert torch.autograd.gradcheck(output, tuple(leaves.values()), fast_mode=True)
 
 
-@ONE_OF_EACH
-def test_a_second_derivative_is_refused_not_wrong(kind, device):
-    leaves = to(kind.leaves(multigraph()), device)
-    out = run(kind, as_structure(multigraph()), leaves)
-    first = torch.autograd.grad(out.square().sum(), leaves["v"], create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+@ALL_KINDS
+@pytest.mark.parametrize("graph_name", ["multigraph", "zero_neighbourhood"])
+def test_second_derivatives(graph_name, kind, device):
+    """With the mask of the forward pass; also where no gradient comes in that needs one."""
+    graph = GRAPHS[graph_name]()
+    structure, leaves = as_structure(graph), to(kind.leaves(graph, graph_name), device)
+    inputs, results = list(leaves.values()), []
+    for attend in (run, run_torch):
+        torch.manual_seed(3)
+        mask = draw_mask(0.4, structure.num_edges, HEADS).to(device)
+        torch.manual_seed(3)
+        options = {"attn_drop": 0.4} if attend is run else {"mask": mask}
+        out = attend(kind, structure, leaves, **options)
+        first = torch.autograd.grad(out.sum(), inputs, create_graph=True, materialize_grads=True)
+        size = sum(g.square().sum() for g in first)
+        results.append([*first, *torch.autograd.grad(size, inputs, materialize_grads=True)])
+    for ours, theirs in zip(*results):
+        assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("power", [-30, -19, 4, 19, 25])
+@pytest.mark.parametrize("name", ["gat", "gat_lip", "gatv2", "gatv2_lip", "dot"])
+def test_features_of_any_size(name, power, device):
+    """Output and gradients are as good as the torch backend's, and finite where those are."""
+    graph, kind = GRAPHS["homogeneous"](), KINDS[name]
+    structure = as_structure(graph)
+    leaves = kind.leaves(graph, dtype=torch.float32)
+    for key, leaf in leaves.items():
+        if not key.startswith("attn"):
+            leaf.data *= 10.0**power
+
+    def compute(attend, dtype):
+        own = {
+            key: leaf.detach().to(device, dtype).requires_grad_() for key, leaf in leaves.items()
+        }
+        out = attend(kind, structure, own)
+        return [out.detach(), *gradients(out, own)]
+
+    exact = compute(run_torch, torch.float64)
+    found, usual = compute(run, torch.float32), compute(run_torch, torch.float32)
+    for ours, theirs, right in zip(found, usual, exact):
+        size = right.abs().max().clamp(min=1e-300)
+        error, reference = ((x.double() - right).abs().max() / size for x in (ours, theirs))
+        if theirs.isfinite().all():
+            assert error <= 4 * reference + 1e-5
 
 
 @ALL_KINDS

@@ -21,10 +21,12 @@ __all__ = [
     "exp",
     "flush",
     "keep",
-    "threshold_of",
 ]
 
-#: Sums may be reordered and divisions approximated; NaN and infinity keep their meaning.
+#: For what belongs to nodes and is computed once: sums may be reordered and divisions approximated;
+#: NaN and infinity keep their meaning. What belongs to edges is computed once in each pass, and has
+#: to come out the same to the last bit: the weight ``exp(score - largest)`` of a score of 1e6 is
+#: worth nothing if the score moves by a rounding error. There no operation is fused or reordered.
 FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
 
 #: Edges that are summed before the sum is added to the node's: one running sum of the 100,000
@@ -40,11 +42,13 @@ _TAYLOR = tuple(1 / math.factorial(n) for n in range(8))
 
 
 def build_exp(builder, x):
-    """Instructions for ``exp`` of a number or vector: to 2 ulp in float32 for x <= 88, where
+    """Instructions for ``exp`` of a number or vector: to 2 ulp in float32 for x <= 44, where
     libm's is a call an element; libm's in float64.
 
-    ``x = k ln 2 + r`` with ``|r| <= ln 2 / 2``; a Taylor polynomial for ``exp(r)``; ``2**k`` from
-    its bits. ``x`` is kept within [-87, 88], where the result is a normal number; NaN stays NaN.
+    ``x = k ln 2 + r`` with ``|r| <= ln 2 / 2``; a Taylor polynomial for ``exp(r)``; ``2**(k + 64)``
+    from its bits, and ``2**-64``, so that the result may be subnormal. ``x`` is kept within
+    [-104, 44], where it is 0 and a normal number; NaN stays NaN. The kernels' scores are shifted by
+    their maximum, or at most 40.
     """
     count = x.type.count if isinstance(x.type, ir.VectorType) else None
     element = x.type if count is None else x.type.element
@@ -65,7 +69,7 @@ def build_exp(builder, x):
 
     if element == ir.DoubleType():
         return call("exp", x)
-    low, high = constant(-87.0), constant(88.0)
+    low, high = constant(-104.0), constant(44.0)
     x = builder.select(builder.fcmp_ordered("<", x, low), low, x)
     x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
     k = call("floor", add_product(constant(0.5), x, constant(1 / math.log(2))))
@@ -76,10 +80,10 @@ def build_exp(builder, x):
     for coefficient in reversed(_TAYLOR[:-1]):
         p = add_product(constant(coefficient), p, r)
     integer = ir.IntType(32)
-    exponent = constant(127, integer)
+    exponent = constant(127 + 64, integer)
     bits = builder.add(builder.fptosi(k, exponent.type), exponent)
     bits = builder.shl(bits, constant(23, integer))
-    return builder.fmul(p, builder.bitcast(bits, p.type))
+    return builder.fmul(builder.fmul(p, builder.bitcast(bits, p.type)), constant(2.0**-64))
 
 
 @intrinsic
@@ -109,15 +113,9 @@ def keep(bits, h, threshold):
     """Whether head ``h`` of the edge is kept: true with probability ``threshold / 2**32``.
 
     A function of (seed, edge, head) alone, so that the backward pass draws the same mask again,
-    for any number of threads.
+    for any number of threads; ``Dropout.mask`` is the same in PyTorch's operations.
     """
     return mix(u32(bits + u32(h) * u32(0x9E3779B9))) < threshold
-
-
-@numba.njit(inline="always")
-def threshold_of(kept):
-    """What :func:`keep` compares with: ``kept`` in 32 bits."""
-    return u32(min(kept * 4294967296.0, 4294967295.0))
 
 
 @numba.njit(inline="always")

@@ -6,6 +6,10 @@ how: a head's features fill a register, its weight is broadcast, heads follow on
 
 Each works on one row that is gathered from an array (N, H * D) and on scratch ``S``, an array
 of one dimension; the other arguments are offsets into ``S``, and constants.
+
+Scores and products (:func:`dot_rows`, :func:`pair_scores`) are the same to the last bit wherever
+they are computed, with either end of the edge as the gathered row: their instructions may not be
+fused or reordered. Where rows are only added up, they may.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -28,7 +31,6 @@ __all__ = [
     "copy_row",
     "dot_rows",
     "exp_row",
-    "give_to_winners",
     "pair_scores",
     "prefetch",
 ]
@@ -145,18 +147,73 @@ class _Rows:
         positive = self.builder.fcmp_ordered(">", x, zero)
         return self.builder.select(positive, one, self.broadcast(slope, length))
 
-    def store_sum(self, totals, offset):
-        """Store the sum of the entries of vectors, {length: vector}."""
-        kind = "f64" if isinstance(self.number, ir.DoubleType) else "f32"
-        result = self.number(0.0)
-        for length, vector in totals.items():
-            function = cgutils.get_or_insert_function(
-                self.builder.module,
-                ir.FunctionType(self.number, [self.number, vector.type]),
-                f"llvm.vector.reduce.fadd.v{length}{kind}",
-            )
-            result = self.builder.call(function, [result, vector], fastmath=FAST)
-        self.builder.store(result, self.number_at(offset))
+    def sums_of_heads(self, terms, out):
+        """``S[out + h]`` = the sum over d of the vectors that ``terms(start, length)``
+        gives for head ``h``; the order of additions depends on H and D alone."""
+        pending = []
+
+        def head(h, start):
+            totals = {}
+            for offset, length in self.vectors():
+                term = terms(self.at(start, _i64(offset)), length)
+                known = totals.get(length)
+                totals[length] = term if known is None else self.builder.fadd(known, term)
+            # One vector; what is left of a head that no vector divides goes into its start.
+            total, *rest = totals.values()
+            for shorter in rest:
+                total = self.builder.fadd(total, self._padded(shorter, total.type.count))
+            while total.type.count > max(1, self.heads) or total.type.count & total.type.count - 1:
+                total = self._folded(total)
+            if isinstance(h, ir.Constant) and total.type.count > 1:
+                pending.append(total)
+                if len(pending) == self.heads:
+                    self._store_transposed(pending, out)
+                return
+            while total.type.count > 1:
+                total = self._folded(total)
+            self.store(total, self.at(out, h))
+
+        self.each_head(head)
+
+    def _shuffled(self, a, b, order):
+        mask = ir.Constant(ir.VectorType(_i32, len(order)), list(order))
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def _padded(self, vector, length):
+        """The vector with zeros behind, of this length."""
+        zeros = ir.Constant(vector.type, [0.0] * vector.type.count)
+        count = vector.type.count
+        return self._shuffled(vector, zeros, [min(k, count) for k in range(length)])
+
+    def _folded(self, vector):
+        """The upper half of a vector added to the lower."""
+        count = vector.type.count
+        half = (count + 1) // 2
+        upper = self._shuffled(vector, vector, range(half, count))
+        if half > count - half:
+            upper = self._padded(upper, half)
+        return self.builder.fadd(self._shuffled(vector, vector, range(half)), upper)
+
+    def _store_transposed(self, vectors, out):
+        """Sums of the entries of H vectors, at ``out``: neighbours add up to half as many vectors
+        with half of each, so that no number leaves the registers by itself."""
+        length = vectors[0].type.count
+        for first in range(0, len(vectors), length):
+            group = vectors[first : first + length]
+            count = len(group)
+            group += [group[-1]] * (length - count)
+            while len(group) > 1:
+                even = range(0, 2 * length, 2)
+                group = [
+                    self.builder.fadd(
+                        self._shuffled(a, b, even), self._shuffled(a, b, [k + 1 for k in even])
+                    )
+                    for a, b in zip(group[::2], group[1::2])
+                ]
+            sums = group[0]
+            if count < length:
+                sums = self._shuffled(sums, sums, range(count))
+            self.store(sums, self.at(out, _i64(first)))
 
 
 @intrinsic(prefer_literal=True)
@@ -246,16 +303,11 @@ def dot_rows(typing_context, scratch, x, row, own, out, heads, width):
         rows = _Rows.open(context, builder, signature, args, heads, width)
         mine, to = _offsets(builder, signature, args, 3, 5)
 
-        def head(h, start):
-            totals = {}
-            for offset, length in rows.vectors():
-                here = rows.at(start, _i64(offset))
-                a = rows.load(rows.scratch, rows.at(mine, here), length)
-                b = rows.load(rows.row, here, length)
-                totals[length] = rows.add_product(totals.get(length), a, b)
-            rows.store_sum(totals, rows.at(to, h))
+        def product(here, length):
+            a = rows.load(rows.scratch, rows.at(mine, here), length)
+            return builder.fmul(a, rows.load(rows.row, here, length))
 
-        rows.each_head(head)
+        rows.sums_of_heads(product, to)
         return context.get_dummy_value()
 
     return types.void(scratch, x, row, own, out, heads, width), build
@@ -271,18 +323,13 @@ def pair_scores(typing_context, scratch, x, row, own, attn, out, slope, heads, w
         rows = _Rows.open(context, builder, signature, args, heads, width)
         mine, vectors, to = _offsets(builder, signature, args, 3, 6)
 
-        def head(h, start):
-            totals = {}
-            for offset, length in rows.vectors():
-                here = rows.at(start, _i64(offset))
-                a = rows.load(rows.scratch, rows.at(mine, here), length)
-                pair = builder.fadd(a, rows.load(rows.row, here, length), flags=FAST)
-                leaky = builder.fmul(pair, rows.leaky_slope(pair, args[6], length), flags=FAST)
-                attn_here = rows.load(rows.scratch, rows.at(vectors, here), length)
-                totals[length] = rows.add_product(totals.get(length), attn_here, leaky)
-            rows.store_sum(totals, rows.at(to, h))
+        def product(here, length):
+            a = rows.load(rows.scratch, rows.at(mine, here), length)
+            pair = builder.fadd(a, rows.load(rows.row, here, length))
+            leaky = builder.fmul(pair, rows.leaky_slope(pair, args[6], length))
+            return builder.fmul(rows.load(rows.scratch, rows.at(vectors, here), length), leaky)
 
-        rows.each_head(head)
+        rows.sums_of_heads(product, to)
         return context.get_dummy_value()
 
     return types.void(scratch, x, row, own, attn, out, slope, heads, width), build
@@ -335,12 +382,3 @@ def prefetch(typing_context, array, row):
         return context.get_dummy_value()
 
     return types.void(array, row), build
-
-
-@numba.njit(cache=True)
-def give_to_winners(winner, d_dst, d_src, column):
-    """``d_src[winner_ih, column + h] += d_dst[i, column + h]``: the gradient of a maximum."""
-    for i in range(winner.shape[0]):
-        for h in range(winner.shape[1]):
-            if winner[i, h] >= 0:
-                d_src[winner[i, h], column + h] += d_dst[i, column + h]

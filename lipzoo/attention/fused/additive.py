@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from lipzoo.attention.fused import plain
+from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
-from lipzoo.attention.fused.runtime import Launcher, draw_seed, kernels_for, rows
+from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import AdditiveScores
 from lipzoo.attention.structure import Structure
@@ -19,122 +24,118 @@ _UNSHIFTED = 40.0
 
 
 def additive_attention(
-    structure: Structure,
-    scores: AdditiveScores,
-    score_norm: LipschitzNorm | None,
-    attn_drop: float,
+    structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: Dropout
 ) -> Tensor:
-    """The output (N_dst, H, D) for additive scores."""
+    """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for additive scores, ``m`` the mask of the dropout."""
     # Nodes that are source and destination have one projection: its gradient is summed in place.
-    v_src, v_dst = scores.v_src, scores.v_dst
-    is_shared = v_src.data_ptr() == v_dst.data_ptr() and v_src.stride() == v_dst.stride()
-    scale = None if score_norm is None else score_norm.scale(scores).expand(1, v_src.shape[1])
+    v_src, v_dst, attn_l, attn_r = scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r
+    is_shared = _are_same(v_src, v_dst)
+    if norm is not None:
+        # The scale is positive, and goes into the vectors before the LeakyReLU as well.
+        scale = norm.scale(scores).unsqueeze(-1)
+        attn_l, attn_r = scale * attn_l, scale * attn_r
     # Scores are at most alpha where a node sees its own projection.
     is_bounded = (
         is_shared
-        and score_norm is not None
-        and score_norm.alpha <= _UNSHIFTED
+        and norm is not None
+        and norm.alpha <= _UNSHIFTED
         and kernel_index(structure).has_all_loops
     )
     return _AdditiveAttention.apply(
         v_src,
         None if is_shared else v_dst,
-        scores.attn_l,
-        scores.attn_r,
-        scale,
+        attn_l,
+        attn_r,
         structure,
+        norm is not None,
         is_bounded,
         scores.negative_slope,
-        attn_drop,
-        draw_seed(attn_drop),
+        dropout,
     )
+
+
+def _are_same(v_src: Tensor, v_dst: Tensor) -> bool:
+    """Whether the destination nodes' rows are the first source nodes', to autograd, too."""
+    if v_src.data_ptr() != v_dst.data_ptr() or v_src.stride() != v_dst.stride():
+        return False
+    if v_src is v_dst or not (v_src.requires_grad or v_dst.requires_grad):
+        return True
+    bases = [x if x._base is None else x._base for x in (v_src, v_dst)]
+    return bases[0] is bases[1] and v_src.requires_grad == v_dst.requires_grad
 
 
 class _AdditiveAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx, v_src, v_dst, attn_l, attn_r, scale, structure, is_bounded, slope, attn_drop, seed
-    ):
+    def forward(ctx, v_src, v_dst, attn_l, attn_r, structure, has_norm, is_bounded, slope, dropout):
         _, heads, width = v_src.shape
-        kernels = kernels_for("additive", v_src.dtype, heads, width, scale is not None)
-        index = kernel_index(structure)
+        kernels = kernels_for("additive", v_src.dtype, heads, width, has_norm)
         v = rows(v_src)
         v_own = v[: structure.num_dst] if v_dst is None else rows(v_dst)
-        number = v.dtype.type
-        scales = np.ones(heads, v.dtype) if scale is None else rows(scale)[0]
         src = np.empty((len(v), 2 * heads), v.dtype)
         dst = np.empty((structure.num_dst, 5 * heads), v.dtype)
         out = np.empty((structure.num_dst, heads * width), v.dtype)
-        ctx.numbers = number(slope), np.uint32(seed), number(1 - attn_drop)
-        ctx.kernels, ctx.structure = kernels, structure
+        ctx.numbers = v.dtype.type(slope), np.uint32(dropout.seed), np.uint32(dropout.threshold)
+        ctx.kernels, ctx.structure, ctx.has_norm = kernels, structure, has_norm
+        ctx.plainly = partial(_plainly, structure, has_norm, slope, dropout)
         launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
-        launch(kernels.source_rows, v, rows(attn_l)[0], src)
-        launch(kernels.row_products, v_own, rows(attn_r), dst, 0)
-        launch(
-            kernels.forward, *index.in_edges, v, src, dst, scales, not is_bounded, *ctx.numbers, out
-        )
+        launch(kernels.row_products, v, rows(attn_l)[0], src)
+        launch(kernels.row_products, v_own, rows(attn_r)[0], dst)
+        if has_norm:
+            launch(kernels.lengths, v, heads, src, heads)
+        index = kernel_index(structure)
+        launch(kernels.forward, *index.in_edges, v, src, dst, not is_bounded, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)
         kept = torch.from_numpy(src), torch.from_numpy(dst), result
-        ctx.save_for_backward(v_src, v_dst, attn_l, attn_r, scale, *kept)
+        ctx.save_for_backward(v_src, v_dst, attn_l, attn_r, *kept)
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        v_src, v_dst, attn_l, attn_r, scale, *kept = ctx.saved_tensors
+        v_src, v_dst, attn_l, attn_r, *kept = ctx.saved_tensors
+        if plain.is_differentiated():
+            inputs = v_src, v_dst, attn_l, attn_r
+            needed = ctx.needs_input_grad[:4]
+            return *plain.gradients(ctx.plainly, inputs, needed, grad), *[None] * 5
         kernels, heads, num_dst = ctx.kernels, v_src.shape[1], ctx.structure.num_dst
         index = kernel_index(ctx.structure)
         src, dst, out = (rows(x) for x in kept)
         v, g = rows(v_src), rows(grad)
-        scales = np.ones(heads, v.dtype) if scale is None else rows(scale)[0]
+        own = v[:num_dst] if v_dst is None else rows(v_dst)
         d_v = np.empty_like(v)
-        d_own = d_v[:num_dst] if v_dst is None else np.zeros((num_dst, v.shape[1]), v.dtype)
+        d_own = d_v[:num_dst] if v_dst is None else np.zeros_like(own)
         d_src = np.empty((len(v), 2 * heads), v.dtype)
         d_dst = np.empty((num_dst, 2 * heads), v.dtype)
         winner = np.empty((num_dst, heads), np.int32)
         d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
-        has_norm = scale is not None
         launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
-        launch(kernels.row_products, g, out, dst, 4 * heads)
-        launch(
-            kernels.backward_out_edges,
-            *index.out_edges,
-            v,
-            src,
-            dst,
-            scales,
-            *ctx.numbers,
-            g,
-            d_v,
-            d_src,
-        )
+        nodes = v, src, dst
+        # The in-edges first: they give c to the out-edges.
         launch(
             kernels.backward_in_edges,
             *index.in_edges,
-            v,
-            src,
-            dst,
-            scales,
-            *ctx.numbers,
-            g,
-            d_dst,
-            winner,
+            *(*nodes, out, *ctx.numbers, g, d_dst, winner),
         )
-        d_scale = _column_products(src, d_src, heads) + _column_products(dst, d_dst, heads)
-        if has_norm:
+        launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_v, d_src)
+        if ctx.has_norm:
             kernels.give_to_winners(winner, d_dst, d_src, heads)
-        launch(kernels.combine, v, d_src, heads if has_norm else 0, rows(attn_l)[0], d_v, d_l)
-        own = v[:num_dst] if v_dst is None else rows(v_dst)
-        launch(kernels.combine, own, d_dst, 0, rows(attn_r)[0], d_own, d_r)
+            launch(kernels.add_from_lengths, v, src, d_src, heads, heads, kernels.tiny, d_v)
+        launch(kernels.combine, v, d_src, rows(attn_l)[0], d_v, d_l)
+        launch(kernels.combine, own, d_dst, rows(attn_r)[0], d_own, d_r)
         return (
             torch.from_numpy(d_v).view_as(v_src),
             None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),
             torch.from_numpy(d_l.sum(0)).view_as(attn_l),
             torch.from_numpy(d_r.sum(0)).view_as(attn_r),
-            torch.from_numpy(d_scale / scales).view_as(scale) if has_norm else None,
             *[None] * 5,
         )
 
 
-def _column_products(x: np.ndarray, y: np.ndarray, heads: int) -> np.ndarray:
-    return (x[:, :heads] * y[:, :heads]).sum(0, dtype=np.float64).astype(x.dtype)
+def _plainly(structure, has_norm, slope, dropout, v_src, v_dst, attn_l, attn_r):
+    """What the kernels compute, to be differentiated again."""
+    v_dst = v_src[: structure.num_dst] if v_dst is None else v_dst
+    ops = TorchOps(structure)
+    e = AdditiveScores(v_src, v_dst, attn_l, attn_r, slope).compute(ops)
+    if has_norm:
+        n = plain.squares(v_src)
+        e = plain.divide_by_lengths(e, *n, ops.max_in(plain.lengths(*n)), structure)
+    return plain.attend(structure, e, v_src, dropout)

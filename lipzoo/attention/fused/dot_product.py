@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from lipzoo.attention.fused import plain
+from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.fused.index import kernel_index
-from lipzoo.attention.fused.runtime import Launcher, draw_seed, kernels_for, rows
-from lipzoo.attention.ops import make_ops
-from lipzoo.attention.score_norms import DotProductLipschitzNorm
+from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.ops import TorchOps, make_ops
+from lipzoo.attention.score_norms import DotProductLipschitzNorm, divide
 from lipzoo.attention.scores import DotProductScores
 from lipzoo.attention.structure import Structure
 
@@ -19,33 +23,32 @@ __all__ = ["dot_product_attention"]
 def dot_product_attention(
     structure: Structure,
     scores: DotProductScores,
-    score_norm: DotProductLipschitzNorm | None,
-    attn_drop: float,
+    norm: DotProductLipschitzNorm | None,
+    dropout: Dropout,
 ) -> Tensor:
-    """The output (N_dst, H, D) for dot-product scores.
+    """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for dot-product scores, ``m`` the mask of the dropout.
 
     The score norm divides all scores of a destination node by one number a head, so it divides
     its query instead.
     """
     query = scores.query / scores.query.shape[-1] ** 0.5
-    if score_norm is not None:
-        factor = score_norm.factor(scores, make_ops(structure, "auto", query))
-        query = query * factor.unsqueeze(-1)
-    return _DotProductAttention.apply(
-        query, scores.key, scores.value, structure, attn_drop, draw_seed(attn_drop)
-    )
+    if norm is not None:
+        divisor = norm.divisor(scores, make_ops(structure, "auto", query))
+        query = divide(query, divisor.unsqueeze(-1))
+    return _DotProductAttention.apply(query, scores.key, scores.value, structure, dropout)
 
 
 class _DotProductAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, query, key, value, structure, attn_drop, seed):
+    def forward(ctx, query, key, value, structure, dropout):
         _, heads, width = query.shape
         kernels = kernels_for("dot_product", query.dtype, heads, width)
         q, k, v = rows(query), rows(key), rows(value)
         dst = np.empty((structure.num_dst, 3 * heads), q.dtype)
         out = np.empty((structure.num_dst, heads * width), q.dtype)
-        ctx.numbers = np.uint32(seed), q.dtype.type(1 - attn_drop)
+        ctx.numbers = np.uint32(dropout.seed), np.uint32(dropout.threshold)
         ctx.kernels, ctx.structure = kernels, structure
+        ctx.plainly = partial(_plainly, structure, dropout)
         launch = Launcher(structure.num_edges * query.shape[1:].numel())
         launch(kernels.forward, *kernel_index(structure).in_edges, q, k, v, dst, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)
@@ -53,18 +56,23 @@ class _DotProductAttention(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        *inputs, dst, out = ctx.saved_tensors
+        if plain.is_differentiated():
+            needed = ctx.needs_input_grad[:3]
+            return *plain.gradients(ctx.plainly, inputs, needed, grad), None, None
         kernels, index = ctx.kernels, kernel_index(ctx.structure)
-        saved = ctx.saved_tensors
-        q, k, v, dst, out = (rows(x) for x in saved)
-        g = rows(grad)
+        q, k, v, dst, out, g = (rows(x) for x in (*inputs, dst, out, grad))
         d_q, d_k, d_v = np.empty_like(q), np.empty_like(k), np.empty_like(v)
         launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
-        launch(kernels.row_products, g, out, dst)
-        launch(
-            kernels.backward_out_edges, *index.out_edges, q, k, v, dst, *ctx.numbers, g, d_k, d_v
-        )
-        launch(kernels.backward_in_edges, *index.in_edges, q, k, v, dst, *ctx.numbers, g, d_q)
-        gradients = zip((d_q, d_k, d_v), saved)
-        return (*(torch.from_numpy(d).view_as(x) for d, x in gradients), None, None, None)
+        nodes = q, k, v, dst
+        # The in-edges first: they give c to the out-edges.
+        launch(kernels.backward_in_edges, *index.in_edges, *nodes, out, *ctx.numbers, g, d_q)
+        launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_k, d_v)
+        gradients = zip((d_q, d_k, d_v), inputs)
+        return (*(torch.from_numpy(d).view_as(x) for d, x in gradients), None, None)
+
+
+def _plainly(structure, dropout, query, key, value):
+    """What the kernels compute, to be differentiated again."""
+    return plain.attend(structure, TorchOps(structure).u_dot_v(key, query), value, dropout)

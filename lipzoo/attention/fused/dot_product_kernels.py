@@ -4,7 +4,7 @@ Layout. Per destination node a row ``dst = [shift | 1/z | c]`` of 3H: what the s
 by, its denominator, and (in the backward pass) ``g·out``. Scratch is one array ``S``, as in
 ``additive_kernels``. Queries come scaled: ``s = q_i·k_j``. ::
 
-    forward    p = exp(s - shift) / z        out_i = sum_j m p v_j      (m: dropout mask / keep)
+    forward    p = exp(s - shift) / z        out_i = sum_j m p v_j      (m: dropout mask, 0 or 1)
     backward   ds = p (m g_i·v_j - c_i)      c_i = g_i·out_i
                d q_i += ds k_j               d k_j += ds q_i            d v_j += m p g_i
 """
@@ -17,17 +17,9 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import (
-    BLOCK,
-    FAST,
-    bounds,
-    edge_bits,
-    exp,
-    flush,
-    keep,
-    threshold_of,
-)
+from lipzoo.attention.fused._arithmetic import BLOCK, edge_bits, exp, flush, keep
 from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, exp_row, prefetch
+from lipzoo.attention.fused.dropout import KEEP_ALL
 
 __all__ = ["make_kernels"]
 
@@ -49,22 +41,14 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
     HD = H * D
     # Columns of a destination row.
     SHIFT, INV_Z, C, DST = 0, H, 2 * H, 3 * H
-    kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
+    everything = np.uint32(KEEP_ALL)
+    kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
 
     @kernel
-    def row_products(chunk_from, chunk_to, x, y, dst):
-        """``c = x·y`` per head."""
-        for i in range(*bounds(chunk_from, chunk_to, dst.shape[0])):
-            for h in range(H):
-                dot = zero
-                for d in range(D):
-                    dot += x[i, h * D + d] * y[i, h * D + d]
-                dst[i, C + h] = dot
-
-    @kernel
-    def forward(chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, out):
+    def forward(
+        chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, threshold, out
+    ):
         SUMS = HD + H
-        threshold = threshold_of(kept)
         for chunk in range(chunk_from, chunk_to):
             # sums: sum p m v (HD), z | totals | row of q (HD) | shift | score | weight
             S = np.empty(2 * SUMS + HD + 3 * H, ft)
@@ -102,7 +86,7 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                                     S[SUMS + k] *= fade
                                 S[z + h] *= fade
                                 S[SUMS + z + h] *= fade
-                        if kept < one:
+                        if threshold < everything:
                             bits = edge_bits(edge[e], seed)
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
@@ -115,20 +99,91 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                         add_rows(S, v, j, w, 0, H, D, 1)
                     flush(S, SUMS)
                 for h in range(H):
-                    inv_z = one / S[SUMS + z + h] if end > begin else zero
+                    total = S[SUMS + z + h] if end > begin else one
                     dst[i, SHIFT + h] = S[top + h] if end > begin else zero
-                    dst[i, INV_Z + h] = inv_z
-                    factor = inv_z / kept
+                    dst[i, INV_Z + h] = one / total
                     for d in range(D):
-                        out[i, h * D + d] = S[SUMS + h * D + d] * factor
+                        out[i, h * D + d] = S[SUMS + h * D + d] / total
+
+    @kernel
+    def backward_in_edges(
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        q,
+        key,
+        v,
+        dst,
+        out,
+        seed,
+        threshold,
+        g,
+        d_q,
+    ):
+        SUMS = HD
+        for chunk in range(chunk_from, chunk_to):
+            # sum ds k (HD) | total | row of q (HD) | row of g (HD) | score | g·v | weight | ds |
+            # row of dst (3H)
+            S = np.empty(2 * SUMS + 2 * HD + 7 * H, ft)
+            own, g_own, score = 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
+            gv, w, ds, row = score + H, score + 2 * H, score + 3 * H, score + 4 * H
+            last = index.shape[0] - 1
+            for i in range(chunks[chunk], chunks[chunk + 1]):
+                for k in range(2 * SUMS):
+                    S[k] = zero
+                for k in range(HD):
+                    S[own + k] = q[i, k]
+                    S[g_own + k] = g[i, k]
+                for k in range(2 * H):
+                    S[row + k] = dst[i, k]
+                dot_rows(S, out, i, g_own, row + C, H, D)
+                for h in range(H):
+                    dst[i, C + h] = S[row + C + h]
+                end = indptr[i + 1]
+                for start in range(indptr[i], end, BLOCK):
+                    for e in range(start, min(start + BLOCK, end)):
+                        j = index[e]
+                        ahead = index[min(e + AHEAD, last)]
+                        prefetch(key, ahead)
+                        prefetch(v, ahead)
+                        dot_rows(S, key, j, own, score, H, D)
+                        dot_rows(S, v, j, g_own, gv, H, D)
+                        for h in range(H):
+                            S[w + h] = one
+                        if threshold < everything:
+                            bits = edge_bits(edge[e], seed)
+                            for h in range(H):
+                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                        for h in range(H):
+                            p = exp(S[score + h] - S[row + SHIFT + h]) * S[row + INV_Z + h]
+                            S[ds + h] = p * (S[w + h] * S[gv + h] - S[row + C + h])
+                        add_rows(S, key, j, ds, 0, H, D, 1)
+                    flush(S, SUMS)
+                for k in range(HD):
+                    d_q[i, k] = S[SUMS + k]
 
     @kernel
     def backward_out_edges(
-        chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_key, d_v
+        chunk_from,
+        chunk_to,
+        chunks,
+        indptr,
+        index,
+        edge,
+        q,
+        key,
+        v,
+        dst,
+        seed,
+        threshold,
+        g,
+        d_key,
+        d_v,
     ):
         SUMS = 2 * HD
-        threshold = threshold_of(kept)
-        inv_kept = one / kept
         for chunk in range(chunk_from, chunk_to):
             # sums: sum p m g, sum ds q (HD each) | totals | row of k (HD) | row of v (HD) |
             # score | g·v | weight | ds | row of dst (3H)
@@ -154,16 +209,15 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                         dot_rows(S, q, i, own_key, score, H, D)
                         dot_rows(S, g, i, own_v, gv, H, D)
                         for h in range(H):
-                            S[w + h] = inv_kept
-                        if kept < one:
+                            S[w + h] = one
+                        if threshold < everything:
                             bits = edge_bits(edge[e], seed)
                             for h in range(H):
                                 S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
                         for h in range(H):
                             p = exp(S[score + h] - S[far + SHIFT + h]) * S[far + INV_Z + h]
-                            pm = p * S[w + h]
-                            S[ds + h] = pm * S[gv + h] - p * S[far + C + h]
-                            S[w + h] = pm
+                            S[ds + h] = p * (S[w + h] * S[gv + h] - S[far + C + h])
+                            S[w + h] *= p
                         add_rows(S, g, i, w, 0, H, D, 1)
                         add_rows(S, q, i, ds, HD, H, D, 1)
                     flush(S, SUMS)
@@ -171,54 +225,8 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                     d_v[j, k] = S[SUMS + k]
                     d_key[j, k] = S[SUMS + HD + k]
 
-    @kernel
-    def backward_in_edges(
-        chunk_from, chunk_to, chunks, indptr, index, edge, q, key, v, dst, seed, kept, g, d_q
-    ):
-        SUMS = HD
-        threshold = threshold_of(kept)
-        inv_kept = one / kept
-        for chunk in range(chunk_from, chunk_to):
-            # sum ds k (HD) | total | row of q (HD) | row of g (HD) | score | g·v | weight | ds |
-            # row of dst (3H)
-            S = np.empty(2 * SUMS + 2 * HD + 7 * H, ft)
-            own, g_own, score = 2 * SUMS, 2 * SUMS + HD, 2 * SUMS + 2 * HD
-            gv, w, ds, row = score + H, score + 2 * H, score + 3 * H, score + 4 * H
-            last = index.shape[0] - 1
-            for i in range(chunks[chunk], chunks[chunk + 1]):
-                for k in range(2 * SUMS):
-                    S[k] = zero
-                for k in range(HD):
-                    S[own + k] = q[i, k]
-                    S[g_own + k] = g[i, k]
-                for k in range(3 * H):
-                    S[row + k] = dst[i, k]
-                end = indptr[i + 1]
-                for start in range(indptr[i], end, BLOCK):
-                    for e in range(start, min(start + BLOCK, end)):
-                        j = index[e]
-                        ahead = index[min(e + AHEAD, last)]
-                        prefetch(key, ahead)
-                        prefetch(v, ahead)
-                        dot_rows(S, key, j, own, score, H, D)
-                        dot_rows(S, v, j, g_own, gv, H, D)
-                        for h in range(H):
-                            S[w + h] = inv_kept
-                        if kept < one:
-                            bits = edge_bits(edge[e], seed)
-                            for h in range(H):
-                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
-                        for h in range(H):
-                            p = exp(S[score + h] - S[row + SHIFT + h]) * S[row + INV_Z + h]
-                            S[ds + h] = p * (S[w + h] * S[gv + h] - S[row + C + h])
-                        add_rows(S, key, j, ds, 0, H, D, 1)
-                    flush(S, SUMS)
-                for k in range(HD):
-                    d_q[i, k] = S[SUMS + k]
-
     return SimpleNamespace(
-        row_products=row_products,
         forward=forward,
-        backward_out_edges=backward_out_edges,
         backward_in_edges=backward_in_edges,
+        backward_out_edges=backward_out_edges,
     )

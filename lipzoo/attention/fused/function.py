@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lipzoo.attention.fused.additive import additive_attention
 from lipzoo.attention.fused.dot_product import dot_product_attention
+from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.fused.gatv2 import gatv2_attention
 from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
@@ -39,9 +40,10 @@ def suits_fused(
     if type(scores) not in _KINDS:
         return False
     _, norm = _KINDS[type(scores)]
-    own = scores.value if isinstance(scores, DotProductScores) else scores.v_src
+    is_dot = isinstance(scores, DotProductScores)
     return (
-        value is own
+        value is (scores.value if is_dot else scores.v_src)
+        and (not is_dot or scores.key.shape == value.shape)
         and type(score_norm) in (type(None), norm)
         and value.device.type == "cpu"
         and value.dtype in (torch.float32, torch.float64)
@@ -68,7 +70,10 @@ def fused_attention(
     """The output (N_dst, H, D) of :func:`~lipzoo.attention.graph_attention`.
 
     Dropout draws its seed from PyTorch's generator; the mask is a function of the seed, the edge
-    and the head. Differentiable once: a second derivative raises (take ``backend="torch"``).
+    and the head. Derivatives of any order are right: where a backward pass is itself to be
+    differentiated (``create_graph=True``), it is the ``torch`` backend's, with the same mask and
+    that backend's memory.
     """
     attend, _ = _KINDS[type(scores)]
-    return attend(structure, scores, score_norm, attn_drop)
+    dropout = Dropout.draw(attn_drop)
+    return dropout.rescale(attend(structure, scores, score_norm, dropout))

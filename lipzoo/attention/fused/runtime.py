@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lipzoo.attention.fused.index import NUM_CHUNKS
 
-__all__ = ["Launcher", "draw_seed", "kernels_for", "rows"]
+__all__ = ["Launcher", "kernels_for", "rows"]
 
 #: Numbers gathered (E * H * D) from which waking other threads pays.
 _WORTH_THREADS = 2**20
@@ -80,8 +80,3 @@ def kernels_for(scores: str, dtype: torch.dtype, *sizes) -> SimpleNamespace:
 def rows(x: Tensor) -> np.ndarray:
     """(N, H, D) as a contiguous array (N, H * D) that shares its memory where it can."""
     return x.detach().contiguous().view(x.shape[0], -1).numpy()
-
-
-def draw_seed(attn_drop: float) -> int:
-    """The seed of a dropout mask, from PyTorch's generator."""
-    return int(torch.randint(2**32, ())) if attn_drop else 0

@@ -5,8 +5,13 @@ A program walks one segment of edges in blocks of ``BLOCK_E``, for ``BLOCK_H`` h
 per position in the block and added up at the end, so nothing is exchanged between threads inside
 the loop, and their order, hence their rounding, does not depend on the machine's load.
 
-Constants in capitals are compiled in: ``FT`` (what is computed in), ``TINY`` (its smallest normal
-number), ``SLOPE`` (of the LeakyReLU), ``KEPT`` and ``THRESHOLD`` (dropout).
+A score is computed in each pass, and has to come out the same to the last bit: the weight
+``exp(score - largest)`` of a score of 1e6 is worth nothing if the score moves by a rounding error.
+So multiplications and additions are not fused, and ``g·(v_j - out_i)``, the gradient of a score
+over its weight, is the product of a difference: exactly 0 where one weight is 1.
+
+Constants in capitals are compiled in: ``FT`` (what is computed in), ``TINY`` and ``LARGEST`` (its
+smallest normal and its largest number), ``SLOPE`` (of the LeakyReLU), ``THRESHOLD`` (of dropout).
 """
 
 from __future__ import annotations
@@ -26,15 +31,17 @@ __all__ = [
     "columns",
     "compute_dtype",
     "contiguous",
-    "drop",
+    "divided",
     "heads_of",
+    "kept",
     "launch",
     "leaky",
     "new_like",
-    "reciprocal_root",
+    "normed",
     "rows_of",
     "run",
     "segment",
+    "signed",
 ]
 
 #: Numbers in one tile (BLOCK_E, BLOCK_H, BLOCK_D) for each warp: 16 registers a thread.
@@ -92,10 +99,25 @@ def leaky(x, SLOPE: tl.constexpr):
 
 
 @triton.jit
-def reciprocal_root(square, TINY: tl.constexpr):
-    """``1 / sqrt(square)``, and 0 where it is zero or underflows (score_norms.py says why)."""
-    is_tiny = square < TINY
-    return tl.where(is_tiny, 0.0, tl.rsqrt(tl.where(is_tiny, 1.0, square)))
+def divided(x, y):
+    """``x / y``, rounded as IEEE 754 says: the GPU's own division of float32 is not."""
+    if x.dtype == tl.float64:
+        return x / y
+    return tl.div_rn(x, y)
+
+
+@triton.jit
+def normed(s, length, longest, TINY: tl.constexpr, LARGEST: tl.constexpr):
+    """``(s u / M, u, r, 1 / M)`` with ``r = n / M``, ``u = 1 / sqrt(1 + r²)`` for lengths
+    ``n <= M``: no square that over- or underflows. ``1 / M`` is 0 where ``M`` is; a score beyond
+    the largest number is the largest number."""
+    is_tiny = longest < TINY
+    inverse = tl.where(is_tiny, 0.0, 1.0 / tl.where(is_tiny, 1.0, longest))
+    r = length * inverse
+    u = tl.rsqrt(1.0 + r * r)
+    s = s * (u * inverse)
+    s = tl.where(s > LARGEST, LARGEST, tl.where(s < -LARGEST, -LARGEST, s))
+    return s, u, r, inverse
 
 
 @triton.jit
@@ -112,20 +134,21 @@ def _mix(x):
 
 
 @triton.jit
-def drop(p, edge, at, is_edge, h, seed, THRESHOLD: tl.constexpr, KEPT: tl.constexpr):
-    """Attention weights ``p`` (BLOCK_E, BLOCK_H) after dropout, scaled by ``1 / KEPT``.
+def kept(like, edge, at, is_edge, h, seed, THRESHOLD: tl.constexpr):
+    """The mask of the dropout, 1 or 0, of attention weights ``like`` (BLOCK_E, BLOCK_H).
 
-    The mask is that of ``keep`` in :mod:`lipzoo.attention.fused._arithmetic`: a function of the
-    seed, the edge and the head, so that the backward pass draws it again, on either device.
+    It is that of ``keep`` in :mod:`lipzoo.attention.fused._arithmetic`: a function of the seed, the
+    edge and the head, so that the backward pass draws it again, on either device.
     """
-    if KEPT < 1:
+    mask = tl.full(like.shape, 1.0, like.dtype)
+    if THRESHOLD < 0xFFFFFFFF:
         seed = seed.to(tl.uint32)
         number = tl.load(edge + at, mask=is_edge, other=0).to(tl.uint32)
         bits = _low(_mix(number ^ seed).to(tl.uint64) + seed)[:, None]
         head = _low(h.to(tl.uint64) * 0x9E3779B9)[None, :]
         is_kept = _mix(_low(bits.to(tl.uint64) + head)) < THRESHOLD
-        p = tl.where(is_kept, p / KEPT, 0.0)
-    return p
+        mask = tl.where(is_kept, mask, 0.0)
+    return mask
 
 
 # --- Launching ---------------------------------------------------------------------------------
@@ -177,8 +200,12 @@ def launch(
 def run(kernel: Callable, grid: tuple[int, ...], first: Tensor, *args, **constants) -> None:
     """Run a kernel on the device of its first argument; Triton takes the current one."""
     with torch.cuda.device_of(first):
-        # Triton 3.10 will turn the fusing of multiply and add off unless it is asked for.
-        kernel[grid](first, *args, **constants, enable_fp_fusion=True)
+        kernel[grid](first, *args, **constants, enable_fp_fusion=False)
+
+
+def signed(seed: int) -> int:
+    """The bits of an unsigned 32-bit integer as a signed one, which Triton passes as they are."""
+    return seed - 2**32 if seed >= 2**31 else seed
 
 
 def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:

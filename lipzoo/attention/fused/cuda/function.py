@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused.cuda.dropout import Dropout
+from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
 from lipzoo.attention.structure import Structure
@@ -72,8 +72,8 @@ def cuda_attention(
     of dot-product scores. Scores, score norm, softmax, dropout and sum are one pass over the
     in-edges; the backward pass computes the scores again, over in-edges and over out-edges, so
     that nothing of size E x H is ever stored, and its sums have a fixed order. Half precision is
-    computed in float32. Dropout draws its seed from PyTorch's generator of the CPU. Differentiable
-    once: a second derivative raises (take ``backend="torch"``).
+    computed in float32. Dropout draws its seed from PyTorch's generator of the CPU. Derivatives of
+    any order are right, as in :func:`~lipzoo.attention.fused.fused_attention`.
 
     Run in Triton's interpreter and compiled for NVIDIA GPUs; not yet run on a GPU.
     """
@@ -81,8 +81,10 @@ def cuda_attention(
 
     kinds = {AdditiveScores: additive, GATv2Scores: gatv2, DotProductScores: dot_product}
     value = _own_value(scores)
-    dropout = Dropout.draw(attn_drop, value.dtype)
-    return kinds[type(scores)].attend(structure.to(value.device), scores, score_norm, dropout)
+    dropout = Dropout.draw(attn_drop)
+    attend = kinds[type(scores)].attend
+    out = attend(structure.to(value.device), scores, score_norm, dropout)
+    return dropout.rescale(out).to(value.dtype)
 
 
 def _own_value(scores: Scores) -> Tensor:

@@ -1,44 +1,50 @@
 r"""Triton kernels for GATv2 scores.
 
-The norm's scale is multiplied into the attention vectors ``a`` beforehand; ``n_j = ||v_j||²`` and
-``M_i = max(max_j n_j, ||t_i||²)`` come from outside, autograd included::
+The norm's scale is multiplied into the attention vectors ``a`` beforehand; ``n_j = ||v_j||`` and
+``M_i = max(max_j n_j, ||t_i||)`` come from outside, autograd included::
 
-    x = v_j + t_i,  y = LeakyReLU(x),  s = rho a·y,  rho = 1 / sqrt(M_i + n_j)  (without a norm, 1)
-    p = exp(s - lse_i),  out_i = sum_j m p v_j                          (m: dropout mask / kept)
+    x = v_j + t_i,  y = LeakyReLU(x),  r = n_j / M_i,  u = 1 / sqrt(1 + r²),  f = u / M_i
+    s = f a·y,  p = exp(s - top_i) / z_i,  out_i = sum_j m p v_j   (m: dropout mask, 0 or 1)
 
-Backward, with the output's gradient ``g`` and ``c_i = g_i·out_i``::
+(without a norm, ``f = 1``) and backward, with the output's gradient ``g``::
 
-    d s_ij = p (m g_i·v_j - c_i)
-    d t_i  = a * sum_j d s_ij rho slope(x)         d v_j = the same over i, + sum_i m p g_i
-    d a    = sum_ij d s_ij rho y                   d n_j = sum_i -d s_ij s / 2(M_i + n_j), so d M_i
+    d s_ij = p g_i·(m v_j - out_i)
+    d t_i  = a * sum_j d s_ij f slope(x)           d v_j = the same over i, + sum_i m p g_i
+    d a    = sum_ij d s_ij f y
+    d n_j  = -sum_i d s_ij s u² r / M_i            d M_i = -sum_j d s_ij s u² / M_i
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from lipzoo.attention.fused import plain
 from lipzoo.attention.fused.cuda.common import (
     add_up,
     block,
     columns,
     compute_dtype,
     contiguous,
-    drop,
     heads_of,
+    kept,
     launch,
     leaky,
     new_like,
-    reciprocal_root,
+    normed,
     rows_of,
     segment,
+    signed,
 )
-from lipzoo.attention.fused.cuda.dropout import Dropout
 from lipzoo.attention.fused.cuda.index import cuda_index
 from lipzoo.attention.fused.cuda.maximum import max_in
 from lipzoo.attention.fused.cuda.softmax import finish_softmax, merge_softmax, softmax_step
+from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import GATv2Scores
 from lipzoo.attention.structure import Structure
@@ -49,57 +55,70 @@ __all__ = ["attend"]
 def attend(
     structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: Dropout
 ) -> Tensor:
-    """The output (N_dst, H, D) for GATv2 scores."""
+    """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = compute_dtype(scores.v_src)
     v, t, attn = (x.to(dtype) for x in (scores.v_src, scores.v_dst, scores.attn))
-    length = longest = None
+    unit = square = longest = None
     if norm is not None:
         attn = norm.scale(GATv2Scores(v, t, attn)).unsqueeze(-1) * attn
-        length = v.square().sum(-1)
-        longest = torch.maximum(max_in(length, structure), t.square().sum(-1))
+        unit, square = plain.squares(v)
+        longest = max_in(plain.lengths(unit, square), structure)
+        longest = torch.maximum(longest, plain.lengths(*plain.squares(t)))
     return _Attention.apply(
-        scores.v_src, scores.v_dst, attn, length, longest, structure, scores.negative_slope, dropout
+        *(scores.v_src, scores.v_dst, attn, square, longest, unit),
+        *(structure, scores.negative_slope, dropout),
     )
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, v, t, attn, length, longest, structure, slope, dropout):
+    def forward(ctx, v, t, attn, square, longest, unit, structure, slope, dropout):
         segments, dtype = cuda_index(structure).in_edges, attn.dtype
+        length = None if square is None else plain.lengths(unit, square)
         v, t, attn, length, longest = contiguous(v, t, attn, length, longest)
         _, heads, width = v.shape
-        constants = {"SLOPE": slope, "TINY": torch.finfo(dtype).tiny, **dropout.constants}
+        limits = torch.finfo(dtype)
+        ctx.constants = {
+            "SLOPE": slope,
+            "TINY": limits.tiny,
+            "LARGEST": limits.max,
+            "THRESHOLD": dropout.threshold,
+        }
         out = v.new_empty(segments.node.numel(), heads, width, dtype=dtype)
-        lse = out.new_empty(out.shape[:2])
+        top, total = out.new_empty(out.shape[:2]), out.new_empty(out.shape[:2])
         launch(
             _forward,
             segments,
             heads,
             width,
             dtype,
-            *(v, t, attn, length, longest, out, lse, dropout.seed),
-            LOWEST=torch.finfo(dtype).min,
-            **constants,
+            *(v, t, attn, length, longest, out, top, total, signed(dropout.seed)),
+            LOWEST=limits.min,
+            **ctx.constants,
         )
-        out, lse = merge_softmax(segments, out, lse)
-        ctx.save_for_backward(v, t, attn, length, longest, lse, out)
-        ctx.structure, ctx.dropout, ctx.constants = structure, dropout, constants
-        return out.to(v.dtype)
+        out, top, total = merge_softmax(segments, out, top, total)
+        ctx.save_for_backward(v, t, attn, square, longest, unit, length, top, total, out)
+        ctx.structure, ctx.slope, ctx.dropout = structure, slope, dropout
+        return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        v, t, attn, length, longest, lse, out = ctx.saved_tensors
+        *inputs, length, top, total, out = ctx.saved_tensors
+        if plain.is_differentiated():
+            compute = partial(_plainly, ctx.structure, ctx.slope, ctx.dropout)
+            needed = ctx.needs_input_grad[:6]
+            return *plain.gradients(compute, inputs, needed, grad), *[None] * 3
+        v, t, attn, square, longest, unit = inputs
         index, dtype, g = cuda_index(ctx.structure), attn.dtype, grad.contiguous()
         _, heads, width = v.shape
-        c = (g * out).sum(-1)
-        arguments = (v, t, attn, length, longest, lse, c, g)
+        seed = signed(ctx.dropout.seed)
+        arguments = (v, t, attn, length, longest, top, total, out, g)
 
         segments = index.in_edges
         d_t = new_like(segments, t, dtype)
         d_attn = torch.empty_like(d_t, dtype=dtype)
         d_longest = None if longest is None else d_attn.new_empty(d_attn.shape[:2])
-        own = (*arguments, d_t, d_attn, d_longest, ctx.dropout.seed)
+        own = (*arguments, d_t, d_attn, d_longest, seed)
         launch(_backward_in_edges, segments, heads, width, dtype, *own, **ctx.constants)
         d_t, d_attn = add_up(segments, d_t), d_attn.sum(0, keepdim=True)
         d_longest = None if longest is None else add_up(segments, d_longest)
@@ -107,25 +126,44 @@ class _Attention(torch.autograd.Function):
         segments = index.out_edges
         d_v = new_like(segments, v, dtype)
         d_length = None if length is None else d_v.new_empty(d_v.shape[:2], dtype=dtype)
-        own = (*arguments, d_v, d_length, ctx.dropout.seed)
+        own = (*arguments, d_v, d_length, seed)
         launch(_backward_out_edges, segments, heads, width, dtype, *own, **ctx.constants)
-        d_v = add_up(segments, d_v)
-        d_length = None if length is None else add_up(segments, d_length)
-        return d_v, d_t, d_attn, d_length, d_longest, None, None, None
+        d_v, d_square = add_up(segments, d_v), None
+        if length is not None:
+            d_square = plain.by_square(unit, square, add_up(segments, d_length))
+        return d_v, d_t, d_attn, d_square, d_longest, *[None] * 4
+
+
+def _plainly(structure, slope, dropout, v, t, attn, square, longest, unit):
+    """What the kernels compute, to be differentiated again."""
+    v, t = v.to(attn.dtype), t.to(attn.dtype)
+    e = GATv2Scores(v, t, attn, slope).compute(TorchOps(structure))
+    if square is not None:
+        e = plain.divide_by_lengths(e, unit, square, longest, structure)
+    return plain.attend(structure, e, v, dropout)
 
 
 @triton.jit
-def _score(v, t, attn, square, HAS_NORM: tl.constexpr, SLOPE: tl.constexpr, TINY: tl.constexpr):
-    """``(s, rho, slope(x), y)`` of rows (BLOCK_E, BLOCK_H, BLOCK_D)."""
+def _score(
+    v,
+    t,
+    attn,
+    length,
+    longest,
+    HAS_NORM: tl.constexpr,
+    SLOPE: tl.constexpr,
+    TINY: tl.constexpr,
+    LARGEST: tl.constexpr,
+):
+    """``(s, slope(x), y, u, r, 1 / M)`` of rows (BLOCK_E, BLOCK_H, BLOCK_D)."""
     x = v + t
     slope = leaky(x, SLOPE)
     y = slope * x
     s = tl.sum(attn * y, 2)
-    rho = tl.full(s.shape, 1.0, s.dtype)
+    u, r, inverse = s, s, s
     if HAS_NORM:
-        rho = reciprocal_root(square, TINY)
-        s = s * rho
-    return s, rho, slope, y
+        s, u, r, inverse = normed(s, length, longest, TINY, LARGEST)
+    return s, slope, y, u, r, inverse
 
 
 @triton.jit(do_not_specialize=["seed"])
@@ -136,7 +174,8 @@ def _forward(
     length,
     longest,
     out,
-    lse,
+    top,
+    total,
     seed,
     node,
     begin,
@@ -145,9 +184,9 @@ def _forward(
     edge,
     SLOPE: tl.constexpr,
     TINY: tl.constexpr,
+    LARGEST: tl.constexpr,
     LOWEST: tl.constexpr,
     THRESHOLD: tl.constexpr,
-    KEPT: tl.constexpr,
     H: tl.constexpr,
     D: tl.constexpr,
     FT: tl.constexpr,
@@ -159,26 +198,28 @@ def _forward(
     h, has_head, column, cells = columns(H, D, BLOCK_H, BLOCK_D)
     a = rows_of(attn, 0, column, cells, H, D, FT)[None, :, :]
     t_i = rows_of(t, i, column, cells, H, D, FT)[None, :, :]
+    highest = tl.full((BLOCK_E, BLOCK_H), LOWEST, FT)
+    m_i = highest
     if length is not None:
-        longest_i = heads_of(longest, i, h, has_head, H, FT)
-    top = tl.full((BLOCK_E, BLOCK_H), LOWEST, FT)
-    total = tl.zeros((BLOCK_E, BLOCK_H), FT)
+        m_i = heads_of(longest, i, h, has_head, H, FT)
+    z = tl.zeros((BLOCK_E, BLOCK_H), FT)
     acc = tl.zeros((BLOCK_E, BLOCK_H, BLOCK_D), FT)
     for e in range(first, last, BLOCK_E):
         at, is_edge, j = block(e, last, other, BLOCK_E)
         mask = is_edge[:, None] & has_head[None, :]
         exists = is_edge[:, None, None] & cells
         v_j = rows_of(v, j[:, None, None], column, exists, H, D, FT)
-        square = top
+        n_j = highest
         if length is not None:
-            square = heads_of(length, j[:, None], h, mask, H, FT) + longest_i
-        s, _, _, _ = _score(v_j, t_i, a, square, length is not None, SLOPE, TINY)
-        top, total, before, p = softmax_step(top, total, s, mask)
-        p = drop(p, edge, at, is_edge, h, seed, THRESHOLD, KEPT)
+            n_j = heads_of(length, j[:, None], h, mask, H, FT)
+        s, _, _, _, _, _ = _score(v_j, t_i, a, n_j, m_i, length is not None, SLOPE, TINY, LARGEST)
+        highest, z, before, p = softmax_step(highest, z, s, mask)
+        p *= kept(p, edge, at, is_edge, h, seed, THRESHOLD)
         acc = acc * before[:, :, None] + p[:, :, None] * v_j
-    result, log_sum = finish_softmax(top, total, acc)
+    result, top_i, total_i = finish_softmax(highest, z, acc)
     tl.store(out + w * (H * D) + column, result, mask=cells)
-    tl.store(lse + w * H + h, log_sum, mask=has_head)
+    tl.store(top + w * H + h, top_i, mask=has_head)
+    tl.store(total + w * H + h, total_i, mask=has_head)
 
 
 @triton.jit(do_not_specialize=["seed"])
@@ -188,8 +229,9 @@ def _backward_in_edges(
     attn,
     length,
     longest,
-    lse,
-    c,
+    top,
+    total,
+    out,
     g,
     d_t,
     d_attn,
@@ -202,8 +244,8 @@ def _backward_in_edges(
     edge,
     SLOPE: tl.constexpr,
     TINY: tl.constexpr,
+    LARGEST: tl.constexpr,
     THRESHOLD: tl.constexpr,
-    KEPT: tl.constexpr,
     H: tl.constexpr,
     D: tl.constexpr,
     FT: tl.constexpr,
@@ -216,10 +258,12 @@ def _backward_in_edges(
     a = rows_of(attn, 0, column, cells, H, D, FT)
     t_i = rows_of(t, i, column, cells, H, D, FT)[None, :, :]
     g_i = rows_of(g, i, column, cells, H, D, FT)[None, :, :]
-    lse_i = heads_of(lse, i, h, has_head, H, FT)
-    c_i = heads_of(c, i, h, has_head, H, FT)
+    out_i = rows_of(out, i, column, cells, H, D, FT)[None, :, :]
+    top_i = heads_of(top, i, h, has_head, H, FT)
+    total_i = heads_of(total, i, h, has_head, H, FT)
+    m_i = top_i
     if length is not None:
-        longest_i = heads_of(longest, i, h, has_head, H, FT)
+        m_i = heads_of(longest, i, h, has_head, H, FT)
         by_longest = tl.zeros((BLOCK_E, BLOCK_H), FT)
     by_x = tl.zeros((BLOCK_E, BLOCK_H, BLOCK_D), FT)
     by_a = tl.zeros((BLOCK_E, BLOCK_H, BLOCK_D), FT)
@@ -228,17 +272,21 @@ def _backward_in_edges(
         mask = is_edge[:, None] & has_head[None, :]
         exists = is_edge[:, None, None] & cells
         v_j = rows_of(v, j[:, None, None], column, exists, H, D, FT)
-        square = lse_i
+        n_j = top_i
         if length is not None:
-            square = heads_of(length, j[:, None], h, mask, H, FT) + longest_i
-        s, rho, slope, y = _score(v_j, t_i, a[None, :, :], square, length is not None, SLOPE, TINY)
-        p = tl.where(mask, tl.exp(s - lse_i), 0.0)
-        m_p = drop(p, edge, at, is_edge, h, seed, THRESHOLD, KEPT)
-        d_s = m_p * tl.sum(g_i * v_j, 2) - p * c_i
-        by_x += (d_s * rho)[:, :, None] * slope
-        by_a += (d_s * rho)[:, :, None] * y
+            n_j = heads_of(length, j[:, None], h, mask, H, FT)
+        s, slope, y, u, _, inverse = _score(
+            v_j, t_i, a[None, :, :], n_j, m_i, length is not None, SLOPE, TINY, LARGEST
+        )
+        p = tl.where(mask, tl.exp(s - top_i) / total_i, 0.0)
+        m = kept(p, edge, at, is_edge, h, seed, THRESHOLD)
+        d_s = p * tl.sum(g_i * (m[:, :, None] * v_j - out_i), 2)
         if length is not None:
-            by_longest += -0.5 * d_s * s * rho * rho
+            # As large as g, whatever the size of v.
+            d_s = tl.where(tl.abs(s) == LARGEST, 0.0, d_s * inverse * u)
+            by_longest -= d_s * u * s
+        by_x += d_s[:, :, None] * slope
+        by_a += d_s[:, :, None] * y
     tl.store(d_t + w * (H * D) + column, a * tl.sum(by_x, 0), mask=cells)
     tl.store(d_attn + w * (H * D) + column, tl.sum(by_a, 0), mask=cells)
     if length is not None:
@@ -252,8 +300,9 @@ def _backward_out_edges(
     attn,
     length,
     longest,
-    lse,
-    c,
+    top,
+    total,
+    out,
     g,
     d_v,
     d_length,
@@ -265,8 +314,8 @@ def _backward_out_edges(
     edge,
     SLOPE: tl.constexpr,
     TINY: tl.constexpr,
+    LARGEST: tl.constexpr,
     THRESHOLD: tl.constexpr,
-    KEPT: tl.constexpr,
     H: tl.constexpr,
     D: tl.constexpr,
     FT: tl.constexpr,
@@ -289,18 +338,24 @@ def _backward_out_edges(
         exists = is_edge[:, None, None] & cells
         t_i = rows_of(t, i[:, None, None], column, exists, H, D, FT)
         g_i = rows_of(g, i[:, None, None], column, exists, H, D, FT)
-        lse_i = heads_of(lse, i[:, None], h, mask, H, FT)
-        square = lse_i
+        out_i = rows_of(out, i[:, None, None], column, exists, H, D, FT)
+        top_i = heads_of(top, i[:, None], h, mask, H, FT)
+        total_i = tl.where(mask, heads_of(total, i[:, None], h, mask, H, FT), 1.0)
+        m_i, n_j = top_i, top_i
         if length is not None:
-            square = length_j + heads_of(longest, i[:, None], h, mask, H, FT)
-        s, rho, slope, _ = _score(v_j, t_i, a[None, :, :], square, length is not None, SLOPE, TINY)
-        p = tl.where(mask, tl.exp(s - lse_i), 0.0)
-        m_p = drop(p, edge, at, is_edge, h, seed, THRESHOLD, KEPT)
-        d_s = m_p * tl.sum(g_i * v_j, 2) - p * heads_of(c, i[:, None], h, mask, H, FT)
-        by_x += (d_s * rho)[:, :, None] * slope
-        p_g += m_p[:, :, None] * g_i
+            n_j = length_j
+            m_i = heads_of(longest, i[:, None], h, mask, H, FT)
+        s, slope, _, u, r, inverse = _score(
+            v_j, t_i, a[None, :, :], n_j, m_i, length is not None, SLOPE, TINY, LARGEST
+        )
+        p = tl.where(mask, tl.exp(s - top_i) / total_i, 0.0)
+        m = kept(p, edge, at, is_edge, h, seed, THRESHOLD)
+        d_s = p * tl.sum(g_i * (m[:, :, None] * v_j - out_i), 2)
         if length is not None:
-            by_length += -0.5 * d_s * s * rho * rho
+            d_s = tl.where(tl.abs(s) == LARGEST, 0.0, d_s * inverse * u)
+            by_length -= d_s * u * r * s
+        by_x += d_s[:, :, None] * slope
+        p_g += (m * p)[:, :, None] * g_i
     tl.store(d_v + w * (H * D) + column, tl.sum(p_g, 0) + a * tl.sum(by_x, 0), mask=cells)
     if length is not None:
         tl.store(d_length + w * H + h, tl.sum(by_length, 0), mask=has_head)

@@ -1,4 +1,4 @@
-"""The largest squared length among the in-neighbours, in Triton."""
+"""The largest length among the in-neighbours, in Triton."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lipzoo.attention.fused import plain
 from lipzoo.attention.fused.cuda.common import (
     add_up,
     block,
@@ -55,9 +56,13 @@ class _MaxIn(torch.autograd.Function):
         return top
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         (winner,) = ctx.saved_tensors
+        if plain.is_differentiated():
+            s = ctx.structure
+            source = s.src[winner.long().clamp(max=s.num_edges - 1)]
+            d_x = grad.new_zeros(s.num_src, grad.shape[1])
+            return d_x.scatter_add(0, source, grad.masked_fill(winner == _NONE, 0)), None
         segments, grad = cuda_index(ctx.structure).out_edges, grad.contiguous()
         d_x = new_like(segments, grad, grad.dtype)
         launch(_backward, segments, grad.shape[1], 0, grad.dtype, grad, winner, d_x)

@@ -1,0 +1,109 @@
+"""What the kernels compute, in PyTorch's differentiable operations.
+
+A kernel's backward pass cannot be differentiated. Where it is asked for (``create_graph=True``) or
+transformed, gradients come from here instead, to be differentiated as often as one likes, with
+the dropout mask of the kernel. That stores tensors of E x H x D numbers, as ``backend="torch"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.ops import TorchOps, is_transformed
+from lipzoo.attention.structure import Structure
+
+__all__ = [
+    "attend",
+    "by_square",
+    "divide_by_lengths",
+    "gradients",
+    "is_differentiated",
+    "lengths",
+    "squares",
+]
+
+
+def is_differentiated() -> bool:
+    """Whether a backward pass, in which this is asked, is itself differentiated or transformed."""
+    return torch.is_grad_enabled() or is_transformed()
+
+
+def gradients(
+    compute: Callable[..., Tensor],
+    inputs: Sequence[Tensor | None],
+    is_needed: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """The gradients of ``compute(*inputs)`` that are needed, for derivatives of any order.
+
+    Parameters
+    ----------
+    compute : callable
+        What the forward pass computes.
+    inputs : sequence of Tensor or None
+        Its arguments, as the backward pass found them.
+    is_needed : sequence of bool
+        Whether the gradient of each is.
+    grad : Tensor
+        That of the output.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: one argument may have been computed from another.
+        own = [None if x is None else x.view_as(x) for x in inputs]
+        wanted = [x for x, is_wanted in zip(own, is_needed) if is_wanted]
+        found = iter(
+            torch.autograd.grad(
+                compute(*own), wanted, grad, create_graph=again, materialize_grads=True
+            )
+        )
+    return [next(found) if is_wanted else None for _, is_wanted in zip(own, is_needed)]
+
+
+def attend(structure: Structure, e: Tensor, value: Tensor, dropout: Dropout) -> Tensor:
+    """``sum_j m_ij p_ij v_j``, (N_dst, H, D), for ``p = softmax(e)`` and the mask ``m``."""
+    ops = TorchOps(structure)
+    weights = ops.edge_softmax(e)
+    mask = dropout.mask(*e.shape, e.device)
+    return ops.u_mul_e_sum(value, weights if mask is None else weights * mask)
+
+
+def squares(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``(c, q)`` with ``||x||² = c² q`` over the last dimension, whatever the size of ``x``.
+
+    ``c``, the largest entry, is a constant; ``q`` is smooth, also where ``x`` is 0.
+    """
+    scale = x.detach().abs().amax(-1, keepdim=True)
+    scale = scale.masked_fill(scale < torch.finfo(x.dtype).tiny, 1)
+    return scale.squeeze(-1), (x / scale).square().sum(-1)
+
+
+def lengths(scale: Tensor, square: Tensor) -> Tensor:
+    """``||x|| = c sqrt(q)``; its derivatives of any order are 0 where it is."""
+    is_zero = square == 0
+    return scale * square.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
+
+
+def by_square(scale: Tensor, square: Tensor, d_length: Tensor) -> Tensor:
+    """The gradient of ``q`` from that of ``c sqrt(q)``."""
+    is_zero = square == 0
+    return (scale * d_length / (2 * square.masked_fill(is_zero, 1).sqrt())).masked_fill(is_zero, 0)
+
+
+def divide_by_lengths(
+    e: Tensor, scale: Tensor, square: Tensor, longest: Tensor, structure: Structure
+) -> Tensor:
+    """``e_ij / sqrt(M_i² + c_j² q_j)``, 0 where ``M`` is: (E, H) -> (E, H).
+
+    Ratios to ``M`` neither over- nor underflow; its value is a constant beside its derivative.
+    """
+    is_tiny = longest < torch.finfo(longest.dtype).tiny
+    longest = longest.masked_fill(is_tiny, 1)
+    unit = longest.detach()[structure.dst]
+    ratio = (scale[structure.src] / unit).square() * square[structure.src]
+    root = ((longest / longest.detach()).square()[structure.dst] + ratio).sqrt()
+    return (e / unit / root).masked_fill(is_tiny[structure.dst], 0)
