@@ -7,6 +7,7 @@ of :math:`\lVert X' - X \rVert_F \le r` too. The graph and the weights stay.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.errors import ConfigError, DataError, did_you_mean
-from lipzoo.lipschitz.local import Spread, local_rule
+from lipzoo.lipschitz.local import local_rule
 from lipzoo.lipschitz.network import Bound, bound, network_fault
-from lipzoo.lipschitz.pieces import hooked
+from lipzoo.lipschitz.passage import Passage, certain
+from lipzoo.lipschitz.pieces import hooked, overridden
+from lipzoo.lipschitz.rounding import beyond, down, gamma, longest, up
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import (
     AttentionConv,
@@ -30,8 +33,9 @@ from lipzoo.nn import (
 __all__ = ["Robustness", "robustness"]
 
 METHODS = ("local", "global")
-#: Room for the rounding of a float64 forward pass.
-_SLACK = 1 - 1e-9
+
+#: Radii and rounding (2, N) of the input's rows -> the same of the output's.
+Step = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def robustness(
             "lipzoo.lipschitz.bound"
         )
     fault = network_fault(model)
+    fault = fault or _head_fault(model)
     if not fault and hooked(model):
         fault = f"{hooked(model)} has forward hooks; remove them, for they may change its output"
     if fault:
@@ -151,18 +156,30 @@ def robustness(
     with torch.inference_mode(False), torch.no_grad():
         copied = _prepared(model)
         limit = bound(copied, graph)
-        spreads = _Network(copied, graph, feat.detach().to("cpu", torch.float64))
-        if spreads.logits.shape[1] < 2:
+        network = _Network(copied, graph, _dense(feat))
+        if network.logits.shape[1] < 2:
             raise ConfigError("robustness: needs at least two classes")
-        ordered = spreads.logits.topk(2, dim=1)
-        predicted, margin = ordered.indices[:, 0], ordered.values[:, 0] - ordered.values[:, 1]
-        radius = _global_radius(spreads, limit)
-        if method == "local":
-            radius = torch.maximum(radius, _local_radius(spreads, radius, points))
-    reason = ""
+        radius = _certified(network, limit, method, points)
+        margin = network.margins.scatter(1, network.predicted.unsqueeze(1), torch.inf).amin(1)
+    lost = int((~network.logits.isfinite().all(1)).sum())
+    reason = f"{lost} nodes have logits that are not finite" if lost else ""
     if not radius.any():
-        reason = limit.reason or "no radius could be certified"
-    return Robustness(predicted, margin, radius, method, reason)
+        reason = reason or limit.reason or "no radius could be certified"
+    return Robustness(network.predicted, margin, radius, method, reason)
+
+
+def _head_fault(model: DeepAttentionNet) -> str:
+    head = model.head
+    is_linear = isinstance(head, nn.Linear) and not overridden(type(head), nn.Linear)
+    if is_linear or type(head) is nn.Identity:
+        return ""
+    return f"the head is a {type(head).__name__}; certificates are for a linear one, or for none"
+
+
+def _dense(feat: Tensor) -> Tensor:
+    """Exactly the same numbers."""
+    feat = feat.detach().to("cpu")
+    return (feat if feat.layout is torch.strided else feat.to_dense()).to(torch.float64)
 
 
 def _prepared(model: DeepAttentionNet) -> DeepAttentionNet:
@@ -174,7 +191,11 @@ def _prepared(model: DeepAttentionNet) -> DeepAttentionNet:
 
 
 class _Network:
-    """A model at given features: its logits, and how radii of the features' rows pass through."""
+    """A model at given features: its logits, and how radii of the features' rows pass through.
+
+    Radii are (2, N): how far from what was computed the exact and the float64 value can be, and
+    how far these two can be from each other.
+    """
 
     def __init__(self, model: DeepAttentionNet, graph, feat: Tensor) -> None:
         self.model = model
@@ -187,75 +208,102 @@ class _Network:
             )
         h, first = local_rule(model.input, structure, feat)
         h, bend = local_rule(model.activation, structure, h)
-        self.steps: list[list[Spread]] = [[first, bend]]
+        self.first: list[Step] = [first, bend]
+        self.layers: list[tuple[Step, Tensor, list[Step]]] = []
         states = [h]
         for index, (conv, structure) in enumerate(zip(model.layers, structures)):
             read, degrees = model.residual.input(states), model.degree_roots(structure)
             out, attend = local_rule(conv, structure, read if degrees is None else read / degrees)
             if degrees is not None:
+                attend = _between(degrees.squeeze(1), attend, longest(read), longest(out), conv)
                 out = model.times_degrees(conv, out, degrees)
-                attend = _between(degrees.squeeze(1), attend)
+            reach = longest(out)
             out = model.residual.before_activation(out, states)
-            behind = []
+            behind: list[Step] = []
             if len(model.norms):
                 out, spread = local_rule(model.norms[index], structure, out)
                 behind.append(spread)
             out, spread = local_rule(model.activation, structure, out)
-            self.steps.append([attend, *behind, spread])
+            behind.append(spread)
+            reach = up(
+                torch.maximum(reach, longest(out)) + longest(states[0]) + longest(states[-1]), 2
+            )
+            self.layers.append((attend, reach, behind))
             states.append(model.residual.after_activation(out, states))
         self.num_nodes = structure.num_dst
-        self.logits = model.head(model.residual.output(states))
-        self.differences = self._class_differences()
+        self.state_sizes = up(sum(map(longest, states)), len(states))
+        self._read_head(model.residual.output(states))
 
-    def _class_differences(self) -> Tensor:
-        """How much faster two logits can part than what the head reads moves, (C, C)."""
-        classes = self.logits.shape[1]
+    def _read_head(self, feat: Tensor) -> None:
         head = self.model.head
-        if isinstance(head, nn.Linear):
-            weight = head.weight
-        else:
-            weight = torch.eye(classes, dtype=torch.float64)
-        return (weight.unsqueeze(0) - weight.unsqueeze(1)).norm(dim=-1)
+        self.logits = head(feat)
+        #: No less than the length of what the head reads, (N,), and each class's weight and bias.
+        self.feat_size = longest(feat)
+        self.is_linear = isinstance(head, nn.Linear)
+        weight = head.weight if self.is_linear else torch.eye(feat.shape[1], dtype=torch.float64)
+        self.weight_size = longest(weight)
+        has_bias = self.is_linear and head.bias is not None
+        self.bias_size = head.bias.abs() if has_bias else torch.zeros(len(weight)).double()
+        #: How much faster two logits can part than what the head reads moves, (C, C).
+        self.differences = longest(weight.unsqueeze(0) - weight.unsqueeze(1))
+        finite = self.logits.nan_to_num(nan=-torch.inf)
+        self.predicted = finite.argmax(1)
+        own = finite.gather(1, self.predicted.unsqueeze(1))
+        #: No more than the margins over each class, (N, C); NaN where a logit is none.
+        self.margins = own - self.logits
+        self.margins = torch.where(self.margins > 0, down(self.margins), self.margins)
 
     def radii(self, radius: float) -> Tensor:
-        """Of what the head reads, (N,), where each row of the features moves by ``radius``."""
+        """Of what the head reads, (2, N), where each row of the features moves by ``radius``."""
         moved = torch.full((self.num_nodes,), radius, dtype=torch.float64)
-        first, bend = self.steps[0]
-        states = [bend(first(moved))]
+        state = torch.stack([moved, torch.zeros_like(moved)])
+        states = [_through(state, self.first)]
         scheme = self.model.residual
         read, join = _STATE_RADII[type(scheme)]
-        for attend, *behind in self.steps[1:]:
-            states.append(join(scheme, states, attend(read(states)), behind))
-        return _output_radii(scheme, states)
+        for attend, reach, behind in self.layers:
+            states.append(join(scheme, states, attend(read(states)), reach, behind))
+        return _output_radii(scheme, states, self.state_sizes)
 
-    def certified(self, moved: Tensor) -> Tensor:
-        """Nodes whose class stays where what the head reads of them moves by ``moved``, (N,)."""
-        top, predicted = self.logits.max(1)
-        apart = self.differences[predicted] * moved.unsqueeze(1)
-        apart = torch.where(self.differences[predicted] == 0, 0.0, apart)
-        holds = self.logits + apart < top.unsqueeze(1)
-        return holds.scatter(1, predicted.unsqueeze(1), True).all(1)
+    def needed(self, moved: Tensor, radius: Tensor) -> Tensor:
+        """Margins over each class, (N, C), above which none is lost where what the head reads
+        moves by ``moved`` and lies within ``radius`` of what was computed."""
+        slope = self.differences[self.predicted]
+        apart = torch.where(slope == 0, 0.0, slope * moved.unsqueeze(1))
+        if not self.is_linear:
+            return up(apart, 2)
+        reach = (self.feat_size + radius).unsqueeze(1) * self.weight_size + self.bias_size
+        error = gamma(self.model.head.in_features + 2) * reach + beyond(reach)
+        # Of both logits, at the given features and at the moved ones.
+        own = error.gather(1, self.predicted.unsqueeze(1))
+        return up(apart + 2 * (error + own), 8)
 
-
-def _global_radius(network: _Network, limit: Bound) -> Tensor:
-    """Margin over Lipschitz constant, from each other class the least."""
-    top, predicted = network.logits.max(1)
-    margin = top.unsqueeze(1) - network.logits
-    slope = network.differences[predicted]
-    slope = torch.where(slope == 0, 0.0, slope * limit.features_per_node)
-    radius = torch.where(margin > 0, margin / slope, 0.0)
-    own = torch.zeros_like(margin, dtype=torch.bool).scatter(1, predicted.unsqueeze(1), True)
-    return radius.masked_fill(own, torch.inf).amin(1) * _SLACK
+    def keeps(self, holds: Tensor) -> Tensor:
+        """Where something holds for each class but the predicted one, (N, C) -> (N,)."""
+        return holds.scatter(1, self.predicted.unsqueeze(1), True).all(1)
 
 
-def _local_radius(network: _Network, least: Tensor, points: int) -> Tensor:
-    """The largest of some radii that each node is certified at."""
-    found = torch.zeros_like(least)
+def _certified(network: _Network, limit: Bound, method: str, points: int) -> Tensor:
+    """The largest radius that each node is certified at."""
+    found = torch.zeros(network.num_nodes, dtype=torch.float64)
+    slope = network.differences[network.predicted]
+    slope = torch.where(slope == 0, 0.0, up(slope * limit.features_per_node))
+    # In exact arithmetic the computed features are off too.
+    still = network.radii(0.0)[1]
 
     def try_radius(radius: float) -> Tensor:
-        holds = network.certified(network.radii(radius))
-        found[holds] = found[holds].clamp_min(radius * _SLACK)
-        return holds
+        moved, error = network.radii(radius)
+        # Margin over Lipschitz constant, from each other class the least. float64 parts from
+        # the exact model at the given and at the moved features.
+        spare = network.margins - network.needed(up(still + error), moved)
+        spare = torch.where(spare > 0, down(spare), 0.0).nan_to_num(nan=0.0)
+        by_bound = torch.where(spare > 0, down(spare / slope), 0.0)
+        by_bound = by_bound.scatter(1, network.predicted.unsqueeze(1), torch.inf)
+        by_bound = by_bound.nan_to_num(nan=0.0, posinf=torch.inf).amin(1)
+        found.copy_(torch.maximum(found, by_bound.clamp_max(radius)))
+        holds = network.keeps(network.margins > network.needed(moved, moved))
+        if method == "local":
+            found[holds] = found[holds].clamp_min(radius)
+        return holds if method == "local" else by_bound >= radius
 
     # First whole decades, to see where certificates begin to fail and where the last one does.
     size = 1.0
@@ -268,26 +316,41 @@ def _local_radius(network: _Network, least: Tensor, points: int) -> Tensor:
         if not holds.any():
             nowhere = size
             break
-    low, high = everywhere or 1e-16, nowhere or size
-    for radius in torch.logspace(
-        *torch.tensor([low, high]).log10().tolist(), points, dtype=torch.float64
-    ).tolist():
-        try_radius(radius)
+    if method == "local":
+        low, high = everywhere or 1e-16, nowhere or size
+        for radius in torch.logspace(
+            *torch.tensor([low, high]).log10().tolist(), points, dtype=torch.float64
+        ).tolist():
+            try_radius(radius)
     return found
 
 
-def _between(degrees: Tensor, attend: Spread) -> Spread:
+def _between(degrees: Tensor, attend: Passage, read: Tensor, out: Tensor, conv) -> Step:
     """How radii pass where the square roots of the degrees (N,) stand around a layer."""
-    return lambda moved: degrees * attend(moved / degrees)
+    bias = 0.0 if conv.bias is None else longest(conv.bias)
+
+    def step(radii: Tensor) -> Tensor:
+        inside = _rounded(radii, read, 4) / degrees
+        moved = attend(up(inside, 4))
+        reach = (out + moved[0] + bias) * degrees
+        return certain(up(moved * degrees + 4 * gamma(8) * reach + beyond(reach), 6))
+
+    return step
+
+
+def _rounded(radii: Tensor, size: Tensor, ops: int) -> Tensor:
+    """Radii (2, N) of what some rounded operations give, of parts together ``size`` long."""
+    reach = size + radii[0]
+    return certain(up(radii + 2 * gamma(ops) * reach, 4) + beyond(reach))
 
 
 # ------------------------------------------------------------------- residual schemes
 
 
-def _through(radius: Tensor, behind: list[Spread]) -> Tensor:
-    for spread in behind:
-        radius = spread(radius)
-    return radius
+def _through(radii: Tensor, behind: list[Step]) -> Tensor:
+    for step in behind:
+        radii = step(radii)
+    return radii
 
 
 def _last(states: list[Tensor]) -> Tensor:
@@ -295,19 +358,22 @@ def _last(states: list[Tensor]) -> Tensor:
 
 
 def _together(states: list[Tensor]) -> Tensor:
-    return torch.stack(states).norm(dim=0)
+    return longest(torch.stack(states), 0)
 
 
-def _join_plain(scheme, states, moved, behind):
+def _join_plain(scheme, states, moved, reach, behind):
     return _through(moved, behind)
 
 
-def _join_residual(scheme, states, moved, behind):
-    return _through(moved, behind) + states[-1]
+def _join_residual(scheme, states, moved, reach, behind):
+    return _rounded(_through(moved, behind) + states[-1], reach, 8)
 
 
-def _join_initial(scheme, states, moved, behind):
-    return _through((1 - scheme.initial) * moved + scheme.initial * states[0], behind)
+def _join_initial(scheme, states, moved, reach, behind):
+    joined = (1 - scheme.initial) * moved + scheme.initial * states[0]
+    # A lerp adds a part of the difference of the two, whatever their shares are.
+    size = reach + moved[0] + states[0][0]
+    return _through(_rounded(joined, size, 8), behind)
 
 
 #: How the radii of the states give that of a layer's input, and that of its output the next state.
@@ -320,11 +386,12 @@ _STATE_RADII = {
 }
 
 
-def _output_radii(scheme, states: list[Tensor]) -> Tensor:
+def _output_radii(scheme, states: list[Tensor], sizes: Tensor) -> Tensor:
     if isinstance(scheme, Dense):
         return _together(states)
     if isinstance(scheme, JumpingKnowledge):
         if scheme.mode == "mean":
-            return torch.stack(states[1:]).mean(0)
+            mean = up(torch.stack(states[1:]).mean(0), len(states))
+            return _rounded(mean, sizes, len(states) + 8)
         return _together(states[1:])
     return states[-1]
