@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lipzoo.attention import Structure
-from lipzoo.lipschitz import robustness
+from lipzoo.lipschitz import attack, robustness
 from lipzoo.lipschitz.softmax import softmax_limits
 from lipzoo.models import DeepGraphTransformer
 
@@ -69,11 +69,24 @@ def test_softmax_limits_of_infinite_intervals():
     graph = Structure(torch.arange(3), torch.tensor([0, 0, 1]), 3, 2)
     infinity = torch.full((3, 1), torch.inf, dtype=torch.float64)
     least, most = softmax_limits(graph, -infinity, infinity)
-    assert (least[:2] == 0).all() and (most == 1).all()
+    assert (least[:2] == 0).all()
+    assert (most == 1).all()
     zero = torch.zeros(3, 1, dtype=torch.float64)
     high = zero.clone()
     high[0] = torch.inf
     least, most = softmax_limits(graph, zero, high)
-    assert most[0] == 1 and least[1] == 0
-    assert least[0] == pytest.approx(0.5) and most[1] == pytest.approx(0.5)
+    assert most[0] == 1
+    assert least[1] == 0
+    assert least[0] == pytest.approx(0.5)
+    assert most[1] == pytest.approx(0.5)
     assert least[2] == pytest.approx(1.0)
+
+
+def test_the_attack_finds_what_a_saturated_softmax_hides():
+    """There the margin has no slope; the score has."""
+    model, graph, feat = saturated()
+    for seed in range(10):
+        found = attack(model, graph, feat, 0, 1e-3, seed=seed)
+        assert found.flipped.all()
+        assert ((found.feat - feat).norm(dim=1) <= 1e-3).all()
+        assert model(graph, found.feat)[0].argmax() != model(graph, feat)[0].argmax()
