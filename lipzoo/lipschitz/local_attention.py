@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,8 @@ class _Scores:
 
     Parameters
     ----------
+    num_src : int
+        Nodes that are read.
     raw : Tensor (E, H)
         About the numerators at the given features.
     change : Spread
@@ -114,6 +117,7 @@ class _Scores:
         Of the LeakyReLU, 1 where there is none.
     """
 
+    num_src: int
     raw: Tensor
     change: Spread
     error: Spread
@@ -128,9 +132,12 @@ class _Scores:
         """The interval of each exact score."""
         return _leaky(self._before_bend(radius), self.slope)
 
+    @cached_property
+    def _still(self) -> Tensor:
+        return self.error(torch.zeros(self.num_src, dtype=torch.float64))
+
     def _before_bend(self, radius: Tensor) -> tuple[Tensor, Tensor]:
-        still = torch.zeros_like(radius)
-        interval = around(self.raw, up(self.change(radius) + self.error(still)))
+        interval = around(self.raw, up(self.change(radius) + self._still))
         if self.divisor is None:
             low, high = widened(*(self.scale * end for end in interval), self.ops)
             return low.nan_to_num(nan=-torch.inf), high.nan_to_num(nan=torch.inf)
@@ -264,7 +271,7 @@ def _gat(layer: GATConv, structure: Structure, feat: Tensor) -> Attended:
         limit = torch.full_like(limit, torch.inf)
     divisor = None if layer.score_norm is None else _root(structure, value)
     slope = layer.leaky_relu.negative_slope
-    scores = _Scores(raw, change, error, divisor, scale, limit, is_odd, ops + 30, slope)
+    scores = _Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, ops + 30, slope)
     return _attended(structure, value, scores)
 
 
@@ -298,7 +305,7 @@ def _gatv2(layer: GATv2Conv, structure: Structure, feat: Tensor) -> Attended:
     if layer.score_norm is not None:
         scale, limit = scale / math.sqrt(2), up(limit * steepest)
         divisor = _root(structure, source, target)
-    scores = _Scores(raw, change, error, divisor, scale, limit, is_odd, ops + 30)
+    scores = _Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, ops + 30)
     return _attended(structure, source, scores)
 
 
@@ -360,7 +367,15 @@ def _dot(layer, structure: Structure, query: _Projected, key: _Projected, value:
     is_odd = torch.zeros_like(share, dtype=torch.bool)
     ops = layer.out_feats + 40
     scores = _Scores(
-        raw, change, error, None if norm is None else divisor, share, limit, is_odd, ops
+        structure.num_src,
+        raw,
+        change,
+        error,
+        None if norm is None else divisor,
+        share,
+        limit,
+        is_odd,
+        ops,
     )
     return _attended(structure, value, scores)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -42,17 +43,22 @@ class Passage:
     rounding: Spread
     num_src: int
 
+    @cached_property
+    def still(self) -> Tensor:
+        """The rounding at the given features themselves."""
+        return self.rounding(torch.zeros(self.num_src, dtype=torch.float64))
+
     def spread(self, radius: Tensor) -> Tensor:
         r"""Radii around :math:`\hat g(x)` of both versions, (N_src,) -> (N_dst,)."""
-        still = torch.zeros(self.num_src, dtype=torch.float64)
-        moved = torch.minimum(certain(self.move(radius)), certain(self.steep(radius)))
-        return certain(up(moved + self.rounding(still) + self.rounding(radius), 2))
+        return self(torch.stack([radius, torch.zeros_like(radius)]))[0]
 
     def __call__(self, radii: Tensor) -> Tensor:
         """Radii, and how far the float64 version is from the exact one: (2, N) -> (2, N)."""
         radius, error = radii
-        error = up(certain(self.steep(error)) + self.rounding(radius), 1)
-        return torch.stack([self.spread(radius), certain(error)])
+        rounding = self.rounding(radius)
+        moved = torch.minimum(certain(self.move(radius)), certain(self.steep(radius)))
+        error = certain(self.steep(error)) + rounding
+        return certain(up(torch.stack([moved + self.still + rounding, error]), 2))
 
     def then(self, outer: Passage) -> Passage:
         """Through this one, then ``outer``, whose features are what this one computed."""
