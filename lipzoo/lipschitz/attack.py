@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lipzoo.lipschitz.rounding import longest
+from lipzoo.lipschitz.outward import longest
 from lipzoo.nn import AttentionConv
 
 __all__ = ["Attack", "attack"]

@@ -15,9 +15,10 @@ from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
 from lipzoo.lipschitz.attention import layer_fault
 from lipzoo.lipschitz.local_attention import ATTENTION_RULES
 from lipzoo.lipschitz.local_norms import NORM_RULES
+from lipzoo.lipschitz.outward import beyond, longest
 from lipzoo.lipschitz.passage import Passage, elementwise, times
 from lipzoo.lipschitz.pieces import constant_of, linear_weight
-from lipzoo.lipschitz.rounding import beyond, gamma, longest, up
+from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.models.base import ACTIVATIONS
 from lipzoo.nn import AttentionConv, FeatureNorm
 

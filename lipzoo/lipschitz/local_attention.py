@@ -16,24 +16,24 @@ from torch import Tensor, nn
 
 from lipzoo.attention import Structure
 from lipzoo.lipschitz.attention import head_alphas, missing_loops
-from lipzoo.lipschitz.passage import Spread
-from lipzoo.lipschitz.pieces import linear_weight
-from lipzoo.lipschitz.rounding import (
+from lipzoo.lipschitz.outward import (
     LARGE,
     SMALL,
     apart,
     around,
     beyond,
-    gamma,
     less,
     longest,
     shortest,
-    up,
     widened,
 )
+from lipzoo.lipschitz.passage import Spread
+from lipzoo.lipschitz.pieces import linear_weight
+from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.lipschitz.softmax import softmax_limits
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.nn import AttentionConv, DotGatConv, GATConv, GATv2Conv, TransformerConv
+from lipzoo.nn.conv import IdentityMappedLinear
 
 __all__ = ["ATTENTION_RULES", "Attended"]
 
@@ -68,13 +68,18 @@ class _Projected:
         if linear.bias is not None:
             bias = linear.bias.double().view(num_heads, -1)
             self.value, self.bias = self.value + bias, longest(bias)
-        self.feat_size, self.ops = longest(feat), feat.shape[1] + 2
+        self.feat_size, self.ops = longest(feat), feat.shape[1] + 6
+        #: Of the sizes that are multiplied with features and added.
+        self.weighed = self.frobenius
+        if isinstance(linear, IdentityMappedLinear):  # (1 - beta) I + beta W may cancel
+            learnt = longest(linear.weight.double().view_as(self.weight).flatten(1))
+            self.weighed = self.weighed + learnt + math.sqrt(weight.shape[1])
         self.most, self.least = longest(self.value), shortest(self.value)
         self.still = self.rounding(torch.zeros(len(feat), dtype=torch.float64))
 
     def rounding(self, radius: Tensor) -> Tensor:
         """Of the projection of any features in their radii."""
-        reach = self.frobenius * (self.feat_size + radius).unsqueeze(1) + self.bias
+        reach = self.weighed * (self.feat_size + radius).unsqueeze(1) + self.bias
         return up(gamma(self.ops) * reach, 6) + beyond(reach)
 
     def moved(self, radius: Tensor) -> Tensor:

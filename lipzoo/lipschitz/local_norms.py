@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.attention import Structure
+from lipzoo.lipschitz.outward import LARGE, beyond, less, longest, shortest
 from lipzoo.lipschitz.passage import Passage, times
-from lipzoo.lipschitz.rounding import LARGE, beyond, gamma, less, longest, shortest, up
+from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.nn import BatchNorm, LayerNorm, NeighborNorm, PairNorm
 
 __all__ = ["NORM_RULES"]

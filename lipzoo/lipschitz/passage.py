@@ -14,7 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from lipzoo.lipschitz.rounding import gamma, longest, up
+from lipzoo.lipschitz.outward import longest
+from lipzoo.lipschitz.rounding import gamma, up
 
 __all__ = ["Passage", "Spread", "certain", "elementwise", "times"]
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.lipschitz.local import local_rule
 from lipzoo.lipschitz.network import Bound, bound, network_fault
+from lipzoo.lipschitz.outward import beyond, longest
 from lipzoo.lipschitz.passage import Passage, certain
 from lipzoo.lipschitz.pieces import hooked, overridden
-from lipzoo.lipschitz.rounding import beyond, down, gamma, longest, up
+from lipzoo.lipschitz.rounding import down, gamma, up
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import (
     AttentionConv,
