@@ -7,6 +7,7 @@ parameters. To write another one, subclass :class:`ScoreNorm` and add it to ``SC
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -61,7 +62,7 @@ class LipschitzNorm(ScoreNorm):
     Parameters
     ----------
     alpha : float
-        Largest absolute score, > 0.
+        Largest absolute score, > 0 and finite.
     per_head : bool
         True: each head is divided by the norm of its own attention vectors. False: by the norm
         of the attention vectors of all heads together (the authors' option without ``-si``).
@@ -76,8 +77,8 @@ class LipschitzNorm(ScoreNorm):
 
     def __init__(self, alpha: float = 0.25, per_head: bool = True) -> None:
         super().__init__()
-        if not alpha > 0:
-            raise ConfigError(f"LipschitzNorm: alpha must be > 0, got {alpha}")
+        if not 0 < alpha < math.inf:
+            raise ConfigError(f"LipschitzNorm: alpha must be > 0 and finite, got {alpha}")
         self.alpha, self.per_head = float(alpha), per_head
 
     def forward(self, e: Tensor, scores: AdditiveScores | GATv2Scores, ops: Ops) -> Tensor:

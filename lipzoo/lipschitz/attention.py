@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import weakref
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from lipzoo.lipschitz.neighbourhood import (
     neighbourhood_of,
 )
 from lipzoo.lipschitz.pieces import constant_of, linear_weight, register_bound
+from lipzoo.lipschitz.rounding import add_up, div_up, hypot_up, mul_up, sqrt_up, up
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
 from lipzoo.nn.conv import AttentionConv
@@ -41,42 +43,56 @@ __all__ = [
 
 def score_limits(alpha: float, negative_slope: float) -> tuple[float, float]:
     """Smallest and largest score after the LeakyReLU, where ``|e| <= alpha`` before it."""
-    ends = (0.0, alpha, -negative_slope * alpha)
-    return min(ends), max(ends)
+    low = math.copysign(mul_up(abs(negative_slope), alpha), -negative_slope)
+    return min(0.0, low), max(alpha, low)
 
 
 def head_alphas(norm: LipschitzNorm, lengths: Tensor) -> Tensor:
-    r"""Largest absolute score of each head, (H,): :math:`\alpha` times the share that the head's
-    attention vectors, of these lengths, have in the norm that it is divided by."""
-    whole = lengths if norm.per_head else torch.linalg.vector_norm(lengths)
-    return torch.where(lengths > 0, norm.alpha * lengths / whole, 0.0)
+    r"""Largest absolute score of each head, (H,), rounded up: :math:`\alpha` times the share that
+    the head's attention vectors have in the norm that it is divided by.
+
+    ``lengths`` are float64, right to some 16,000 roundings.
+    """
+    alpha = torch.full_like(lengths, abs(norm.alpha))
+    if not norm.per_head and len(lengths) > 1:
+        # Scaled, so that no square overflows; one that underflows is short beside the largest.
+        relative = lengths / lengths.max()
+        share = up(relative / torch.linalg.vector_norm(relative), 2**14)
+        alpha = mul_up(alpha, share.clamp(_LEAST, 1.0))
+    return torch.where(lengths > 0, alpha, 0.0)
+
+
+#: Counts as the length of an attention vector that is shorter and not zero.
+_LEAST = 1e-140
 
 
 @register_bound(GATConv)
-def _gat(layer: GATConv, structure: Structure) -> Constant:
+def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> Constant:
     fault = layer_fault(layer, LipschitzNorm, structure) or missing_loops(structure)
     if fault:
         return infinite(fault)
     slope = layer.leaky_relu.negative_slope
-    left, right = (_lengths(vectors) for vectors in (layer.attn_l, layer.attn_r))
+    left, right = _lengths(layer.score_norm, layer.attn_l, layer.attn_r)
     length = torch.hypot(left, right)
     alpha = head_alphas(layer.score_norm, length)
     low, high = score_limits(alpha.max().item(), slope)
-    around = _neighbourhood(structure, high - low)
-    steep = alpha * max(1.0, abs(slope))
-    # Share of the attention vector that acts on the destination.
-    rho = torch.where(length > 0, right / length, 0.0)
-    return _finish(
-        layer,
-        _additive(
-            linear_weight(layer.fc),
-            around,
-            source=steep * (1 - rho.square() / 2).sqrt(),
-            target=steep * rho / math.sqrt(2),
-            selection=steep / math.sqrt(3),
-        ),
-        structure,
+    around = _neighbourhood(structure, add_up(high, -low))
+    steep = mul_up(alpha, max(1.0, abs(slope)))
+    # Share of the attention vector that acts on the destination, and on the source.
+    many = 2 * layer.out_feats + 16
+    rho, lam = (
+        up(torch.where(length > 0, part / length, 0.0), many).clamp_max(1) for part in (right, left)
     )
+    rho, lam = (torch.where(length > 2 * _LEAST, share, 1.0) for share in (rho, lam))
+    attention = _additive(
+        linear_weight(layer.fc),
+        around,
+        # 1 - rho^2 / 2 = (1 + lambda^2) / 2, without a subtraction.
+        source=mul_up(steep, sqrt_up(up((1 + lam.square()) / 2, 3))),
+        target=mul_up(steep, rho, _ROOT_HALF),
+        selection=mul_up(steep, _ROOT_THIRD),
+    )
+    return _finish(layer, attention.scaled(largest_weight), structure)
 
 
 @register_bound(GATv2Conv)
@@ -85,28 +101,32 @@ def _gatv2(layer: GATv2Conv, structure: Structure) -> Constant:
     if fault:
         return infinite(fault)
     gamma = max(1.0, abs(layer.leaky_relu.negative_slope))
-    length = _lengths(layer.attn)
+    (length,) = _lengths(layer.score_norm, layer.attn)
     # Between its kinks, a . LeakyReLU(v + t) is (D a) . v + (D a) . t: the additive case with
     # both vectors at most gamma |a| long and the scale alpha / (sqrt 2 |a|).
-    steep = head_alphas(layer.score_norm, length) * gamma
+    steep = mul_up(head_alphas(layer.score_norm, length), gamma)
     around = _neighbourhood(structure, 2 * steep.max().item())
     # The largest norm under the root may be that of the destination, which then is selected.
-    target, selection = steep / 2, steep / math.sqrt(3)
+    target, selection = mul_up(steep, 0.5), mul_up(steep, _ROOT_THIRD)
     source_weight = linear_weight(layer.fc_src)
     shared = layer.fc_src is layer.fc_dst
     attention = _additive(
         source_weight,
         around,
-        source=steep * math.sqrt(3) / 2,
-        target=target + selection if shared else torch.zeros_like(target),
+        source=mul_up(steep, _ROOT_THREE_QUARTERS),
+        target=add_up(target, selection) if shared else torch.zeros_like(target),
         selection=selection,
     )
     if not shared and around.has_choice:
         target_weight = linear_weight(layer.fc_dst)
-        rows = (target + selection).repeat_interleave(layer.out_feats)
+        rows = add_up(target, selection).repeat_interleave(layer.out_feats)
         size = spectral_norm(target_weight, rows)
         attention = attention + Constant(size, size)
     return _finish(layer, attention, structure)
+
+
+_ROOT_TWO, _ROOT_HALF = sqrt_up(2.0), sqrt_up(0.5)
+_ROOT_THIRD, _ROOT_THREE_QUARTERS = sqrt_up(div_up(1.0, 3.0)), sqrt_up(0.75)
 
 
 def _additive(
@@ -122,20 +142,25 @@ def _additive(
         return spectral_norm(weight, factor.repeat_interleave(heads.shape[1]))
 
     def separate(factor: Tensor) -> float:
-        return torch.linalg.vector_norm(factor * per_head).item()
+        return hypot_up(*mul_up(factor, per_head).tolist())
 
     ones = torch.ones_like(source)
-    several = math.sqrt(around.overlap)
-    per_node = min(several * stacked(ones), separate(ones))
+    several = sqrt_up(around.overlap)
+    average = min(mul_up(several, stacked(ones)), separate(ones))
     if not around.has_choice:
-        return Constant(around.average * stacked(ones), per_node)
-    mixed = min(math.sqrt(2) * around.contrast, around.column)
-    frobenius = stacked(around.average + mixed * source + target + around.selection * selection)
-    per_node += min(several * stacked(source), separate(source) / math.sqrt(2))
-    per_node += stacked(target)
-    distinct = math.sqrt(min(len(source), around.max_degree))
-    per_node += min(distinct * stacked(selection), separate(selection))
-    return Constant(frobenius, per_node)
+        return Constant(mul_up(around.average, stacked(ones)), average)
+    mixed = min(mul_up(_ROOT_TWO, around.contrast), around.column)
+    frobenius = add_up(
+        mul_up(mixed, source), target, mul_up(around.selection, selection), around.average
+    )
+    distinct = sqrt_up(min(len(source), around.max_degree))
+    per_node = add_up(
+        average,
+        min(mul_up(several, stacked(source)), mul_up(separate(source), _ROOT_HALF)),
+        stacked(target),
+        min(mul_up(distinct, stacked(selection)), separate(selection)),
+    )
+    return Constant(stacked(frobenius), per_node)
 
 
 @register_bound(DotGatConv)
@@ -157,10 +182,15 @@ def _transformer(layer: TransformerConv, structure: Structure) -> Constant:
 
 
 def _dot_product(layer, structure: Structure, query: Tensor, key: Tensor, value: Tensor):
-    around = _neighbourhood(structure, 2 / math.sqrt(layer.out_feats))
+    around = _neighbourhood(structure, mul_up(2.0, _root_share(layer.out_feats)))
     return dot_product_constant(
         query, key, value, layer.num_heads, around, layer.score_norm.scope == "graph"
     )
+
+
+def _root_share(width: int) -> float:
+    """``1 / sqrt(width)``, which scores of dot products are scaled with."""
+    return sqrt_up(div_up(1.0, width))
 
 
 def dot_product_constant(
@@ -195,26 +225,28 @@ def dot_product_constant(
 
     def separate(weight: Tensor) -> float:
         heads = weight.view(num_heads, -1, weight.shape[1])
-        return math.hypot(*(spectral_norm(head) for head in heads))
+        return hypot_up(*(spectral_norm(head) for head in heads))
 
-    several = math.sqrt(around.overlap)
-    frobenius = around.average * v
-    per_node = min(several * v, separate(value))
+    several = sqrt_up(around.overlap)
+    average = Constant(mul_up(around.average, v), min(mul_up(several, v), separate(value)))
     if not around.has_choice:
-        return Constant(frobenius, per_node)
-    share = 1 / math.sqrt(value.shape[0] // num_heads)
+        return average
     query_f = query_n = q
     if whole_graph:
-        query_f *= 1 + math.sqrt(around.max_degree / around.min_degree)
-        query_n *= 1 + math.sqrt(around.num_edges / around.min_degree)
+        query_f, query_n = (
+            mul_up(q, add_up(1.0, sqrt_up(div_up(most, around.min_degree))))
+            for most in (around.max_degree, around.num_edges)
+        )
     mixed = min(2 * around.contrast, around.column)
-    frobenius += share * (query_f + mixed * k + around.selection * (k + v))
-    distinct = math.sqrt(min(num_heads, around.max_degree))
-    selected = sum(
-        min(distinct * norm, separate(weight)) for norm, weight in ((k, key), (v, value))
+    frobenius = add_up(query_f, mul_up(mixed, k), mul_up(around.selection, add_up(k, v)))
+    distinct = sqrt_up(min(num_heads, around.max_degree))
+    per_node = add_up(
+        query_n,
+        min(mul_up(several, k), separate(key)),
+        *(min(mul_up(distinct, n), separate(w)) for n, w in ((k, key), (v, value))),
     )
-    per_node += share * (query_n + min(several * k, separate(key)) + selected)
-    return Constant(frobenius, per_node)
+    scores = Constant(frobenius, per_node).scaled(_root_share(value.shape[0] // num_heads))
+    return average + scores
 
 
 @register_bound(LipschitzMultiheadAttention)
@@ -225,7 +257,7 @@ def _multihead(layer: LipschitzMultiheadAttention, structure: Structure | int) -
     if layer.in_proj_weight is None:
         return infinite("queries, keys and values of different widths are no self-attention")
     constant_keys = (layer.bias_k is not None) + bool(layer.add_zero_attn)
-    spread = 2 / math.sqrt(layer.head_dim)
+    spread = mul_up(2.0, _root_share(layer.head_dim))
     if isinstance(structure, int):
         around = complete_neighbourhood(structure, spread, constant_keys)
     elif constant_keys:
@@ -254,12 +286,24 @@ def layer_fault(layer: AttentionConv, norm: type, structure: Structure) -> str:
         )
     if type(layer.score_norm) is not norm:
         return f"nothing is known about the score norm {type(layer.score_norm).__name__}"
+    if not math.isfinite(getattr(layer.score_norm, "alpha", 0.0)):
+        return f"{name}: alpha must be a finite number, got {layer.score_norm.alpha}"
+    if not all(parameter.isfinite().all() for parameter in layer.parameters()):
+        return f"{name}: the weights hold NaN or infinity"
+    slope = layer.leaky_relu.negative_slope if hasattr(layer, "leaky_relu") else 0.0
+    if not math.isfinite(slope):
+        return f"{name}: negative_slope must be a finite number, got {slope}"
     return ""
 
 
-def _lengths(vectors: Tensor) -> Tensor:
-    """Of the attention vectors (1, H, D) of each head, (H,)."""
-    return vectors.detach().to("cpu", torch.float64).norm(dim=-1).view(-1)
+def _lengths(norm: LipschitzNorm, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """Of attention vectors (1, H, D), (H,) each, times a power of two that makes the longest of
+    what is compared (a head, or all) about 1: no square overflows, and none is taken for zero."""
+    exact = torch.stack([v.detach().to("cpu", torch.float64).squeeze(0) for v in vectors])
+    longest = exact.abs().amax((0, 2) if norm.per_head else (0, 1, 2), keepdim=True)
+    scaled = torch.from_numpy(np.ldexp(exact.numpy(), -np.frexp(longest.numpy())[1]))
+    length = torch.maximum(scaled.norm(dim=-1), scaled.abs().amax(-1))
+    return tuple(torch.where(exact.any(-1), length.clamp_min(_LEAST), 0.0))
 
 
 def _has_pair(layer: AttentionConv) -> bool:

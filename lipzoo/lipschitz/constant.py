@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lipzoo.lipschitz.rounding import add_up, div_up, hypot_up, mul_up, sqrt_up
+
 __all__ = ["ONE", "ZERO", "Constant", "infinite", "product"]
 
-
-def product(a: float, b: float) -> float:
-    """``a b`` where nothing times infinity is nothing: a map that is constant moves nothing."""
-    return 0.0 if a == 0 or b == 0 else a * b
+product = mul_up
 
 
 @dataclass(frozen=True)
 class Constant:
     r"""Bounds on the Lipschitz constant of a map between node features.
+
+    What is computed from several of them is rounded up, and nothing times infinity is nothing:
+    a map that is constant moves nothing.
 
     Parameters
     ----------
@@ -35,40 +37,49 @@ class Constant:
     def then(self, outer: Constant) -> Constant:
         """Of ``outer`` after this map."""
         return Constant(
-            product(self.frobenius, outer.frobenius),
-            product(self.per_node, outer.per_node),
+            mul_up(self.frobenius, outer.frobenius),
+            mul_up(self.per_node, outer.per_node),
             self.reason or outer.reason,
         )
 
     def __add__(self, other: Constant) -> Constant:
         """Of the sum of two maps of the same input."""
         return Constant(
-            self.frobenius + other.frobenius,
-            self.per_node + other.per_node,
+            add_up(self.frobenius, other.frobenius),
+            add_up(self.per_node, other.per_node),
             self.reason or other.reason,
         )
 
     def scaled(self, factor: float) -> Constant:
         """Of ``factor`` times this map."""
         size = abs(factor)
-        return Constant(product(size, self.frobenius), product(size, self.per_node), self.reason)
+        return Constant(mul_up(size, self.frobenius), mul_up(size, self.per_node), self.reason)
 
     @staticmethod
     def stacked(*maps: Constant) -> Constant:
         """Of several maps of the same input, their outputs side by side."""
         return Constant(
-            math.hypot(*(m.frobenius for m in maps)),
-            math.hypot(*(m.per_node for m in maps)),
+            hypot_up(*(m.frobenius for m in maps)),
+            hypot_up(*(m.per_node for m in maps)),
             next((m.reason for m in maps if m.reason), ""),
         )
 
-    def with_nodes(self, num_nodes: int) -> Constant:
-        r"""Each of the two bounds the other: :math:`\max_i \le \lVert \cdot \rVert_F \le
-        \sqrt N \max_i`."""
-        root = math.sqrt(num_nodes)
+    def averaged(self, number: int) -> Constant:
+        """Of this map divided by ``number``."""
+        return Constant(div_up(self.frobenius, number), div_up(self.per_node, number), self.reason)
+
+    def with_nodes(self, num_in: int, num_out: int) -> Constant:
+        r"""Each of the two bounds the other, for a map from ``num_in`` nodes to ``num_out``.
+
+        .. math::
+            \lVert Y \rVert_F \le \sqrt{N_{out}} \, \lVert Y \rVert_\infty, \qquad
+            \lVert X \rVert_F \le \sqrt{N_{in}} \, \lVert X \rVert_\infty
+
+        and the maximum over the nodes is never above the Frobenius norm.
+        """
         return Constant(
-            min(self.frobenius, product(root, self.per_node)),
-            min(self.per_node, product(root, self.frobenius)),
+            min(self.frobenius, mul_up(sqrt_up(num_out), self.per_node)),
+            min(self.per_node, mul_up(sqrt_up(num_in), self.frobenius)),
             self.reason,
         )
 

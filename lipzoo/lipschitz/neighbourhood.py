@@ -2,7 +2,10 @@ r"""What a graph adds to the Lipschitz constant of attention over its edges.
 
 Attention weights move with the features, but not freely: where scores lie in an interval of
 length ``spread``, each row of the attention matrix ``P`` is a softmax of such scores. Everything
-here is a bound over *all* such ``P``. docs/lipschitz.md, section 3, has the proofs.
+here is a bound over *all* such ``P``, rounded up. docs/lipschitz.md, section 3, has the proofs.
+
+The spread enters as ``closeness``, :math:`e^{-\Delta}` rounded down: it goes to 0 where
+:math:`e^\Delta` would overflow.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention import Structure
+from lipzoo.lipschitz.rounding import div_up, down, exp_down, mul_up, sqrt_up, up
 
 __all__ = ["Neighbourhood", "complete_neighbourhood", "neighbourhood_of"]
 
 _ITERATIONS = 12
 _FINEST = 2**30  # largest weight in Schur's test
-_SLACK = 1 + 1e-9  # sums of positive float64 numbers
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,17 @@ def neighbourhood_of(structure: Structure, spread: float) -> Neighbourhood:
     spread : float
         Largest minus smallest score that a row of the attention can have.
     """
-    rows = _Rows(structure, spread)
     if not structure.num_edges:
         return Neighbourhood(0.0, 0.0, 0.0, 0.0, 0.0, False, 1, 1, 0)
+    rows = _Rows(structure, spread)
     degree = structure.in_degrees[structure.in_degrees > 0]
     choice = (rows.degree > 1).double()
     return Neighbourhood(
         average=rows.norm(torch.ones_like(rows.largest), rows.largest),
-        contrast=rows.norm(1 - rows.smallest, rows.largest_spread),
-        column=math.sqrt(rows.to_source(choice * rows.largest).max().item()) * _SLACK,
-        selection=math.sqrt(_widest_reach(structure, rows.degree > 1)),
-        overlap=(rows.degree * rows.largest).max().item(),
+        contrast=rows.norm(rows.others, rows.steepest),
+        column=sqrt_up(rows.to_source(choice * rows.largest).max().item()),
+        selection=sqrt_up(_widest_reach(structure, rows.degree > 1)),
+        overlap=mul_up(rows.degree, rows.largest).max().item(),
         has_choice=bool(choice.any()),
         min_degree=int(degree.min()),
         max_degree=int(degree.max()),
@@ -97,16 +100,17 @@ def complete_neighbourhood(num_tokens: int, spread: float, num_constant: int = 0
         Keys that do not depend on the tokens, beside them.
     """
     keys = num_tokens + num_constant
-    largest = 1 / (1 + (keys - 1) * math.exp(-spread))
-    smallest = 1 / (1 + (keys - 1) * math.exp(spread))
-    column = num_tokens * largest
+    largest, others, steepest = (
+        x.item() for x in _extremes(torch.tensor([keys]).double(), exp_down(-spread))
+    )
+    column = mul_up(num_tokens, largest)
     # Schur's test: rows sum to at most 1, columns to at most `column`.
     return Neighbourhood(
-        average=math.sqrt(column) * _SLACK,
-        contrast=math.sqrt((1 - smallest) * num_tokens * _spread(largest, smallest)) * _SLACK,
-        column=math.sqrt(column) * _SLACK if keys > 1 else 0.0,
-        selection=math.sqrt(num_tokens) if keys > 1 else 0.0,
-        overlap=keys * largest,
+        average=sqrt_up(column),
+        contrast=sqrt_up(mul_up(others, num_tokens, steepest)),
+        column=sqrt_up(column) if keys > 1 else 0.0,
+        selection=sqrt_up(num_tokens) if keys > 1 else 0.0,
+        overlap=mul_up(keys, largest),
         has_choice=keys > 1,
         min_degree=keys,
         max_degree=keys,
@@ -114,38 +118,44 @@ def complete_neighbourhood(num_tokens: int, spread: float, num_constant: int = 0
     )
 
 
-def _spread(largest, smallest):
-    """Largest ``p (1 - p)`` for p between the two."""
-    if isinstance(largest, Tensor):
-        top = torch.where(largest < 0.5, largest, torch.where(smallest > 0.5, smallest, 0.5))
-    else:
-        top = min(max(0.5, smallest), largest)
-    return top * (1 - top)
+def _extremes(degree: Tensor, closeness: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Largest ``p``, ``1 - p`` and ``p (1 - p)`` of an attention weight ``p`` among so many,
+    at least 1; each alike."""
+    others = degree - 1
+    largest = div_up(1.0, down(1 + others * closeness, 3)).clamp_max(1)
+    smallest = down(closeness / (others + closeness), 3)
+    # With others, the smallest is at most a half, so 1/2 is between the two or above both.
+    top = largest.clamp_max(0.5)
+    rest, steepest = (
+        torch.where(others == 0, 0.0, x) for x in (up(1 - smallest), up(top * (1 - top), 3))
+    )
+    return largest, rest.clamp_max(1), steepest
 
 
 class _Rows:
     """Rows of the attention matrix: N_dst of them, one an in-neighbourhood."""
 
     def __init__(self, structure: Structure, spread: float) -> None:
-        self.structure, self.ratio = structure, math.exp(spread)
+        self.structure, self.closeness = structure, exp_down(-spread)
         self.degree = structure.in_degrees.double()
-        others = (self.degree - 1).clamp_min(0)
-        #: Smallest and largest attention weight that a row can hold.
-        self.largest = 1 / (1 + others / self.ratio)
-        self.smallest = 1 / (1 + others * self.ratio)
-        self.largest_spread = _spread(self.largest, self.smallest)
+        #: Largest ``p``, ``1 - p`` and ``p (1 - p)`` of a row's attention weights.
+        self.largest, self.others, self.steepest = _extremes(
+            self.degree.clamp_min(1), self.closeness
+        )
 
     def to_source(self, on_row: Tensor) -> Tensor:
         """``sum_i on_row_i`` over the out-edges j→i: (N_dst,) -> (N_src,)."""
         s = self.structure
-        return on_row.new_zeros(s.num_src).index_add(0, s.src, on_row[s.dst])
+        total = on_row.new_zeros(s.num_src).index_add(0, s.src, on_row[s.dst])
+        return up(total, int(s.csr[0].diff().max()))
 
     def average_up_to(self, weight: Tensor) -> Tensor:
         r"""Largest :math:`\sum_j p_{ij} w_j` that the spread allows: (N_src,) -> (N_dst,).
 
         A ratio of linear functions of the :math:`e^{s_j}`: at its largest, those :math:`w_j`
-        above a threshold have the largest score and the others the smallest. Weights are whole
-        numbers, so that running sums over all edges are exact.
+        above a threshold have the largest score and the others the smallest. It grows with the
+        spread, so that a closeness rounded down is safe. Weights are whole numbers, so that
+        running sums over all edges are exact.
         """
         s = self.structure
         on_edge = weight[s.src]
@@ -160,10 +170,10 @@ class _Rows:
         total = running[end] - running[start]
         top = running[1:] - running[start][dst]
         rank = torch.arange(1, s.num_edges + 1) - start[dst]
-        value = (self.ratio - 1) * top.double() + total[dst]
-        value = value / ((self.ratio - 1) * rank.double() + degree[dst])
+        value = top.double() + self.closeness * (total[dst] - top).double()
+        value = value / (rank.double() + self.closeness * (degree[dst] - rank).double())
         lowest = value.new_zeros(s.num_dst)
-        return lowest.scatter_reduce(0, dst, value, "amax")
+        return lowest.scatter_reduce(0, dst, up(value, 8), "amax")
 
     def norm(self, row_factor: Tensor, entry: Tensor) -> float:
         r"""Bound of :math:`\lVert M \rVert_2`, ``0 <= M <= diag(row_factor) P``, entries of row i
@@ -173,14 +183,17 @@ class _Rows:
         :math:`\max_j (M^\top u)_j / w_j`. Any w is valid; power iteration makes it a good one.
         """
         weight = torch.ones(self.structure.num_src, dtype=torch.int64)
-        best = math.inf
+        best, factor = math.inf, mul_up(entry, row_factor)
         for _ in range(_ITERATIONS):
-            column = self.to_source(entry * row_factor * self.average_up_to(weight))
+            column = self.to_source(mul_up(factor, self.average_up_to(weight)))
             if not column.any():
                 return 0.0
-            best = min(best, (column / weight).max().item())
+            best = min(best, div_up(column, weight.double()).max().item())
+            last = weight
             weight = (column / column.max() * _FINEST).ceil().clamp_min(1).long()
-        return math.sqrt(best) * _SLACK
+            if weight.equal(last):
+                break
+        return sqrt_up(best)
 
 
 def _widest_reach(structure: Structure, counted: Tensor) -> int:

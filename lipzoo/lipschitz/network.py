@@ -6,17 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from lipzoo.attention import as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz.constant import ONE, Constant, infinite
 from lipzoo.lipschitz.pieces import constant_of, hooked, overridden
+from lipzoo.lipschitz.rounding import div_up, sqrt_up, up
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import (
     AttentionConv,
     BatchNorm,
     Dense,
+    GATConv,
     InitialResidual,
     JumpingKnowledge,
     LayerNorm,
@@ -134,8 +136,13 @@ def _plain(content: dict) -> dict:
     }
 
 
-def bound(module: nn.Module, graph, heads: str = "concat") -> Bound:
+def bound(
+    module: nn.Module, graph, heads: str = "concat", edge_weight: Tensor | None = None
+) -> Bound:
     r"""A proven upper bound on the Lipschitz constant, from weights and structure alone.
+
+    Of the module in exact arithmetic, with the parameters it holds; each step that computes the
+    bound is rounded up.
 
     For one GAT layer with LipschitzNorm, per head (docs/lipschitz.md has all cases and proofs):
 
@@ -155,6 +162,10 @@ def bound(module: nn.Module, graph, heads: str = "concat") -> Bound:
         :class:`~lipzoo.nn.LipschitzMultiheadAttention` without masks.
     heads : {"concat", "mean"}
         How the heads of a single layer are joined.
+    edge_weight : Tensor (E,), optional
+        What is passed to :meth:`GATConv.forward <lipzoo.nn.GATConv>`. Without it the bound is for
+        calls without edge weights, which multiply what attention hands over: its part of the
+        bound grows by the largest absolute one.
 
     Returns
     -------
@@ -164,7 +175,7 @@ def bound(module: nn.Module, graph, heads: str = "concat") -> Bound:
     Raises
     ------
     DataError
-        If the graph does not fit the module.
+        If the graph or the edge weights do not fit the module.
 
     References
     ----------
@@ -172,22 +183,33 @@ def bound(module: nn.Module, graph, heads: str = "concat") -> Bound:
     """
     part = hooked(module)
     if part:
-        return _bound([], infinite(f"{part} has forward hooks, which may change what it puts out"))
-    if isinstance(module, DeepAttentionNet):
+        why = "forward hooks, or a forward of its own, which may change what it puts out"
+        return _bound([], infinite(f"{part} has {why}"))
+    if isinstance(module, DeepAttentionNet) and edge_weight is None:
         return _network(module, graph)
     if heads not in ("concat", "mean"):
         raise DataError(f"heads: must be 'concat' or 'mean', got {heads!r}")
     if isinstance(graph, int) and not isinstance(module, LipschitzMultiheadAttention):
         raise DataError(f"{type(module).__name__}: needs a graph, got the number {graph}")
     structure = graph if isinstance(graph, int) else as_structure(graph).to("cpu")
-    constant = constant_of(module, structure)
+    options = {} if edge_weight is None else {"largest_weight": _largest(module, edge_weight)}
+    constant = constant_of(module, structure, **options)
     if heads == "mean":
         if not isinstance(module, AttentionConv):
             raise DataError(f"heads: {type(module).__name__} has no heads to take the mean of")
         # The mean of H vectors is 1 / sqrt(H) times as long as they are side by side.
-        constant = constant.scaled(1 / math.sqrt(module.num_heads))
+        constant = constant.scaled(sqrt_up(div_up(1.0, module.num_heads)))
     name = type(module).__name__
     return _bound([_row(name, name, constant, constant)], constant)
+
+
+def _largest(module: nn.Module, edge_weight: Tensor) -> float:
+    """Of the absolute edge weights."""
+    if not isinstance(module, GATConv):
+        raise DataError(f"edge_weight: {type(module).__name__} takes none; GATConv does")
+    if not edge_weight.isfinite().all():
+        raise DataError("edge_weight: holds NaN or infinity")
+    return edge_weight.detach().abs().max().item() if edge_weight.numel() else 0.0
 
 
 def network_fault(model: DeepAttentionNet) -> str:
@@ -218,6 +240,7 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     if fault:
         return _bound([], infinite(fault))
     structures = [structure.to("cpu") for structure in model._structures(graph)]
+    num_in = structures[0].num_src
     join = _JOINS[type(model.residual)]
     activation = constant_of(model.activation, structures[0])
     first = constant_of(model.input, structures[0]).then(activation)
@@ -227,9 +250,9 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     # In the norm of D^{-1/2} X the degrees around a layer cancel, and what treats each node by
     # itself keeps its constant: they count once, between that norm and the plain one.
     stretch = 1.0
-    if model.degree_norm != "none":
+    if model.degree_norm != "none" and num_in:
         degrees = structures[0].in_degrees.clamp_min(1)
-        stretch = math.sqrt(degrees.max().item() / degrees.min().item())
+        stretch = sqrt_up(div_up(degrees.max().item(), degrees.min().item()))
         states = [first.scaled(stretch)]
         rows.append(_row("degrees", "degree_norm", ONE.scaled(stretch), states[0]))
     for index, (conv, structure) in enumerate(zip(model.layers, structures)):
@@ -240,16 +263,17 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
             constant = constant_of(part, structure)
             by_itself = part is model.activation or isinstance(part, _NODE_BY_NODE)
             behind = behind.then(constant if by_itself else constant.scaled(stretch))
-        state = join(model.residual, states, alone, behind).with_nodes(structure.num_dst)
+        state = join(model.residual, states, alone, behind).with_nodes(num_in, structure.num_dst)
         states.append(_named(state, f"layer {index + 1}"))
         names = ", ".join(map(_name, parts))
         rows.append(_row(f"layer_{index + 1}", names, alone.then(behind), states[-1]))
-    features = whole = _output(model.residual, states).with_nodes(structures[-1].num_dst)
-    if isinstance(model.head, nn.Linear):
+    num_out = structures[-1].num_dst
+    features = whole = _output(model.residual, states).with_nodes(num_in, num_out)
+    if type(model.head) is not nn.Identity:
         head = constant_of(model.head, structures[-1])
-        whole = whole.then(head)
+        whole = whole.then(head).with_nodes(num_in, num_out)
         rows.append(_row("head", _name(model.head), head, whole))
-    return _bound(rows, whole.with_nodes(structures[-1].num_dst), features.per_node)
+    return _bound(rows, whole, features.per_node)
 
 
 def _named(state: Constant, place: str) -> Constant:
@@ -259,6 +283,8 @@ def _named(state: Constant, place: str) -> Constant:
 
 
 def _bound(rows: list[LayerBound], whole: Constant, features_per_node: float | None = None):
+    if math.isnan(whole.frobenius) or math.isnan(whole.per_node):
+        whole = infinite(whole.reason or "a factor is not a number")
     reason = whole.reason
     if not reason and not whole.is_finite:
         reason = "the product of the factors is larger than a float can hold"
@@ -298,7 +324,7 @@ def _residual_join(scheme, states, layer, behind):
 
 
 def _initial_join(scheme, states, layer, behind):
-    out = states[-1].then(layer).scaled(1 - scheme.initial)
+    out = states[-1].then(layer).scaled(up(abs(1 - scheme.initial)))
     return (out + states[0].scaled(scheme.initial)).then(behind)
 
 
@@ -324,7 +350,7 @@ def _output(scheme, states: list[Constant]) -> Constant:
             total = states[1]
             for state in states[2:]:
                 total = total + state
-            return total.scaled(1 / len(states[1:]))
+            return total.averaged(len(states[1:]))
         # An elementwise maximum moves no further than the states side by side.
         return Constant.stacked(*states[1:])
     return states[-1]

@@ -5,6 +5,10 @@ half the smallest subnormal where that underflows. So ``n`` of them in a row, no
 are off by at most :math:`\gamma_n = n u / (1 - n u)` (Higham, "Accuracy and Stability of Numerical
 Algorithms", section 3.1), which :func:`up` adds and :func:`down` takes away. Subtractions of
 rounded numbers are rewritten or bounded where they stand.
+
+:func:`add_up` and its kin do one operation and take the next number above: no less than the
+exact result, also where it underflows. An exact zero stays one, and nothing times infinity is
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +19,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["UNIT", "down", "gamma", "up"]
+__all__ = [
+    "UNIT",
+    "add_up",
+    "div_up",
+    "down",
+    "exp_down",
+    "gamma",
+    "hypot_up",
+    "mul_up",
+    "sqrt_up",
+    "up",
+]
 
 #: Largest relative error of one rounded operation.
 UNIT = 2.0**-53
@@ -47,3 +62,69 @@ def down(value: Number, ops: int = 1) -> Number:
     if isinstance(value, Tensor):
         return (value * (1 - 2 * gamma(ops + 1)) - ops * _LEAST).clamp_min(0)
     return max(0.0, math.nextafter(value * (1 - 2 * gamma(ops + 1)), 0.0) - ops * _LEAST)
+
+
+# ------------------------------------------------- one operation on nonnegative numbers, upwards
+
+
+def add_up(first: Number, *others: Number) -> Number:
+    """No less than the sum."""
+    total = first
+    for other in others:
+        exact = (total == 0) | (other == 0)
+        total = _above(total + other, exact)
+    return total
+
+
+def mul_up(first: Number, *others: Number) -> Number:
+    """No less than the product; 0 where a factor is 0, whatever the others are."""
+    product = first
+    for other in others:
+        nothing = (product == 0) | (other == 0)
+        exact = (product == 1) | (other == 1)
+        product = _above(product * other, exact, nothing)
+    return product
+
+
+def div_up(over: Number, under: Number) -> Number:
+    """No less than the quotient, where ``under`` is no more than the divisor; something over
+    nothing is infinite."""
+    if isinstance(over, Tensor) or isinstance(under, Tensor):
+        return _above(over / under, under == 1, _tensor(over) == 0)
+    if over == 0:
+        return 0.0
+    return _above(over / under, under == 1) if under > 0 else math.inf
+
+
+def sqrt_up(value: Number) -> Number:
+    """No less than the square root."""
+    root = value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+    return _above(root, (value == 0) | (value == 1))
+
+
+def hypot_up(*values: float) -> float:
+    """No less than the root of the sum of squares; of floats."""
+    return up(math.hypot(*values), 4)
+
+
+def exp_down(value: float) -> float:
+    """No more than the exponential, and never negative."""
+    return down(math.exp(value), 4)  # libraries are right to within one unit in the last place
+
+
+def _tensor(value: Number) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _above(value: Number, exact, nothing=False) -> Number:
+    """The next number, but for those that are known to be exact, or to be 0."""
+    if isinstance(value, Tensor):
+        value = torch.where(_mask(exact), value, torch.nextafter(value, _tensor(math.inf)))
+        return value.masked_fill(_mask(nothing), 0.0)
+    if nothing:
+        return 0.0
+    return value if exact else math.nextafter(value, math.inf)
+
+
+def _mask(value) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.bool)

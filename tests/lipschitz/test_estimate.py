@@ -4,13 +4,14 @@ import importlib
 
 import pytest
 import torch
+from adversary.draw import random_case
+from adversary.measure import Case, jacobian, local_constants
 from graph_zoo import GRAPHS, homogeneous
 from torch.testing import assert_close
 
 import lipzoo
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import bound, chunks, estimate
-from lipzoo.lipschitz.search import Case, jacobian, local_constants, random_case
 from lipzoo.nn import GATConv
 
 module = importlib.import_module("lipzoo.lipschitz.power_method")

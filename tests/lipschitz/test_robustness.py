@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from adversary.draw import random_case
 from graph_zoo import directed, homogeneous, star
 
 import lipzoo
@@ -9,7 +10,6 @@ from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import attack, bound, robustness
 from lipzoo.lipschitz.local import local_rule
-from lipzoo.lipschitz.search import random_case
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn import (
     BatchNorm,

@@ -4,6 +4,7 @@ import dgl
 import numpy as np
 import pytest
 import torch
+from adversary.measure import Case
 from graph_zoo import directed, homogeneous, star
 from reference import additive_scores, aggregate, softmax
 
@@ -11,7 +12,6 @@ import lipzoo
 from lipzoo.attention import as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz import attack, bound, estimate, robustness
-from lipzoo.lipschitz.search import Case
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 
 SIZES = {"num_layers": 2, "hidden_feats": 8, "num_heads": 2}

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from adversary.measure import local_constants
 from torch import nn
 from torch.testing import assert_close
 
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import bound
-from lipzoo.lipschitz.search import local_constants
 from lipzoo.nn import TransformerConv
 from lipzoo.nn.multihead import LipschitzMultiheadAttention
 

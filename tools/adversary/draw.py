@@ -1,91 +1,23 @@
-"""Look for a case in which an estimate exceeds its bound: random layers, networks and graphs.
-
-A bound that is wrong is a bug, so this looks where bounds break: features of wildly different
-scale, zero rows, attention vectors a thousand times as long as usual, scores on a kink, weights
-found by gradient ascent on the ratio of the two.
+"""Random layers, networks and graphs in float64, where bounds may break: features of wildly
+different scale, zero rows, attention vectors a thousand times as long as usual, scores on a kink.
 """
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adversary.measure import Case
 from lipzoo.attention import Structure
-from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
 
-__all__ = ["Case", "ascend", "jacobian", "local_constants", "random_case"]
+__all__ = ["Draw", "features", "random_case"]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A module in float64, what it is applied to, and the point.
-
-    Parameters
-    ----------
-    kind : str
-        For the log, such as ``"GATConv"`` or ``"DeepGAT dense"``.
-    module : torch.nn.Module
-        Called as ``module(graph, feat)``.
-    graph : Structure
-        The edges.
-    feat : Tensor (N, F)
-        Float64.
-    """
-
-    kind: str
-    module: nn.Module
-    graph: Structure
-    feat: Tensor
-
-    def bound(self) -> Bound:
-        return bound(self.module, self.graph)
-
-    def ratios(self) -> tuple[float, float]:
-        """Local constant over bound, in the Frobenius norm and per node; at most 1."""
-        limit = self.bound()
-        frobenius, per_node = local_constants(jacobian(self))
-        return frobenius / limit.frobenius, per_node / limit.per_node
-
-
-def jacobian(case: Case) -> Tensor:
-    """All of it, (N_out, D_out, N, F)."""
-
-    def function(x: Tensor) -> Tensor:
-        return case.module(case.graph, x).flatten(1)
-
-    with torch.no_grad():
-        return torch.func.jacrev(function)(case.feat)
-
-
-def local_constants(matrix: Tensor) -> tuple[float, float]:
-    """Operator norms of a Jacobian (N_out, D_out, N, F): Frobenius, and per node from below."""
-    rows, width = matrix.shape[:2]
-    if not matrix.numel():
-        return 0.0, 0.0
-    frobenius = torch.linalg.svdvals(matrix.reshape(rows * width, -1))[0].item()
-    # sup over ||x_j|| <= 1 of ||sum_j J_ij x_j||: alternate between the output's direction and
-    # the inputs that move it most, for all outputs i at once.
-    direction = matrix.sum((2, 3)) + 1e-3
-    per_node = 0.0
-    for _ in range(12):
-        direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        pulled = torch.einsum("id,idjf->ijf", direction, matrix)
-        moved = pulled / pulled.norm(dim=2, keepdim=True).clamp_min(1e-300)
-        direction = torch.einsum("idjf,ijf->id", matrix, moved)
-        per_node = max(per_node, direction.norm(dim=1).max().item())
-    return frobenius, per_node
-
-
-# ---------------------------------------------------------------------- random cases
-
-
-class _Draw:
+class Draw:
     """Random choices from one generator."""
 
     def __init__(self, seed: int) -> None:
@@ -106,7 +38,7 @@ class _Draw:
 
 def random_case(seed: int) -> Case:
     """A case that the seed decides."""
-    draw = _Draw(seed)
+    draw = Draw(seed)
     graph = _graph(draw)
     kind = draw.choice(
         ["GATConv"] * 4
@@ -129,10 +61,10 @@ def random_case(seed: int) -> Case:
     if isinstance(module, GATConv):
         graph = graph.with_self_loops()
     width = getattr(module, "in_feats", None) or module.in_src_feats
-    return Case(kind, module, graph, _features(draw, graph.num_src, width))
+    return Case(kind, module, graph, features(draw, graph.num_src, width))
 
 
-def _graph(draw: _Draw) -> Structure:
+def _graph(draw: Draw) -> Structure:
     nodes = draw.integer(1, 7)
     kind = draw.choice(["random", "random", "star", "complete", "multigraph", "loops"])
     if kind == "star":
@@ -152,7 +84,7 @@ def _graph(draw: _Draw) -> Structure:
     return Structure(src, dst, nodes, nodes)
 
 
-def _layer(draw: _Draw, kind: str) -> nn.Module:
+def _layer(draw: Draw, kind: str) -> nn.Module:
     heads, width = draw.integer(1, 3), draw.integer(1, 4)
     in_feats = draw.integer(1, 5)
     common = {
@@ -171,14 +103,14 @@ def _layer(draw: _Draw, kind: str) -> nn.Module:
     return GATv2Conv(in_feats, width, heads, share_weights=draw.uniform(0, 1) < 0.4, **common)
 
 
-def _score_norm(draw: _Draw, kind: str) -> dict:
+def _score_norm(draw: Draw, kind: str) -> dict:
     if kind in ("TransformerConv", "DotGatConv", "DeepGraphTransformer"):
         return {"name": "dot_lipschitz", "scope": draw.choice(["node", "node", "graph"])}
     alpha = draw.choice([0.25, 0.25, 0.05, 1.0, 4.0])
     return {"name": "lipschitz", "alpha": alpha, "per_head": draw.uniform(0, 1) < 0.5}
 
 
-def _network(draw: _Draw, kind: str) -> tuple[nn.Module, str]:
+def _network(draw: Draw, kind: str) -> tuple[nn.Module, str]:
     scheme = draw.choice(["none", "residual", "initial", "dense", "jumping"])
     residual: dict[str, Any] = {"name": scheme}
     if scheme == "jumping":
@@ -203,7 +135,7 @@ def _network(draw: _Draw, kind: str) -> tuple[nn.Module, str]:
     return model, f"{kind} {scheme}" + (f" {norm}" if norm else "")
 
 
-def _scale_weights(draw: _Draw, module: nn.Module) -> None:
+def _scale_weights(draw: Draw, module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         if "attn" in name:
             size = draw.choice([1.0, 1.0, 1e-3, 1e3])
@@ -215,7 +147,7 @@ def _scale_weights(draw: _Draw, module: nn.Module) -> None:
         parameter.mul_(size)
 
 
-def _features(draw: _Draw, nodes: int, width: int) -> Tensor:
+def features(draw: Draw, nodes: int, width: int) -> Tensor:
     feat = draw.normal(nodes, width)
     kind = draw.choice(["plain", "scales", "zero rows", "aligned", "tied", "tiny"])
     if kind == "scales":
@@ -229,61 +161,3 @@ def _features(draw: _Draw, nodes: int, width: int) -> Tensor:
     elif kind == "tiny":
         feat = feat * 1e-6
     return feat
-
-
-# --------------------------------------------------------------------- gradient ascent
-
-
-def ascend(case: Case, steps: int = 20, step: float = 0.2) -> Case:
-    """Move features and weights to where the ratio of local constant and bound is larger."""
-    best, best_ratio = case, max(case.ratios())
-    for _ in range(steps):
-        moved = _moved(best, step)
-        if moved is None:
-            break
-        ratio = max(moved.ratios())
-        if ratio > best_ratio:
-            best, best_ratio, step = moved, ratio, step * 1.2
-        else:
-            step /= 2
-    return best
-
-
-def _moved(case: Case, step: float) -> Case | None:
-    """One step up the logarithm of the local constant; each tensor keeps its length."""
-    state = {k: p.detach().clone() for k, p in case.module.named_parameters()}
-    names = list(state)
-    rows = jacobian(case)
-    u, _, v = torch.linalg.svd(rows.reshape(rows.shape[0] * rows.shape[1], -1))
-    left, right = u[:, 0], v[0].view_as(case.feat)
-    # functional_call leaves its tensors behind in a module that shares weights.
-    scratch = copy.deepcopy(case.module)
-
-    def stretch(feat: Tensor, *parameters: Tensor) -> Tensor:
-        def function(x: Tensor) -> Tensor:
-            named = dict(zip(names, parameters))
-            return torch.func.functional_call(scratch, named, (case.graph, x)).flatten()
-
-        return torch.func.jvp(function, (feat,), (right,))[1] @ left
-
-    tensors = (case.feat, *state.values())
-    slopes = torch.func.grad(stretch, argnums=tuple(range(len(tensors))))(*tensors)
-    moved = [_step(tensor, slope, step) for tensor, slope in zip(tensors, slopes)]
-    if not all(tensor.isfinite().all() for tensor in moved):
-        return None
-    module = _copy_with(case.module, dict(zip(names, moved[1:])))
-    return replace(case, module=module, feat=moved[0])
-
-
-def _step(tensor: Tensor, slope: Tensor, step: float) -> Tensor:
-    size, length = slope.norm(), tensor.norm()
-    if size == 0 or length == 0 or not size.isfinite():
-        return tensor
-    moved = tensor + step * length / size * slope
-    return moved * (length / moved.norm())
-
-
-def _copy_with(module: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-    other = copy.deepcopy(module)
-    other.load_state_dict(state, strict=False)
-    return other
