@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adversary.ascent import ascend
-from adversary.draw import random_case
+from adversary.draw import Draw, random_case
 from adversary.measure import Case, Slope
 from adversary.wild import wild_case
 from lipzoo._yaml import write_atomically
@@ -99,6 +100,16 @@ def make_case(number: int) -> Case | Slope:
     return random_case(number) if number % 4 == 0 else wild_case(number)
 
 
+def moved(feat: Tensor, seed: int) -> Tensor:
+    """Another point, near or far; some rows become zero."""
+    draw = Draw(seed)
+    size = feat.abs().max() if feat.numel() else 1.0
+    other = feat + draw.normal(*feat.shape) * size * 10 ** draw.uniform(-6, 6)
+    if draw.uniform(0, 1) < 0.3:
+        other[torch.rand(len(feat), generator=draw.generator) < 0.5] = 0
+    return other
+
+
 def _tried(kinds: dict[str, dict], number: int, how: str) -> dict | None:
     """Count a case; what is wrong with it, if anything."""
     case = make_case(number)
@@ -107,6 +118,9 @@ def _tried(kinds: dict[str, dict], number: int, how: str) -> dict | None:
             return None
         case = ascend(case, STEPS)
     frobenius, per_node = case.ratios()
+    if isinstance(case, Case):
+        far = case.far_ratios(moved(case.feat, number))
+        frobenius, per_node = max(frobenius, far[0]), max(per_node, far[1])
     words = case.kind.split()
     name = " ".join([words[0], *(w for w in words[1:] if w in ("block", "blocks", "weighted"))])
     kind = kinds.setdefault(name, _EMPTY.copy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -73,11 +74,35 @@ class Case:
         is_norm = isinstance(self.module, FeatureNorm)
         return not is_norm and all(d.numel() > 0 and bool(d.min() > 1) for d in degrees)
 
+    @cached_property
+    def limit(self) -> Bound:
+        return self.bound()
+
     def ratios(self) -> tuple[float, float]:
         """Local constant over bound, in the Frobenius norm and per node; at most 1."""
-        limit = self.bound()
         frobenius, per_node = local_constants(jacobian(self))
-        return _ratio(frobenius, limit.frobenius), _ratio(per_node, limit.per_node)
+        return _ratio(frobenius, self.limit.frobenius), _ratio(per_node, self.limit.per_node)
+
+    def far_ratios(self, other: Tensor) -> tuple[float, float]:
+        """The same for how far the output moves between two points, which shows jumps too; what
+        float64 may have rounded is taken off."""
+        with torch.no_grad():
+            ends = self(self.feat), self(other)
+        inputs, outputs = _lengths(self.feat, other), _lengths(*ends)
+        found = []
+        for norm in (torch.linalg.vector_norm, torch.max):
+            change, moved, *sizes = (norm(rows).item() for rows in (*inputs[:1], *outputs))
+            limit = self.limit.frobenius if norm is not torch.max else self.limit.per_node
+            noise = 1e-12 * sum(sizes) + 1e-13 * limit * sum(norm(x).item() for x in inputs[1:])
+            found.append(_ratio(max(moved - noise, 0.0), limit * change))
+        return found[0], found[1]
+
+
+def _lengths(x: Tensor, y: Tensor) -> list[Tensor]:
+    """Of the rows of y - x, of x and of y; (N,) each."""
+    if not x.numel():
+        return [x.new_zeros(1)] * 3
+    return [rows.norm(dim=1) for rows in (y - x, x, y)]
 
 
 def _ratio(found: float, limit: float) -> float:
