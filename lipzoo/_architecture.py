@@ -73,7 +73,7 @@ def read_architectures(path: Path, find_class: Callable[[str, str], type]) -> li
     ConfigError
         If the file is wrong; all faults of its arguments are named.
     """
-    file = validate(_ArchitectureFile, read_yaml(path), where=str(path))
+    file = validate(_ArchitectureFile, read_yaml(path, path.parent), where=str(path))
     kind = find_class(file.model, f"{path}: model")
     variants: list[tuple[str, dict[str, Any]]] = [(path.stem, {})]
     if file.family is not None:

@@ -94,8 +94,8 @@ def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable
     known : iterable of str
         The valid names at the top level.
     """
-    faults = []
-    for fault in error.errors(include_url=False):
+    faults: list[str] = []
+    for fault in error.errors(include_url=False, include_context=False)[: 10 * _MAX_FAULTS]:
         place = ".".join(_word(part) for part in fault["loc"] if not _is_branch(part))
         if fault["type"] == "extra_forbidden":
             hint = did_you_mean(fault["loc"][0], known) if len(fault["loc"]) == 1 else ""
@@ -107,7 +107,8 @@ def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable
             got = _SHORT.repr(fault["input"])
             faults.append(f"{place}: {message[0].lower()}{message[1:]}, got {got}")
     faults = list(dict.fromkeys(faults))
-    more = [f"and {len(faults) - _MAX_FAULTS} more"] if len(faults) > _MAX_FAULTS else []
+    more = error.error_count() - _MAX_FAULTS if len(faults) > _MAX_FAULTS else 0
+    more = [f"and {more} more"] if more else []
     return f"{where}: " + "; ".join([*faults[:_MAX_FAULTS], *more])
 
 

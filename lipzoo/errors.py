@@ -17,6 +17,7 @@ __all__ = [
     "OutputError",
     "UnknownNameError",
     "did_you_mean",
+    "shown",
 ]
 
 
@@ -50,3 +51,10 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return f"{hint} (choices: {', '.join(choices) or 'none'})"
+
+
+def shown(words: object, length: int = 80) -> str:
+    """Words out of somebody's file, for a message: on one line, and no more than ``length``."""
+    text = str(words)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= length else f"{text[: length - 1]}…"

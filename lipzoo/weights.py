@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lipzoo._files import Refused, read_regular
 from lipzoo._paths import packaged_folder
 from lipzoo._yaml import (
     leftovers,
@@ -134,7 +135,7 @@ def _read_card(folder: Path) -> tuple[Card, tuple[int, int]]:
         raise _holds_no(folder, CARD_FILE)
     stamp = _stamp(folder)
     try:
-        return Card.from_dict(read_yaml(file), where=str(file)), stamp
+        return Card.from_dict(read_yaml(file, folder), where=str(file)), stamp
     except ConfigError as fault:
         raise CheckpointError(str(fault)) from None
 
@@ -150,12 +151,10 @@ def _read_weights(folder: Path, card: Card) -> bytes:
     for file in (_pending(folder, card.weights.sha256), folder / WEIGHTS_FILE):
         if not file.is_file():
             continue
-        if file.stat().st_size > MAX_WEIGHTS_BYTES:
-            raise CheckpointError(
-                f"{file}: longer than {MAX_WEIGHTS_BYTES:,} bytes, which no weights of lipzoo "
-                "are; get the file again"
-            )
-        return file.read_bytes()
+        try:
+            return read_regular(file, MAX_WEIGHTS_BYTES, folder)
+        except Refused as fault:
+            raise CheckpointError(f"{file}: cannot be read ({fault.strerror})") from None
     raise _holds_no(folder, WEIGHTS_FILE)
 
 
