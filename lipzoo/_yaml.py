@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from lipzoo._files import read_regular
-from lipzoo.errors import ConfigError, OutputError
+from lipzoo.errors import ConfigError, OutputError, shown
 
 __all__ = [
     "leftovers",
@@ -89,7 +89,7 @@ class _Builder:
             self.end(event)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                _refuse(f"nothing is named {event.anchor[:80]!r} before", event)
+                _refuse(f"nothing is named '{shown(event.anchor)}' before", event)
             if self.anchors[event.anchor] is None:
                 _refuse("an alias stands for what it is part of", event)
             self.place(*self.anchors[event.anchor], event)
@@ -101,7 +101,7 @@ class _Builder:
     def begin(self, event: yaml.CollectionStartEvent) -> None:
         kind, value = ("map", {}) if isinstance(event, yaml.MappingStartEvent) else ("seq", [])
         if event.tag not in (None, "!", _TAG + kind):
-            _refuse(f"{_shown(event.tag)} is not taken here", event)
+            _refuse(f"{shown(event.tag)} is not taken here", event)
         if len(self.open) >= _MAX_DEPTH:
             _refuse(f"nested deeper than {_MAX_DEPTH} levels", event)
         before = self.count
@@ -141,7 +141,7 @@ class _Builder:
             if isinstance(value, (list, dict)):
                 _refuse("a key must be one word or number", event)
             if value in parent:
-                _refuse(f"key {_shown(value)} occurs twice", event)
+                _refuse(f"key {shown(repr(value))} occurs twice", event)
             self.keys[-1] = value
         else:
             parent[self.keys[-1]] = value
@@ -160,7 +160,7 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     if tag in ("!", _TAG + "str") or (tag is None and not event.implicit[0]):
         return text
     if tag is not None and tag.removeprefix(_TAG) not in _CORE:
-        _refuse(f"{_shown(tag)} is not taken here; quote it as text", event)
+        _refuse(f"{shown(tag)} is not taken here; quote it as text", event)
     for kind, (pattern, first, value) in _CORE.items():
         if text[:1] not in first:
             continue
@@ -169,13 +169,8 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
                 _refuse(f"a number of more than {_MAX_DIGITS} digits", event)
             return value(text)
     if tag is not None:
-        _refuse(f"{_shown(text)} is no {tag.removeprefix(_TAG)}", event)
+        _refuse(f"'{shown(text)}' is no {tag.removeprefix(_TAG)}", event)
     return text
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -56,5 +56,5 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 def shown(words: object, length: int = 80) -> str:
     """Words out of somebody's file, for a message: on one line, and no more than ``length``."""
     text = str(words)
-    text = text if text.isprintable() else repr(text)
+    text = text if text.isprintable() else text.encode("unicode_escape").decode()
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -86,9 +86,10 @@ def test_only_regular_files(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     special(tmp_path / "x" if kind != "socket" else type(tmp_path)("x"), kind)
     for folder in (None, tmp_path):
-        with pytest.raises(OSError) as caught:
+        # A socket cannot be opened at all.
+        words = "No such device or address" if kind == "socket" else "no regular file|leads out"
+        with pytest.raises(OSError, match=words):
             open_regular(tmp_path / "x", folder)
-        assert kind == "socket" or isinstance(caught.value, Refused)
 
 
 def test_the_limit(tmp_path):

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
-from lipzoo.errors import DataError
+from lipzoo._files import read_regular
+from lipzoo.errors import DataError, shown
 
 __all__ = ["MAGIC", "read_bin"]
 
@@ -45,6 +46,9 @@ _RELATION = 0xDD2E60F0F6B4A127
 #: How edges are stored: a number in old files, a bit in those of DGL 1.0 and later.
 _FORMS = {1: "coo", 2: "csr", 3: "csc", 2**32 + 1: "coo", 2**32 + 2: "csr", 2**32 + 4: "csc"}
 
+#: Bytes that a name and an array take at least, and columns of an array without rows at most.
+_LEAST = 8 + 8 + 24 + 8
+_MAX_WIDTH = 2**31
 _COLUMNS = ("feat", "label", "train_mask", "val_mask", "test_mask")
 #: DLPack's type code and bits -> the NumPy type; PyTorch has few unsigned types.
 _TYPES = {
@@ -107,12 +111,12 @@ class _Reader:
         # An empty array must not have rows either: they cost nothing, and could be any number.
         if min(shape, default=1) < 0 or math.prod(shape) * size != announced:
             raise _Damaged(f"the array before byte {self.place} is {shape} in {announced} bytes")
-        if not announced and shape and shape[0]:
+        if not announced and shape and (shape[0] or max(shape) > _MAX_WIDTH):
             raise _Damaged(f"the array before byte {self.place} is {shape}, without a number")
         return _tensor(self.take(announced), kind, shape)
 
     def arrays(self) -> dict[str, Tensor]:
-        return {self.text(): self.array() for _ in self.items(least=48)}
+        return {self.text(): self.array() for _ in self.items(least=_LEAST)}
 
 
 def read_bin(path: Path) -> tuple[dgl.DGLGraph, int | None]:
@@ -123,7 +127,7 @@ def read_bin(path: Path) -> tuple[dgl.DGLGraph, int | None]:
     DataError
         If it is no DGL graph file, or a damaged one.
     """
-    data = path.read_bytes()
+    data = read_regular(path)
     if not data:
         raise DataError(f"{path}: the file is empty; write it again with dgl.save_graphs")
     if not data.startswith(MAGIC):
@@ -199,7 +203,7 @@ def _graph(file: _Reader) -> dgl.DGLGraph:
         raise _several("node", len(nodes))
     num_nodes = nodes[0]
     # Each node has features, and these their bytes.
-    if num_nodes > len(file.data):
+    if num_nodes > min(len(file.data), torch.iinfo(ends[0].dtype).max):
         raise _Damaged(f"{num_nodes} nodes are announced, more than it has bytes")
     for end in ends:
         if len(end) and not 0 <= int(end.min()) <= int(end.max()) < num_nodes:
@@ -214,7 +218,7 @@ def _graph(file: _Reader) -> dgl.DGLGraph:
     ):
         for name, column in [pair for _ in file.items(least=8) for pair in file.arrays().items()]:
             if not column.dim() or len(column) != count:
-                raise _Damaged(f"{name!r} is {tuple(column.shape)} on {count} {what}")
+                raise _Damaged(f"'{shown(name)}' is {tuple(column.shape)} on {count} {what}")
             frame[name] = column
     return graph
 
@@ -244,9 +248,11 @@ def _relation(file: _Reader) -> list[Tensor]:
         file.take(2)
     elif form in ("csr", "csc"):  # by source, by destination
         indptr, indices, order = _csr(file)
-        counts = indptr.diff()
-        if not len(indptr) or indptr[0] or (counts < 0).any() or indptr[-1] != len(indices):
+        # Compared, not subtracted: a difference may wrap around and look right.
+        rises = len(indptr) and (indptr[:-1] <= indptr[1:]).all()
+        if not rises or indptr[0] != 0 or indptr[-1] != len(indices):
             raise _Damaged("its compressed list of edges does not add up")
+        counts = indptr.long().diff()
         rows = torch.repeat_interleave(torch.arange(len(counts), dtype=indices.dtype), counts)
         ends = [rows, indices] if form == "csr" else [indices, rows]
     else:
@@ -259,16 +265,21 @@ def _csr(file: _Reader) -> tuple[Tensor, Tensor, Tensor]:
     file.take(16)
     arrays = file.array(), file.array(), file.array()
     file.take(1)
-    if any(array.dim() != 1 or array.is_floating_point() for array in arrays):
+    if not all(map(_is_list, arrays)):
         raise _Damaged("its compressed list of edges is no list of whole numbers")
     return arrays
 
 
+def _is_list(array: Tensor) -> bool:
+    return array.dim() == 1 and array.dtype in (torch.int32, torch.int64)
+
+
 def _in_order(ends: list[Tensor], order: Tensor) -> list[Tensor]:
-    is_list = all(
-        array.dim() == 1 and array.dtype in (torch.int32, torch.int64) for array in (*ends, order)
-    )
-    if not is_list or ends[0].shape != ends[1].shape or ends[0].dtype != ends[1].dtype:
+    if (
+        not all(map(_is_list, (*ends, order)))
+        or ends[0].shape != ends[1].shape
+        or ends[0].dtype != ends[1].dtype
+    ):
         raise _Damaged("its edges are no two lists of numbers of one length")
     if not len(order):
         return ends
@@ -285,5 +296,7 @@ def _tensor(data: memoryview, kind: str, shape: tuple[int, ...]) -> Tensor:
     if kind == "bool":  # another byte than 0 and 1 would be no bool
         return torch.from_numpy(np.frombuffer(data, "u1").reshape(shape) != 0)
     array = np.frombuffer(data, f"<{kind}").reshape(shape)
+    if kind == "u8" and array.size and array.max() >= 2**63:
+        raise _Damaged(f"{array.max()} is too large for int64")
     wide = {"u2": "i4", "u4": "i8", "u8": "i8"}.get(kind, kind)
     return torch.from_numpy(array.astype(wide))

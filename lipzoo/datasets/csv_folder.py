@@ -15,16 +15,17 @@ writes no cache beside the files, and says in which row a fault is.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-import yaml
 
 from lipzoo._dgl import dgl
-from lipzoo._yaml import MAX_BYTES, parse_yaml
-from lipzoo.errors import DataError
+from lipzoo._files import Refused, open_regular
+from lipzoo._yaml import read_yaml
+from lipzoo.errors import ConfigError, DataError, shown
 
 __all__ = ["read_csv_folder"]
 
@@ -46,7 +47,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
         raise DataError(f"{folder / 'meta.yaml'}: separator must be one character, such as ','")
     node_meta, edge_meta = _only(folder, meta, "node_data"), _only(folder, meta, "edge_data")
     node_file, edge_file = folder / node_meta["file_name"], folder / edge_meta["file_name"]
-    nodes, edges = _read_table(node_file, separator), _read_table(edge_file, separator)
+    nodes, edges = (_read_table(file, folder, separator) for file in (node_file, edge_file))
     for file, table, file_meta in ((node_file, nodes, node_meta), (edge_file, edges, edge_meta)):
         graph_ids = set(table.pop(file_meta.get("graph_id_field", "graph_id"), []))
         if len(graph_ids) > 1:
@@ -61,7 +62,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
     position = {ids[row]: place for place, row in enumerate(order)}
     if len(position) < len(ids):
         doubled, _ = Counter(ids).most_common(1)[0]
-        raise DataError(f"{node_file}: node {doubled!r} is there twice; ids must differ")
+        raise DataError(f"{node_file}: node {shown(doubled)} is there twice; ids must differ")
 
     ends = []
     for field in ("src_id", "dst_id"):
@@ -70,8 +71,8 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
         if None in places:
             row = places.index(None)
             raise DataError(
-                f"{edge_file}, row {row + 2}: {field} {column[row]!r} is not among the nodes of "
-                f"{node_file.name}"
+                f"{edge_file}, row {row + 2}: {field} '{shown(column[row])}' is not among "
+                f"the nodes of {shown(node_file.name)}"
             )
         ends.append(torch.tensor(places, dtype=torch.int64))
     graph = dgl.graph(tuple(ends), num_nodes=len(ids))
@@ -89,17 +90,9 @@ def _read_meta(path: Path) -> dict:
             ".npz file, or a folder as dgl.data.CSVDataset reads it"
         )
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"longer than {MAX_BYTES} bytes")
-        meta = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, RecursionError, ValueError) as fault:
-        raise DataError(
-            f"{path}: not YAML ({' '.join(str(fault).split())}); write one as "
-            "dgl.data.CSVDataset reads it"
-        ) from fault
-    if not isinstance(meta, dict):
-        raise DataError(f"{path}: it must hold dataset_name, node_data and edge_data; add them")
-    return meta
+        return read_yaml(path, path.parent)
+    except ConfigError as fault:
+        raise DataError(f"{fault}; write one as dgl.data.CSVDataset reads it") from None
 
 
 def _only(folder: Path, meta: dict, key: str) -> dict:
@@ -115,22 +108,26 @@ def _only(folder: Path, meta: dict, key: str) -> dict:
         raise DataError(f"{folder / 'meta.yaml'}: {key} has no file_name; add one")
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
         raise DataError(
-            f"{folder / 'meta.yaml'}: {key}: {name!r} leads out of the folder; put the file there"
+            f"{folder / 'meta.yaml'}: {key}: '{shown(name)}' leads out of the "
+            "folder; put the file there"
         )
     for field, value in entries[0].items():
         if str(field).endswith("_field") and not isinstance(value, str):
             raise DataError(
-                f"{folder / 'meta.yaml'}: {key}: {field} must name a column, such as 'node_id'"
+                f"{folder / 'meta.yaml'}: {key}: {shown(field)} must name a "
+                "column, such as 'node_id'"
             )
     return entries[0]
 
 
-def _read_table(path: Path, separator: str) -> Table:
+def _read_table(path: Path, folder: Path, separator: str) -> Table:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path, folder), "utf-8-sig", newline="") as file:
             header, *rows = csv.reader(file, delimiter=separator, strict=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, but meta.yaml names it") from None
+    except Refused as fault:
+        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
     except (ValueError, TypeError, csv.Error) as fault:  # an empty file has no header to unpack
         raise DataError(f"{path}: not a table of CSV ({fault})") from fault
     names = [name.strip() for name in header]
@@ -146,7 +143,9 @@ def _read_table(path: Path, separator: str) -> Table:
 
 def _take(path: Path, table: Table, field: str) -> list[str]:
     if field not in table:
-        raise DataError(f"{path}: there is no column {field!r} (found: {', '.join(table)})")
+        raise DataError(
+            f"{path}: there is no column '{shown(field)}' (found: {shown(', '.join(table), 500)})"
+        )
     return table.pop(field)
 
 
@@ -159,11 +158,15 @@ def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
     rows = [_parse(path, name, row, cell) for row, cell in enumerate(cells, start=2)]
     widths = {len(row) for row in rows}
     if len(widths) > 1:
-        raise DataError(f"{path}: the lists in column {name!r} differ in length: {sorted(widths)}")
+        raise DataError(
+            f"{path}: the lists in column '{shown(name)}' differ in length: {sorted(widths)[:8]}"
+        )
     column = np.array(rows, dtype=np.float64)
     column = column[:, 0] if widths == {1} else column
-    whole = np.isfinite(column).all() and (column == column.astype(np.int64)).all()
-    return column.astype(np.int64 if whole else np.float32)
+    # Below 2^63, for no other number may become an int64 at all.
+    whole = (np.abs(column) < 2.0**63).all() and (column == column.astype(np.int64)).all()
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        return column.astype(np.int64 if whole else np.float32)
 
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
@@ -177,6 +180,6 @@ def _parse(path: Path, name: str, row: int, cell: str) -> list[float]:
         ]
     except ValueError:
         raise DataError(
-            f"{path}, row {row}, column {name!r}: {cell[:80]!r} is no number; write one, or a list "
-            "in quotes"
+            f"{path}, row {row}, column '{shown(name)}': '{shown(cell)}' is no number; "
+            "write one, or a list in quotes"
         ) from None

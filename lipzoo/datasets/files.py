@@ -58,6 +58,11 @@ def read_graph(path: str | os.PathLike, name: str | None = None) -> GraphTask:
         raise DataError(f"{path}: not a graph file; give {_KINDS}")
     try:
         graph, num_classes = reader(path)
+        return GraphTask.from_graph(graph, name or str(path), num_classes=num_classes)
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror or fault})") from fault
-    return GraphTask.from_graph(graph, name or str(path), num_classes=num_classes)
+    except (MemoryError, RuntimeError) as fault:
+        # PyTorch has no exception of its own for this.
+        if isinstance(fault, RuntimeError) and "allocate memory" not in str(fault):
+            raise
+        raise DataError(f"{path}: does not fit into memory; take a machine with more") from None

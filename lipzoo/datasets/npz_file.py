@@ -143,7 +143,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, room: int) -> dict[str, np.nda
     for info in archive.infolist():
         key = info.filename.removesuffix(".npy")
         if key not in _KEYS:
-            raise DataError(f"{path}: unknown array {shown(repr(key))}{did_you_mean(key, _KEYS)}")
+            raise DataError(f"{path}: unknown array '{shown(key)}'{did_you_mean(key, _KEYS)}")
         if key in arrays:
             raise DataError(f"{path}: an array is there twice; write it with numpy.savez")
         if info.compress_type not in _METHODS:

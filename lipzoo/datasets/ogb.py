@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
+from lipzoo._files import check_folder
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.raw_files import raw_root
@@ -59,6 +60,7 @@ def _read(name: str, raw_dir: RawDir) -> tuple[dgl.DGLGraph, Tensor, dict[str, T
         raise DataError(f"{name} needs the package ogb: pip install 'lipzoo[ogb]'") from None
     root = raw_root(raw_dir)
     try:
+        check_folder(root / name.replace("-", "_"))  # ogb opens files by their names
         # ogb reports, and may ask, on standard output, which belongs to our caller's results.
         with contextlib.redirect_stdout(sys.stderr):
             dataset = nodeproppred.DglNodePropPredDataset(name=name, root=str(root))

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from lipzoo._dgl import dgl
+from lipzoo._files import open_regular, read_regular
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.npy import read_npy
 from lipzoo.datasets.raw_files import InMemory, read_dataset
 from lipzoo.datasets.task import GraphTask
 
@@ -39,9 +41,9 @@ class _PPI(InMemory, dgl.data.PPIDataset):
 
 def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
     """The graphs of one mode, each with ``mask`` set on all its nodes."""
-    structure = json.loads((folder / f"{mode}_graph.json").read_text(encoding="utf-8"))
+    structure = json.loads(read_regular(folder / f"{mode}_graph.json", folder=folder))
     feat, labels, graph_ids = (
-        np.load(folder / f"{mode}_{part}.npy") for part in ("feats", "labels", "graph_id")
+        _array(folder, f"{mode}_{part}.npy") for part in ("feats", "labels", "graph_id")
     )
     edges = np.array([(link["source"], link["target"]) for link in structure["links"]])
     edges = edges.reshape(-1, 2).astype(np.int64)
@@ -57,6 +59,12 @@ def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
         dgl.node_subgraph(whole, np.flatnonzero(graph_ids == graph_id), store_ids=False)
         for graph_id in np.unique(graph_ids)
     ]
+
+
+def _array(folder: Path, name: str) -> np.ndarray:
+    with open_regular(folder / name, folder) as file:
+        size = os.fstat(file.fileno()).st_size
+        return read_npy(file, size, room=8 * size)
 
 
 @register_dataset("ppi")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lipzoo._dgl import dgl
+from lipzoo._files import check_folder
 from lipzoo.errors import DataError, LipzooError
 
 __all__ = ["InMemory", "raw_root", "read_dataset"]
@@ -40,6 +41,7 @@ class InMemory:
     def _download(self) -> None:
         if not os.path.isdir(self.raw_path):
             _fetch(self.url, Path(self.raw_path))
+        check_folder(self.raw_path)  # DGL opens files by their names
 
 
 def read_dataset(

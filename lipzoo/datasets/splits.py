@@ -90,8 +90,11 @@ def _groups(labels: np.ndarray) -> list[tuple[str, np.ndarray, int]]:
     if labels.ndim == 2:
         nodes = np.flatnonzero((labels != -1).any(axis=1))
         return [("the graph", nodes, labels.shape[1])]
-    classes = np.unique(labels[labels >= 0])
-    return [(f"class {label}", np.flatnonzero(labels == label), 1) for label in classes]
+    # One sort, not one pass a class: there may be as many classes as nodes.
+    order = np.argsort(labels, kind="stable")
+    classes, begins = np.unique(labels[order], return_index=True)
+    groups = zip(classes, np.split(order, begins[1:]))
+    return [(f"class {label}", nodes, 1) for label, nodes in groups if label >= 0]
 
 
 def _train_size(train_per_class: int | None, available: int, classes: int) -> int:

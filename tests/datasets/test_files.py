@@ -322,7 +322,7 @@ class TestCsv:
             ("meta.yaml", "nodes.csv", "knots.csv", "/knots.csv: no such file, but meta.yaml nam"),
             ("meta.yaml", "node_data", "nodes", "/meta.yaml: node_data must be a list of one file"),
             ("meta.yaml", "- file_name: n", "- file: n", "/meta.yaml: node_data has no file_name"),
-            ("meta.yaml", "mine", "[", "/meta.yaml: not YAML ("),
+            ("meta.yaml", "mine", "[", "/meta.yaml: is no valid YAML ("),
         ],
     )
     def test_faults(self, csv_folder, file, old, new, expected):
