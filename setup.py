@@ -22,6 +22,7 @@ EXTRAS["dev"] = [
     *EXTRAS["cuda"],
     *EXTRAS["pyg"],
     *EXTRAS["hub"],
+    'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
     "pytest>=7",
     "pytest-xdist>=3",
