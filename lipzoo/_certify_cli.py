@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 import lipzoo
+from lipzoo._writing import writing
 
 __all__ = ["add_certify_arguments", "run_certify"]
 
@@ -22,6 +24,11 @@ def add_certify_arguments(sub: argparse.ArgumentParser) -> None:
 
 def run_certify(args: argparse.Namespace, load_task, show) -> None:
     """Certify ``args.name`` on the data that ``load_task(args, card, require_labels)`` gives."""
+    with contextlib.nullcontext() if args.out is None else writing(args.out):
+        _certify(args, load_task, show)
+
+
+def _certify(args: argparse.Namespace, load_task, show) -> None:
     from lipzoo.lipschitz import certify
     from lipzoo.weights import prepare_folder
 

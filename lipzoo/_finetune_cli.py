@@ -116,15 +116,22 @@ def _class_weight(text: str | None) -> str | list[float] | None:
 
 def run_predict(args: argparse.Namespace, load_task) -> None:
     """Write what ``args.name`` predicts on the data that ``load_task(args, …)`` gives."""
-    from lipzoo.training.predict import is_multilabel, node_ids, predict, write_predictions
-
-    model = lipzoo.load_pretrained(args.name)
-    task = load_task(args, model.card, require_labels=False)
-    path = write_predictions(
-        args.out,
-        predict(model, task),
-        is_multilabel(model, task),
-        args.overwrite,
-        nodes=node_ids(task),
+    from lipzoo.training.predict import (
+        is_multilabel,
+        node_ids,
+        predict,
+        predictions_file,
+        write_predictions,
     )
+
+    with predictions_file(args.out, args.overwrite):  # before the work, not after it
+        model = lipzoo.load_pretrained(args.name)
+        task = load_task(args, model.card, require_labels=False)
+        path = write_predictions(
+            args.out,
+            predict(model, task),
+            is_multilabel(model, task),
+            args.overwrite,
+            nodes=node_ids(task),
+        )
     print(f"{task.num_nodes} nodes written to {path}")

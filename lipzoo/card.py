@@ -41,10 +41,11 @@ class ArchitectureEntry(_Entry):
 
 
 class WeightsEntry(_Entry):
-    """The file, its hash and what *these* weights (one seed) reach."""
+    """The file, its hash, its length and what *these* weights (one seed) reach."""
 
     file: Literal["model.safetensors"] = "model.safetensors"
     sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
+    num_bytes: Count | None = None  # cards of 0.1.0 do not say it
     num_parameters: Count = 0
     seed: Count | None = None
     epoch: Count | None = None
@@ -139,10 +140,10 @@ class Card(_Entry):
         """``gat_lip_16.cora``."""
         return f"{self.name}.{self.tag}"
 
-    def with_weights(self, digest: str, num_parameters: int) -> Card:
-        """The card with the hash of the weights file filled in."""
+    def with_weights(self, digest: str, num_bytes: int, num_parameters: int) -> Card:
+        """The card with the hash and the length of the weights file filled in."""
         changed = self.weights.model_copy(
-            update={"sha256": digest, "num_parameters": num_parameters}
+            update={"sha256": digest, "num_bytes": num_bytes, "num_parameters": num_parameters}
         )
         return self.model_copy(update={"weights": changed})
 

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from lipzoo._writing import one_writer
 from lipzoo.datasets import load_dataset
 from lipzoo.registry import find_pretrained, load_pretrained
 from lipzoo.training import evaluate, finetune
@@ -16,13 +17,14 @@ __all__ = ["run_demo"]
 NAME, TARGET = "gat_lip_16.digits", "breast_cancer"
 
 
+@one_writer
 def run_demo(out: str | os.PathLike, overwrite: bool = False) -> None:
     """Run the demo and print what was done; its files go into ``out``.
 
     Raises
     ------
     OutputError
-        If ``out`` holds something and ``overwrite`` is false.
+        If ``out`` holds something and ``overwrite`` is false, or another process writes there.
     """
     begin = time.perf_counter()
     folder = prepare_folder(out, overwrite)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
-from lipzoo._yaml import write_all
+from lipzoo._writing import output_path, writing
+from lipzoo._yaml import remove_leftovers, write_all
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import list_models
 
@@ -116,22 +118,38 @@ def new_architecture(name: str, out: str | os.PathLike | None = None) -> list[Pa
         raise ConfigError(
             f"an architecture {name!r} already exists (lipzoo info {name}); choose another name"
         )
-    folder = Path(name if out is None else out).expanduser()
-    files = {
-        folder / f"{name}.yaml": _ARCHITECTURE,
+    folder = output_path(name if out is None else out)
+    texts = {
         folder / "recipes" / f"{name}.wine.yaml": _RECIPE,
         folder / f"test_{name}.py": _TEST,
+        folder / f"{name}.yaml": _ARCHITECTURE,
     }
-    there = [str(path) for path in files if os.path.lexists(path)]
-    if there:
-        raise OutputError(f"{', '.join(there)}: already there; choose another name or --out")
-    try:
-        (folder / "recipes").mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(
-            f"{folder}: cannot be made ({fault.strerror}); choose a folder that you may write to"
-        ) from None
-    write_all(
-        {path: text.format(name=name, folder=folder).encode() for path, text in files.items()}
-    )
-    return list(files)
+    files = {path: text.format(name=name, folder=folder).encode() for path, text in texts.items()}
+    architecture = folder / f"{name}.yaml"
+    with writing(folder):
+        # A call that was killed has left some of these very files, but no architecture.
+        begun = [path for path in files if path != architecture and _is(path, files[path])]
+        there = [str(path) for path in files if os.path.lexists(path) and path not in begun]
+        if there:
+            raise OutputError(f"{', '.join(there)}: already there; choose another name or --out")
+        recipes = folder / "recipes"
+        try:
+            recipes.mkdir(exist_ok=True)
+        except OSError as fault:
+            raise OutputError(
+                f"{folder}: cannot be made ({fault.strerror}); choose a folder that you may write "
+                "to"
+            ) from None
+        for path in files:
+            remove_leftovers(path.parent, path.name)
+        try:
+            write_all(files)
+        except OutputError:
+            with contextlib.suppress(OSError):
+                recipes.rmdir()
+            raise
+    return [architecture, *(path for path in files if path != architecture)]
+
+
+def _is(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data

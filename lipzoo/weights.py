@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from lipzoo._files import Refused, read_regular
 from lipzoo._paths import packaged_folder
+from lipzoo._writing import LOCK_FILE, output_path, writing
 from lipzoo._yaml import (
     leftovers,
     read_yaml,
@@ -92,7 +93,8 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        If the folder is no checkpoint, the card is wrong, or the weights' hash is not the card's.
+        If the folder is no checkpoint, the card is wrong, or the weights' length or hash is not
+        the card's.
     """
     path = Path(folder)
     if path.is_file():
@@ -125,8 +127,16 @@ def _read_pair(folder: Path) -> tuple[Card, bytes]:
             data = _read_weights(folder, card)
         except FileNotFoundError:  # they were given their name just now
             continue
+        except _WrongLength:
+            if _stamp(folder) == stamp:
+                raise
+            continue
         if sha256(data) == card.weights.sha256 or _stamp(folder) == stamp:
             return card, data
+
+
+class _WrongLength(CheckpointError):
+    """Said before anything is read or hashed."""
 
 
 def _read_card(folder: Path) -> tuple[Card, tuple[int, int]]:
@@ -151,6 +161,12 @@ def _read_weights(folder: Path, card: Card) -> bytes:
     for file in (_pending(folder, card.weights.sha256), folder / WEIGHTS_FILE):
         if not file.is_file():
             continue
+        size, wanted = file.stat().st_size, card.weights.num_bytes
+        if wanted not in (None, size):
+            raise _WrongLength(
+                f"{file}: its length is not the one on the card ({size:,} bytes instead of "
+                f"{wanted:,}): the file is damaged, cut short or was replaced; get it again"
+            )
         try:
             return read_regular(file, MAX_WEIGHTS_BYTES, folder)
         except Refused as fault:
@@ -300,13 +316,17 @@ def write_checkpoint(
     OutputError
         If the folder holds something already and ``overwrite`` is false, or cannot be written.
     """
-    path = prepare_folder(folder, overwrite)
+    with writing(folder):
+        return _write_checkpoint(prepare_folder(folder, overwrite), model, card)
+
+
+def _write_checkpoint(path: Path, model: nn.Module, card: Card) -> Path:
     # Copies, because safetensors refuses tensors that share memory, as tied layers do.
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
     # One key only: safetensors writes several in random order, and equal weights must be equal
     # files.
     data = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    card = card.with_weights(sha256(data), count_parameters(model))
+    card = card.with_weights(sha256(data), len(data), count_parameters(model))
     content = json.loads(card.model_dump_json(exclude_none=True))
     pending = _pending(path, card.weights.sha256)
     try:
@@ -332,29 +352,25 @@ def prepare_folder(folder: str | os.PathLike, overwrite: bool) -> Path:
     Raises
     ------
     OutputError
-        If it is not empty, is a file, or cannot be made or written.
+        If it is not empty, is a file, cannot be made or written, or another process writes there.
     """
-    path = Path(folder).expanduser()
-    try:
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: is a file; name a folder")
-        if path.is_dir() and not overwrite and {*path.iterdir()} - {*_unfinished(path)}:
-            raise OutputError(
-                f"{path}: already holds files; choose another folder, or pass --overwrite"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"{path}: cannot be made ({fault.strerror})") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: cannot be written; choose a folder that you may write to")
-    _finish(path)
+    path = output_path(folder)
+    with writing(path):
+        try:
+            if not overwrite and {*path.iterdir()} - {*_unfinished(path)}:
+                raise OutputError(
+                    f"{path}: already holds files; choose another folder, or pass --overwrite"
+                )
+            _finish(path)
+        except OSError as fault:
+            raise OutputError(f"{path}: cannot be written ({fault.strerror})") from None
     return path
 
 
 def _unfinished(folder: Path) -> list[Path]:
     """What a killed writer left that is no checkpoint."""
     waiting = [] if (folder / CARD_FILE).is_file() else _waiting(folder)
-    return [*leftovers(folder), *waiting]
+    return [*leftovers(folder), *waiting, folder / LOCK_FILE]
 
 
 def _finish(folder: Path) -> None:

@@ -24,8 +24,14 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def reply(self, status, data=b"", **headers):
-        self.server.log.append((self.command, unquote(self.path), status))
+        path, server = unquote(self.path), self.server
+        server.log.append((self.command, path, status))
+        if path in server.slow_headers:
+            self.trickle(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            return
         self.send_response(status)
+        if path in server.endless and self.command == "GET":
+            headers["Content_Length"], headers["Connection"] = None, "close"
         headers.setdefault("Content_Length", str(len(data)))
         for name, value in headers.items():
             if value is not None:
@@ -33,11 +39,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if path in server.endless:
+            self.close_connection = True
+            while server.sent < 2**28:
+                server.sent += self.wfile.write(b"x" * 2**14)
+            return
+        if path in server.trickles:
+            self.trickle(data)
+            return
         pieces = 8 if self.server.pause else 1
         step = -(-len(data) // pieces) or 1
         for start in range(0, len(data), step):
             time.sleep(self.server.pause)
             self.wfile.write(data[start : start + step])
+
+    def trickle(self, data):
+        """A byte now and then, for ever."""
+        self.close_connection = True
+        for number in range(3000):
+            self.wfile.write(data[number : number + 1] or b"x")
+            time.sleep(0.01)
 
     def reply_json(self, content, status=200, **headers):
         self.reply(status, json.dumps(content).encode(), Content_Type="application/json", **headers)
@@ -234,6 +255,8 @@ def _serve(handler, certificate=None, **attributes):
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     server.log, server.ranges = _Log(), True
+    server.endless, server.trickles, server.slow_headers = set(), set(), set()
+    server.sent = 0  # of endless bodies
     server.pause = 0.0  # seconds before each of the eight pieces of a body
     for name, value in attributes.items():
         setattr(server, name, value)

@@ -37,6 +37,13 @@ def test_all_that_is_promised_is_there():
     assert total < 40e6
 
 
+@pytest.mark.parametrize("name", lipzoo.list_models(pretrained=True))
+def test_the_card_says_how_long_the_weights_are(name):
+    folder = find_pretrained(name)
+    card = lipzoo.weights.read_checkpoint(folder).card
+    assert card.weights.num_bytes == (folder / WEIGHTS_FILE).stat().st_size
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_is_complete(name):
     folder = find_pretrained(name)

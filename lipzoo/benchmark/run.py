@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lipzoo._progress import ProgressBar
+from lipzoo._writing import one_writer
 from lipzoo._yaml import write_all
 from lipzoo.benchmark.cases import SUBJECT, Case
 from lipzoo.benchmark.graphs import load_graph, save_graph
@@ -47,6 +48,7 @@ _BUDGET, _FEWEST = 6.0, 3
 _TURN = 0.25
 
 
+@one_writer
 def run_benchmark(
     cases: Sequence[Case],
     out: str | Path,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lipzoo._yaml import write_atomically
 from lipzoo.errors import OutputError
 
-__all__ = ["Table", "locked"]
+__all__ = ["Table"]
 
 
 class Table:
@@ -59,29 +56,3 @@ class Table:
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue().encode("utf-8"))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a second sweep out of a folder; the system opens the lock when the process ends.
-
-    Raises
-    ------
-    OutputError
-        If another process works there.
-    """
-    import fcntl  # POSIX, as DGL's wheels that work with a current PyTorch
-
-    # Beside the runs, which are not kept under version control either.
-    (folder / "runs").mkdir(exist_ok=True)
-    with (folder / "runs" / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(
-                f"{folder}: another process works on this sweep; wait for it, or choose another "
-                "folder"
-            ) from None
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

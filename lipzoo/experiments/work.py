@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from lipzoo._writing import LOCK_FILE, output_path, writing
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.experiments.measure import (
@@ -29,7 +30,7 @@ from lipzoo.experiments.measure import (
     train_point,
 )
 from lipzoo.experiments.pool import run_points, within_cores
-from lipzoo.experiments.store import Table, locked
+from lipzoo.experiments.store import Table
 from lipzoo.experiments.sweep import Point, Sweep, make_sweep
 from lipzoo.training.run import build_from_recipe, load_task
 
@@ -87,8 +88,8 @@ def run_sweep(
     points = sweep.points(models, depths, seeds)
     _try_out(points, raw_dir)
 
-    folder = _prepare(Path(out))
-    with locked(folder):
+    folder = _prepare(output_path(out))
+    with writing(folder):
         table = results_table(folder, sweep)
         write_yaml(folder / SWEEP_FILE, content)
         done = table.keys()
@@ -135,8 +136,8 @@ def _try_out(points: list[Point], raw_dir: str | None) -> None:
 
 
 def _prepare(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP_FILE).is_file():
+    others = {*folder.iterdir()} - {folder / LOCK_FILE} if folder.is_dir() else ()
+    if others and not (folder / SWEEP_FILE).is_file():
         raise OutputError(f"{folder}: holds files, but no sweep; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)

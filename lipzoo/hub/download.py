@@ -1,4 +1,4 @@
-"""HTTP, as far as weights need it: resumable, bounded, no redirect to another scheme."""
+"""HTTP, as far as weights need it: resumable, bounded in size and time, no other scheme."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from lipzoo._progress import ProgressBar
 from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError
+from lipzoo.hub.watch import Watch, WatchedAdapter
 
 __all__ = ["Unreachable", "check_url", "download", "get_small", "is_offline"]
 
 _TIMEOUT = (10, 30)  # seconds to connect, and between two packets
 _MAX_REDIRECTS = 5
 #: Bytes read at once: what is lost at most where a connection breaks.
-_BLOCK = 2**16
+_BLOCK = 2**14
 #: Seconds before each further attempt at a body that was cut short.
 _PAUSES = (0.0, 1.0, 4.0)
 # Connections and answers that fail in passing are tried again by urllib3.
@@ -98,7 +98,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def get_small(
-    url: str, limit: int, validators: dict[str, str] | None = None
+    url: str, limit: int, watch: Watch, validators: dict[str, str] | None = None
 ) -> tuple[bytes | None, dict[str, str]]:
     """A small file, whole, and what to send along to be told that it has not changed.
 
@@ -108,6 +108,8 @@ def get_small(
         Of the file.
     limit : int
         Bytes; a longer file is refused.
+    watch : Watch
+        Ends what is too slow.
     validators : dict, optional
         What the last call returned: ``ETag`` and ``Last-Modified``.
 
@@ -126,24 +128,27 @@ def get_small(
     headers = {conditions[k]: v for k, v in (validators or {}).items() if k in conditions}
     for pause in (*_PAUSES, None):
         try:
-            with _open(url, headers) as answer:
+            with _open(url, headers, watch) as answer:
                 if answer.status_code == 304 and validators:
                     return None, validators
                 _check_status(answer, url)
                 data, total = bytearray(), _length(answer, url, 0, limit)
                 for block in answer.iter_content(_BLOCK):
                     data += block
+                    watch.pace.came(len(block))
                     _check_size(len(data), limit, url)
+                _check_pace(watch, url)
                 if total is None or len(data) == total:
                     found = {k: answer.headers[k] for k in conditions if k in answer.headers}
                     return bytes(data), found
                 fault: object = f"{len(data)} of {total} bytes came"
         except requests.RequestException as broken:
             fault = _words(broken)
+        _check_pace(watch, url)
         _wait(pause, url, fault)
 
 
-def download(url: str, part: Path, limit: int) -> None:
+def download(url: str, part: Path, size: int | None, limit: int, watch: Watch) -> None:
     """Fetch what is missing of ``url`` into ``part``, which a call that was stopped left behind.
 
     Parameters
@@ -152,41 +157,60 @@ def download(url: str, part: Path, limit: int) -> None:
         Of the file.
     part : Path
         Holds the beginning of the file, or does not exist.
+    size : int, optional
+        Bytes of the file, where the card says them: a server that says otherwise is refused before
+        the body, and one that sends more as soon as it does.
     limit : int
-        Bytes; a longer file is refused before it is fetched, where the server says its length.
+        Bytes; a longer file is refused before it is fetched, where its length is known.
+    watch : Watch
+        Ends what is too slow.
 
     Raises
     ------
     UnknownNameError
         If the server says that there is no such file.
     Unreachable
-        If there is no connection, or it breaks again and again; ``part`` keeps what came.
+        If there is no connection, or it breaks again and again, or is too slow; ``part`` keeps
+        what came.
     CheckpointError
-        If the file is too long, or the server refuses it.
+        If the file is too long, or not of the size on the card, or the server refuses it.
     ConfigError
         If a redirect leads where :func:`check_url` forbids to go.
     """
+    if size is not None:
+        _check_size(size, limit, url)
     for pause in (*_PAUSES, None):
         have = part.stat().st_size if part.exists() else 0
+        if have and have == size:
+            return  # nothing is missing; the hash says whether it is right
         try:
-            with _open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
+            with _open(url, {"Range": f"bytes={have}-"} if have else {}, watch) as answer:
                 if answer.status_code == 416 and have:
                     return  # nothing comes after what is here; the hash says whether it is right
                 _check_status(answer, url)
                 start = _start(answer, have)
                 total = _length(answer, url, start, limit)
-                size = _append(answer, part, start, total, limit, url)
-                if total is None or size >= total:
+                if size is not None and total not in (None, size):
+                    raise CheckpointError(
+                        f"{url}: the server offers {total:,} bytes, and the card says {size:,}: "
+                        "they do not belong together; tell whoever offers them"
+                    )
+                total = size if size is not None else total
+                came = _append(answer, part, start, total, limit if size is None else size, watch)
+                if total is None or came >= total:
+                    _check_pace(watch, url)
                     return
-                fault: object = f"{size} of {total} bytes came"
+                fault: object = f"{came} of {total} bytes came"
         except requests.RequestException as broken:
             fault = _words(broken)
-        _wait(pause, url, f"{fault}; the next call goes on where this one stopped")
+        fault = f"{fault}; the next call goes on where this one stopped"
+        _check_pace(watch, url)
+        _wait(pause, url, fault)
 
 
-def _append(answer, part: Path, start: int, total: int | None, limit: int, url: str) -> int:
+def _append(answer, part: Path, start: int, total: int | None, limit: int, watch: Watch) -> int:
     size = start
-    name = urlsplit(url).path.rpartition("/")[2]
+    name = urlsplit(answer.url).path.rpartition("/")[2]
     # The bar shows only what takes long, and only on a terminal.
     bar = ProgressBar(
         desc=name, total=total, initial=start, unit="B", unit_scale=True, delay=2, disable=None
@@ -196,7 +220,8 @@ def _append(answer, part: Path, start: int, total: int | None, limit: int, url: 
         file.truncate()
         for block in answer.iter_content(_BLOCK):
             size += len(block)
-            _check_size(size, limit, url)
+            watch.pace.came(len(block))
+            _check_size(size, limit, answer.url, on_card=total == limit)
             file.write(block)
             bar.update(len(block))
         file.flush()
@@ -205,12 +230,12 @@ def _append(answer, part: Path, start: int, total: int | None, limit: int, url: 
 
 
 @contextmanager
-def _open(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+def _open(url: str, headers: dict[str, str], watch: Watch) -> Iterator[requests.Response]:
     """The answer to a GET, its body not read; redirects stay in their scheme."""
     first = url
     with _Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
+            session.mount(scheme, WatchedAdapter(watch, _RETRY))
         # A compressed body has other lengths and ranges than the file.
         headers = {**headers, "Accept-Encoding": "identity"}
         for _ in range(_MAX_REDIRECTS + 1):
@@ -292,11 +317,22 @@ def _length(answer: requests.Response, url: str, start: int, limit: int) -> int 
     return start + int(text)
 
 
-def _check_size(size: int, limit: int, url: str) -> None:
+def _check_size(size: int, limit: int, url: str, on_card: bool = False) -> None:
+    if size > limit and on_card:
+        raise CheckpointError(
+            f"{url}: more than the {limit:,} bytes came that the card says; tell whoever offers it"
+        )
     if size > limit:
         raise CheckpointError(
             f"{url}: is longer than {limit:,} bytes, which lipzoo does not fetch; if you trust "
             "it, fetch card.yaml and model.safetensors yourself and pass their folder"
+        )
+
+
+def _check_pace(watch: Watch, url: str) -> None:
+    if watch.fault is not None:
+        raise Unreachable(
+            f"{url}: is given up: {watch.fault}; try again later, what came is gone on with"
         )
 
 

@@ -1,7 +1,9 @@
 """Checkpoints on the Hugging Face Hub: fetch them, and put them there.
 
-Needs the extra ``hub``. Fetching, caching and resuming are ``huggingface_hub``'s (its cache, its
-``HF_HOME``, ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE``); the hash on the card is ours.
+Needs the extra ``hub``. Fetching and caching are ``huggingface_hub``'s (its cache, its
+``HF_HOME``, ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE``); ours are the hash and the
+length on the card, and the limits of time. It fetches in a child: one that is too slow is ended,
+and lets go of the library's locks.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from lipzoo._yaml import MAX_BYTES
 from lipzoo.errors import CheckpointError, ConfigError, LipzooError, OutputError, UnknownNameError
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.download import is_offline
+from lipzoo.hub.in_child import fetch_in_child
 from lipzoo.hub.url import MAX_WEIGHTS_BYTES, hash_of_file, read_card
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, read_checkpoint
 
@@ -55,23 +58,42 @@ def fetch_from_hub(name: str) -> Path:
     with _plain_words(name, CheckpointError):
         card_path = _fetch_file(library, repo_id, CARD_FILE, revision, MAX_BYTES)
         # `…/snapshots/<commit>/card.yaml`: the weights of the very commit that the card is of.
-        commit = card_path.parent.name
-        weights = _fetch_file(library, repo_id, WEIGHTS_FILE, commit, MAX_WEIGHTS_BYTES)
-        if hash_of_file(weights) != read_card(card_path).weights.sha256 and not is_offline():
+        commit, wanted = card_path.parent.name, read_card(card_path).weights
+        arguments = (library, repo_id, WEIGHTS_FILE, commit, MAX_WEIGHTS_BYTES, wanted.num_bytes)
+        weights = _fetch_file(*arguments)
+        if hash_of_file(weights) != wanted.sha256 and not is_offline():
             # Damaged in the cache, or wrong on the Hub: the reader says so if it is the latter.
-            library.hf_hub_download(repo_id, WEIGHTS_FILE, revision=commit, force_download=True)
+            _fetch_file(*arguments, anew=True)
     return card_path.parent
 
 
-def _fetch_file(library, repo_id: str, file: str, revision: str | None, limit: int) -> Path:
-    options = {"revision": revision, "local_files_only": is_offline()}
-    size = library.hf_hub_download(repo_id, file, dry_run=True, **options).file_size
-    if size is not None and size > limit:
+def _fetch_file(
+    library,
+    repo_id: str,
+    file: str,
+    revision: str | None,
+    limit: int,
+    size: int | None = None,
+    anew: bool = False,
+) -> Path:
+    """A file in the library's cache; ``size`` is what the card says of it."""
+    options = {"revision": revision, "local_files_only": is_offline(), "force_download": anew}
+    found = library.hf_hub_download(repo_id, file, dry_run=True, **options)
+    name = f"{HUB_PREFIX}{repo_id}: {file}"
+    if found.file_size is not None and found.file_size > limit:
         raise CheckpointError(
-            f"{HUB_PREFIX}{repo_id}: {file} is longer than {limit:,} bytes, which lipzoo does not "
-            "fetch; if you trust it, fetch the files yourself and pass their folder"
+            f"{name} is longer than {limit:,} bytes, which lipzoo does not fetch; if you trust "
+            "it, fetch the files yourself and pass their folder"
         )
-    return Path(library.hf_hub_download(repo_id, file, **options))
+    if found.will_download:
+        if size is not None and found.file_size not in (None, size):
+            raise CheckpointError(
+                f"{name} is {found.file_size:,} bytes long on the Hub, and the card says "
+                f"{size:,}: they do not belong together; tell whoever offers them"
+            )
+        most = next(each for each in (size, found.file_size, limit) if each is not None)
+        fetch_in_child(name, most, repo_id=repo_id, filename=file, **options)
+    return Path(library.hf_hub_download(repo_id, file, revision=revision, local_files_only=True))
 
 
 def push_to_hub(

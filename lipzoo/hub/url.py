@@ -25,12 +25,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lipzoo._yaml import MAX_BYTES, read_yaml, write_atomically, write_yaml
-from lipzoo.card import Card
+from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
+from lipzoo.hub.watch import Watch, download_seconds
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, sha256
 
 __all__ = ["MAX_WEIGHTS_BYTES", "fetch_url", "hash_of_file", "lipzoo_home", "read_card"]
@@ -67,10 +68,16 @@ def fetch_url(text: str) -> Path:
     place = lipzoo_home() / "urls" / _slug(url)
     if is_offline():
         return _cached(place, url, pin, "the network is forbidden (LIPZOO_OFFLINE, HF_HUB_OFFLINE)")
+    seconds = download_seconds()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / ".lock"):
-            return _fetch(place, url, pin)
+        with FileLock(place / ".lock", timeout=seconds), Watch(seconds) as watch:
+            return _fetch(place, url, pin, watch)
+    except Timeout:
+        raise CheckpointError(
+            f"{url}: another process has been fetching it for {seconds:g} s "
+            "(LIPZOO_DOWNLOAD_SECONDS); try again when it is done"
+        ) from None
     except OSError as fault:
         words = f"{place}: cannot be written ({fault.strerror or fault})"
         try:  # a cache that someone filled and that may only be read
@@ -112,13 +119,13 @@ def _slug(url: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', last)[:64]}-{sha256(url.encode())[:16]}"
 
 
-def _fetch(place: Path, url: str, pin: str | None) -> Path:
+def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Path:
     """The newest version of ``url``, fetched where it must be; under the lock."""
     index = _read_index(place)
     card_bytes = _cached_card(place, index)
     try:
         data, validators = get_small(
-            _file_url(url, CARD_FILE), MAX_BYTES, index["validators"] if card_bytes else None
+            _file_url(url, CARD_FILE), MAX_BYTES, watch, index["validators"] if card_bytes else None
         )
         data = data if data is not None else card_bytes
         version = sha256(data)
@@ -129,7 +136,7 @@ def _fetch(place: Path, url: str, pin: str | None) -> Path:
             _check_pin(card, pin, url)
         weights = folder / WEIGHTS_FILE
         if not weights.is_file() or hash_of_file(weights) != card.weights.sha256:
-            _fetch_weights(_file_url(url, WEIGHTS_FILE), weights, card.weights.sha256)
+            _fetch_weights(_file_url(url, WEIGHTS_FILE), weights, card.weights, watch)
     except Unreachable as fault:
         try:
             folder = _cached(place, url, pin, str(fault))
@@ -145,12 +152,16 @@ def _fetch(place: Path, url: str, pin: str | None) -> Path:
     return folder
 
 
-def _fetch_weights(url: str, target: Path, digest: str) -> None:
+def _fetch_weights(url: str, target: Path, wanted: WeightsEntry, watch: Watch) -> None:
     part = target.with_name(f"{target.name}.part")
+    digest = wanted.sha256
     while True:
+        is_sized = wanted.num_bytes is not None and part.exists()
+        if is_sized and part.stat().st_size > wanted.num_bytes:
+            part.unlink()  # of another file
         was_begun = part.exists()
         try:
-            download(url, part, MAX_WEIGHTS_BYTES)
+            download(url, part, wanted.num_bytes, MAX_WEIGHTS_BYTES, watch)
         except CheckpointError as fault:
             if not isinstance(fault, Unreachable):
                 part.unlink(missing_ok=True)

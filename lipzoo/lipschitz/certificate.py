@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from lipzoo._writing import writing
 from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
@@ -97,17 +98,21 @@ class Certificate:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def write(self, folder: str | os.PathLike, overwrite: bool = False) -> Path:
-        """Write ``certificate.json``, ``layers.csv``, ``radii.csv`` and ``report.html``.
+        """Write ``layers.csv``, ``radii.csv``, ``report.html`` and, last, ``certificate.json``.
+
+        Where that is absent, a process was killed while it wrote the others.
 
         Raises
         ------
         OutputError
             If the folder holds something and ``overwrite`` is false, or cannot be written.
         """
-        path = prepare_folder(folder, overwrite)
+        with writing(folder):
+            return self._write(prepare_folder(folder, overwrite))
+
+    def _write(self, path: Path) -> Path:
         content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         files = {
-            path / "certificate.json": f"{content}\n",
             path / "layers.csv": _to_csv(self.to_dict()["bound"]["layers"]),
             path / "report.html": self.report(),
         }
@@ -119,6 +124,7 @@ class Certificate:
                     for node, (c, m, r) in enumerate(zip(*(x.tolist() for x in columns)))
                 ]
             )
+        files[path / "certificate.json"] = f"{content}\n"
         write_all({file: text.encode("utf-8") for file, text in files.items()})
         return path
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo._writing import one_writer, output_path
+from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.encoding import NUM_STRUCTURAL
@@ -63,6 +64,7 @@ class _Training:
         return [*self.body.parameters(), *self.head.parameters()]
 
 
+@one_writer
 def pretrain(
     recipe: PretrainingRecipe,
     out: str | os.PathLike,
@@ -108,7 +110,7 @@ def pretrain(
         If the state in the folder does not belong to the recipe.
     """
     graphs, entries = _read_graphs(recipe, raw_dir)
-    folder = _prepare(Path(out), recipe, resume, overwrite)
+    folder = _prepare(output_path(out), recipe, resume, overwrite)
     if (folder / CHECKPOINT / CARD_FILE).is_file() and resume:
         return folder / CHECKPOINT
     before = torch.get_num_threads()
@@ -211,6 +213,7 @@ def _prepare(folder: Path, recipe: PretrainingRecipe, resume: bool, overwrite: b
                 f"{folder}: was begun with another recipe; resume with that one, or choose another "
                 "folder"
             )
+        remove_leftovers(folder)
         return folder
     folder = prepare_folder(folder, overwrite)
     for name in (STATE_FILE, LOSS_FILE, f"{CHECKPOINT}/{CARD_FILE}"):

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo._schema import validate
+from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
@@ -80,6 +81,7 @@ class FinetuneResult:
     folder: Path | None = None
 
 
+@one_writer
 def finetune(
     name: str | os.PathLike,
     task: GraphTask,
@@ -170,8 +172,8 @@ def finetune(
     UnknownNameError, CheckpointError
         See :func:`~lipzoo.load_pretrained`.
     OutputError
-        If ``out`` holds something and neither ``overwrite`` nor ``resume`` allows it; before any
-        training.
+        If ``out`` holds something and neither ``overwrite`` nor ``resume`` allows it, or another
+        process writes there; before any training.
     """
     settings = _settings(
         epochs=epochs,

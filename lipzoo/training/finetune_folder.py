@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lipzoo._writing import LOCK_FILE, output_path
 from lipzoo._yaml import leftovers, read_yaml, remove_leftovers, write_yaml
 from lipzoo.errors import ConfigError
 from lipzoo.training.loop import CSV_FILE, STATE_FILE
@@ -37,7 +38,7 @@ def prepare_training(
     ConfigError
         If the state belongs to another fine-tuning.
     """
-    folder = Path(out).expanduser()
+    folder = output_path(out)
     training = folder / TRAINING_FOLDER
     file = training / SETTINGS_FILE
     if resume and file.is_file():
@@ -57,7 +58,7 @@ def prepare_training(
 def _was_just_begun(folder: Path) -> bool:
     """Whether a kill before the settings were written explains all that is there."""
     training = folder / TRAINING_FOLDER
-    for place, ours in ((folder, {training}), (training, set())):
+    for place, ours in ((folder, {training, folder / LOCK_FILE}), (training, set())):
         if place.is_dir() and {*place.iterdir()} - ours - {*leftovers(place)}:
             return False
     return True

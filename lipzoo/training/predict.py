@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lipzoo._yaml import write_atomically
+from lipzoo._writing import writing_file
+from lipzoo._yaml import remove_leftovers, write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import OutputError
 from lipzoo.training.metrics import infer
 
-__all__ = ["is_multilabel", "node_ids", "predict", "write_predictions"]
+__all__ = ["is_multilabel", "node_ids", "predict", "predictions_file", "write_predictions"]
 
 #: What is measured where a node may have several classes.
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
@@ -76,13 +78,30 @@ def write_predictions(
     Raises
     ------
     OutputError
-        If the file exists and ``overwrite`` is false, or cannot be written.
+        If the file exists and ``overwrite`` is false, cannot be written, or is being written.
     """
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
-    if target.parent != Path() and not target.parent.is_dir():
-        raise OutputError(f"{target.parent}: is no folder; make it first")
+    with predictions_file(path, overwrite) as target:
+        write_atomically(target, _to_csv(probabilities, multilabel, nodes))
+    return target
+
+
+@contextmanager
+def predictions_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+    """Keep other writers from the file that :func:`write_predictions` is to write.
+
+    Raises
+    ------
+    OutputError
+        See :func:`write_predictions`.
+    """
+    with writing_file(path) as target:
+        if os.path.lexists(target) and not overwrite:
+            raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
+        remove_leftovers(target.parent, target.name)
+        yield target
+
+
+def _to_csv(probabilities: Tensor, multilabel: bool, nodes: Sequence[int] | None) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))])
@@ -93,5 +112,4 @@ def write_predictions(
         else:
             named = str(max(range(len(row)), key=row.__getitem__))
         writer.writerow([node, named, *(f"{p:.6g}" for p in row)])
-    write_atomically(target, text.getvalue().encode("utf-8"))
-    return target
+    return text.getvalue().encode("utf-8")

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from lipzoo._schema import check_arguments
+from lipzoo._writing import one_writer, output_path
 from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
@@ -63,6 +64,7 @@ def load_task(recipe: Recipe, raw_dir: str | None = None) -> GraphTask:
     return load_dataset(recipe.dataset["name"], raw_dir=raw_dir, **options)
 
 
+@one_writer
 def train(
     recipe: Recipe,
     out: str | os.PathLike,
@@ -124,7 +126,7 @@ def train(
     for variant in variants.values():
         build_from_recipe(variant, task)
 
-    folder = _prepare_run(Path(out), recipe, resume, overwrite)
+    folder = _prepare_run(output_path(out), recipe, resume, overwrite)
     for name, metrics in estimated.items():
         _write_estimated(folder / "baselines" / name, metrics)
     seeds = seeds if seeds is not None else list(recipe.seeds)

@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
+from lipzoo._writing import LOCK_FILE, output_path, writing
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask, load_dataset, random_split
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.experiments.pool import run_points, within_cores
-from lipzoo.experiments.store import Table, locked
+from lipzoo.experiments.store import Table
 from lipzoo.pretraining.graphs import check_held_out
 from lipzoo.transfer.methods import run_method
 from lipzoo.transfer.study import Fold, Point, Study, make_study
@@ -87,11 +88,11 @@ def run_study(
         for target in fold.targets:
             if any(point.target == target for point in points):
                 _tasks(fold, target, raw_dir)
-    folder = _prepare(Path(out))
+    folder = _prepare(output_path(out))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with locked(folder):
+        with writing(folder):
             table = RunTable(folder / RUNS_FILE, COLUMNS)
             write_yaml(folder / STUDY_FILE, content)
             done = table.keys()
@@ -170,8 +171,8 @@ def _cached_tasks(weights: str, target: str, raw_dir: str | None) -> tuple[Graph
 
 
 def _prepare(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STUDY_FILE).is_file():
+    others = {*folder.iterdir()} - {folder / LOCK_FILE} if folder.is_dir() else ()
+    if others and not (folder / STUDY_FILE).is_file():
         raise OutputError(f"{folder}: holds files, but no study; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)

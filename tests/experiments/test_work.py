@@ -7,11 +7,12 @@ import time
 
 import pytest
 import yaml
+from other_writer import writing_elsewhere
 
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.experiments import run_sweep, write_report
 from lipzoo.experiments.command import main
-from lipzoo.experiments.store import Table, locked
+from lipzoo.experiments.store import Table
 from lipzoo.experiments.sweep import make_sweep
 from lipzoo.experiments.work import Estimate
 from lipzoo.training import train
@@ -185,7 +186,7 @@ def test_mistakes_leave_the_folder_alone(tiny, tmp_path):
 
 def test_one_sweep_at_a_time_works_in_a_folder(tiny, tmp_path):
     (tmp_path / "sweep.yaml").write_text("kind: depth\n")
-    with locked(tmp_path), pytest.raises(OutputError, match="another process"):
+    with writing_elsewhere(tmp_path), pytest.raises(OutputError, match="by another process"):
         run_sweep(tiny, tmp_path, say=quiet)
 
 

@@ -104,7 +104,7 @@ def test_a_model_that_was_trained_on_is_refused(hub, checkpoint):
 
 def test_a_damaged_folder_is_not_pushed(hub, checkpoint):
     (checkpoint / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="hash"):
+    with pytest.raises(CheckpointError, match="its length is not the one on the card"):
         push_to_hub(checkpoint, "jane/cora")
     assert not hub.files
 
@@ -193,7 +193,7 @@ def test_card_and_weights_are_of_one_commit(hub, checkpoint, tmp_path, monkeypat
 
 def test_weights_that_are_not_the_cards(hub, checkpoint):
     push_to_hub(checkpoint, "jane/cora")
-    wrong = b"x" * 1856
+    wrong = b"x" * len(files_on(hub)["model.safetensors"])
     hub.lfs[hashlib.sha256(wrong).hexdigest()] = wrong
     files_on(hub)["model.safetensors"] = wrong
     with pytest.raises(CheckpointError, match="its hash is not the one on the card"):
@@ -213,6 +213,43 @@ def test_sizes_are_bounded(hub, checkpoint):
     with pytest.raises(CheckpointError, match=r"model\.safetensors is longer than"):
         fetch("hf-hub:jane/cora")
     assert hub.log.count_of("GET", "model.safetensors", 302) == 0
+
+
+def test_weights_of_another_length_are_refused_before_their_body(hub, checkpoint):
+    push_to_hub(checkpoint, "jane/cora")
+    [digest] = hub.lfs
+    hub.sizes["model.safetensors"] = 2**20
+    with pytest.raises(CheckpointError, match=r"1,048,576 bytes long on the Hub, and the card say"):
+        fetch("hf-hub:jane/cora")
+    assert hub.log.count_of("GET", digest, 200) == 0
+
+
+def test_more_comes_than_the_card_says(hub, checkpoint, tmp_path):
+    push_to_hub(checkpoint, "jane/cora")
+    [digest] = hub.lfs
+    hub.endless.add(f"/cdn/{digest}")
+    with pytest.raises(CheckpointError, match=r"more than 1,832 bytes came, which is all that it"):
+        fetch("hf-hub:jane/cora")
+    assert hub.sent < 2**24, "given up at once"
+    assert_nothing_is_kept(tmp_path)
+
+
+def test_a_hub_that_is_too_slow_lets_go_of_the_lock(hub, checkpoint, tmp_path, monkeypatch):
+    push_to_hub(checkpoint, "jane/cora")
+    [digest] = hub.lfs
+    hub.trickles.add(f"/cdn/{digest}")
+    monkeypatch.setenv("LIPZOO_DOWNLOAD_SECONDS", "8")  # the child's imports are among them
+    with pytest.raises(CheckpointError, match=r"took longer than 8 s.*LIPZOO_DOWNLOAD_SECONDS"):
+        fetch("hf-hub:jane/cora")
+    assert_nothing_is_kept(tmp_path)
+    hub.trickles.clear()
+    monkeypatch.delenv("LIPZOO_DOWNLOAD_SECONDS")
+    assert_is_small(lipzoo.load_pretrained("hf-hub:jane/cora"))
+
+
+def assert_nothing_is_kept(tmp_path):
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.name.endswith(".incomplete")]
+    assert not left
 
 
 @pytest.mark.parametrize("variable", ["LIPZOO_OFFLINE", "HF_HUB_OFFLINE"])

@@ -199,6 +199,20 @@ def test_a_whole_part_needs_no_byte(server):
         fetch(server.address)
     [part] = url.lipzoo_home().rglob("*.part")
     part.write_bytes(server.files[WEIGHTS])
+    server.log.clear()
+    assert_is_small(lipzoo.load_pretrained(server.address))
+    assert len(server.log) == 1, "the card"
+
+
+def test_a_whole_part_of_a_card_that_says_no_length(server, checkpoint):
+    edit_card(checkpoint, lambda content: content["weights"].pop("num_bytes"))
+    publish(server, checkpoint)
+    size = len(server.files[WEIGHTS])
+    server.cuts[WEIGHTS] = [size // 32 * 16, 0, 0, 0]
+    with pytest.raises(CheckpointError):
+        fetch(server.address)
+    [part] = url.lipzoo_home().rglob("*.part")
+    part.write_bytes(server.files[WEIGHTS])
     assert_is_small(lipzoo.load_pretrained(server.address))
     assert server.log.count_of("GET", "model.safetensors", 416) == 1
 

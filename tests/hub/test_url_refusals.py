@@ -4,13 +4,14 @@ import os
 import tempfile
 
 import pytest
-from checkpoints import unwritable_folder
-from hub_zoo import CARD, WEIGHTS, assert_is_small
+from checkpoints import edit_card, unwritable_folder
+from filelock import FileLock
+from hub_zoo import CARD, WEIGHTS, assert_is_small, publish
 from loopback import file_server
 
 import lipzoo
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
-from lipzoo.hub import fetch, is_remote, url
+from lipzoo.hub import fetch, is_remote, pace, url
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -114,11 +115,80 @@ def test_sizes_are_bounded(server, monkeypatch):
         fetch(server.address)
 
 
-def test_a_length_that_lies(server, monkeypatch):
+def test_a_length_that_lies(server, checkpoint, monkeypatch):
     """A body that goes on past its limit is stopped, whatever the header says."""
+    edit_card(checkpoint, lambda content: content["weights"].pop("num_bytes"))
+    publish(server, checkpoint)
     monkeypatch.setattr(url, "MAX_WEIGHTS_BYTES", 100)
     server.headers[WEIGHTS] = {"Content_Length": None, "Connection": "close"}
     with pytest.raises(CheckpointError, match="is longer than 100 bytes"):
+        fetch(server.address)
+
+
+def test_an_endless_body_ends_where_the_card_says(server):
+    server.endless.add(WEIGHTS)
+    with pytest.raises(CheckpointError, match="more than the 1,832 bytes came that the card says"):
+        fetch(server.address)
+    assert server.sent < 2**24
+    assert not list(url.lipzoo_home().rglob("model.safetensors*")), "nothing wrong is kept"
+
+
+def test_a_length_that_is_not_the_cards_is_refused_before_the_body(server):
+    server.files[WEIGHTS] += b"x"
+    with pytest.raises(CheckpointError, match="offers 1,833 bytes, and the card says 1,832"):
+        fetch(server.address)
+    assert not list(url.lipzoo_home().rglob("model.safetensors*"))
+
+
+def test_a_body_that_ends_too_early(server):
+    """Without a length: its end looks like that of the file."""
+    server.headers[WEIGHTS] = {"Content_Length": None, "Connection": "close"}
+    server.cuts[WEIGHTS] = [320, 0, 0, 0]
+    server.files[WEIGHTS] = server.files[WEIGHTS][:320]
+    with pytest.raises(CheckpointError):
+        fetch(server.address)
+
+
+@pytest.mark.parametrize("where", ["body", "headers"])
+@pytest.mark.parametrize("path", [CARD, WEIGHTS])
+def test_a_server_that_is_too_slow(server, monkeypatch, where, path):
+    """A byte now and then: no limit between two packets ends it."""
+    (server.trickles if where == "body" else server.slow_headers).add(path)
+    monkeypatch.setenv("LIPZOO_DOWNLOAD_SECONDS", "1")
+    with pytest.raises(CheckpointError, match=r"is given up: it took longer than 1 s, see LIPZOO"):
+        fetch(server.address)
+    [place] = (url.lipzoo_home() / "urls").iterdir()
+    with FileLock(place / ".lock", timeout=0):
+        pass
+    if where == "body" and path == WEIGHTS:
+        [part] = place.rglob("*.part")
+        assert 0 < part.stat().st_size < len(server.files[WEIGHTS])
+    server.trickles.clear()
+    server.slow_headers.clear()
+    monkeypatch.setenv("LIPZOO_DOWNLOAD_SECONDS", "60")
+    assert_is_small(lipzoo.load_pretrained(server.address))
+
+
+def test_a_server_below_the_least_rate(server, monkeypatch):
+    server.trickles.add(WEIGHTS)
+    monkeypatch.setattr(pace, "WINDOW", 0.5)
+    with pytest.raises(CheckpointError, match=r"is given up: the server is too slow: \d+ bytes in"):
+        fetch(server.address)
+
+
+def test_who_waits_for_another_does_not_wait_for_ever(server, home, monkeypatch):
+    place = home / "urls" / url._slug(server.address)
+    place.mkdir(parents=True)
+    monkeypatch.setenv("LIPZOO_DOWNLOAD_SECONDS", "0.3")
+    words = r"another process has been fetching it for 0\.3 s"
+    with FileLock(place / ".lock"), pytest.raises(CheckpointError, match=words):
+        fetch(server.address)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+def test_seconds_that_are_none(server, monkeypatch, text):
+    monkeypatch.setenv("LIPZOO_DOWNLOAD_SECONDS", text)
+    with pytest.raises(ConfigError, match="must be a positive number of seconds"):
         fetch(server.address)
 
 
