@@ -7,6 +7,7 @@ process, however that ends. Readers take no lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import os
@@ -21,6 +22,8 @@ from lipzoo.errors import OutputError
 __all__ = ["LOCK_FILE", "one_writer", "output_path", "writing", "writing_file"]
 
 LOCK_FILE = ".lock"
+#: What a writer meets in the middle of its work, wherever that is.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 #: The folder may vanish between its making and its locking: the other process removes its own.
 _ATTEMPTS = 100
 
@@ -110,6 +113,12 @@ def _held(target: Path, file: Path, made: list[Path] | None) -> Iterator[None]:
     lock = _acquire(target, file, made)
     try:
         yield
+    except OSError as fault:
+        if fault.errno not in _NO_ROOM:
+            raise
+        raise OutputError(
+            f"{target}: cannot be written ({fault.strerror}); make room, or choose another output"
+        ) from None
     finally:
         if lock.lock_counter == 1:  # the outermost
             file.unlink(missing_ok=True)

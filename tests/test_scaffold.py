@@ -100,7 +100,29 @@ def test_nothing_is_replaced(tmp_path, there):
 
 def test_folders_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="is a file"):
         new_architecture("my_gat", tmp_path / "file")
-    with unwritable_folder() as folder, pytest.raises(OutputError, match="cannot be made"):
+    with unwritable_folder() as folder, pytest.raises(OutputError, match="cannot be written"):
         new_architecture("my_gat", folder)
+
+
+def test_a_call_that_was_killed_is_gone_on_with(tmp_path):
+    """The architecture comes last: without it, the other two files do not stand in the way."""
+    made = [path.read_bytes() for path in new_architecture("my_gat", tmp_path)]
+    architecture, recipe, test = new_architecture_files(tmp_path)
+    architecture.unlink()
+    test.unlink()
+    assert [path.read_bytes() for path in new_architecture("my_gat", tmp_path)] == made
+    architecture.unlink()
+    recipe.write_text("mine")
+    with pytest.raises(OutputError, match="already there"):
+        new_architecture("my_gat", tmp_path)
+    assert recipe.read_text() == "mine"
+
+
+def new_architecture_files(folder):
+    return (
+        folder / "my_gat.yaml",
+        folder / "recipes" / "my_gat.wine.yaml",
+        folder / "test_my_gat.py",
+    )

@@ -1,5 +1,6 @@
 """Two processes and one output: the second is refused in words, and nothing is touched."""
 
+import errno
 import os
 import signal
 import sys
@@ -182,6 +183,14 @@ def test_places_that_cannot_be_written(tmp_path):
         for hold in (writing(folder / "out"), writing(folder), writing_file(folder / "x.csv")):
             with pytest.raises(OutputError, match="cannot be written"), hold:
                 pass
+
+
+def test_a_disk_that_fills_up_in_the_middle(tmp_path):
+    words = r"out: cannot be written \(No space left on device\); make room"
+    with pytest.raises(OutputError, match=words), writing(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(ConnectionError), writing(tmp_path / "out"):
+        raise ConnectionError(errno.ECONNRESET, "no fault of the disk")
 
 
 # -------------------------------------------------------------------- every writer

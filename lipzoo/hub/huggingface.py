@@ -86,7 +86,7 @@ def _fetch_file(
             "it, fetch the files yourself and pass their folder"
         )
     if found.will_download:
-        if size is not None and found.file_size not in (None, size):
+        if size is not None and not found.is_cached and found.file_size not in (None, size):
             raise CheckpointError(
                 f"{name} is {found.file_size:,} bytes long on the Hub, and the card says "
                 f"{size:,}: they do not belong together; tell whoever offers them"

@@ -27,7 +27,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
-from lipzoo._yaml import MAX_BYTES, read_yaml, write_atomically, write_yaml
+from lipzoo._yaml import MAX_BYTES, read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
@@ -131,6 +131,8 @@ def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Path:
         version = sha256(data)
         folder = place / version[:16]
         folder.mkdir(exist_ok=True)
+        for each in (place, folder):
+            remove_leftovers(each)
         card = _check_card(folder, data, url)
         if pin is not None:
             _check_pin(card, pin, url)

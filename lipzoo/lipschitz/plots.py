@@ -85,8 +85,11 @@ def save(figure, path: str | Path) -> None:
 
 
 def svg(figure) -> str:
-    """A figure as an ``<svg>`` element to put into a page."""
+    """A figure as an ``<svg>`` element to put into a page, the same for the same figure."""
+    import matplotlib
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    with matplotlib.rc_context({"svg.hashsalt": "lipzoo"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
