@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if path in server.endless:
             self.close_connection = True
-            while server.sent < 2**28:
+            while server.sent < 2**25:
                 server.sent += self.wfile.write(b"x" * 2**14)
             return
         if path in server.trickles:

@@ -11,7 +11,7 @@ from loopback import file_server
 
 import lipzoo
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
-from lipzoo.hub import fetch, is_remote, pace, url
+from lipzoo.hub import download, fetch, is_remote, pace, url
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -125,7 +125,8 @@ def test_a_length_that_lies(server, checkpoint, monkeypatch):
         fetch(server.address)
 
 
-def test_an_endless_body_ends_where_the_card_says(server):
+def test_an_endless_body_ends_where_the_card_says(server, monkeypatch):
+    monkeypatch.setattr(download, "_BLOCK", 2**14)
     server.endless.add(WEIGHTS)
     with pytest.raises(CheckpointError, match="more than the 1,832 bytes came that the card says"):
         fetch(server.address)

@@ -113,6 +113,7 @@ def attack(writer: Writer, sources: Path, scratch: Path, kills: int, seed: int) 
     scene = Scene(writer, sources, scratch)
     found: Counter[str] = Counter()
     findings: list[str] = []
+    calls: dict[str, list[int]] = {}
     first = None
     for number in range(6 * kills):
         if found["killed"] == kills:
@@ -121,7 +122,11 @@ def attack(writer: Writer, sources: Path, scratch: Path, kills: int, seed: int) 
         if number % 2 or not scene.calls[start]:
             moment = Disturbance(seconds=rng.uniform(0, scene.seconds[start]))
         else:
-            moment = Disturbance(call=rng.randint(1, scene.calls[start]))
+            # Each call once, in some order, before any comes again.
+            waiting = calls.setdefault(start, [])
+            if not waiting:
+                waiting += rng.sample(range(1, scene.calls[start] + 1), scene.calls[start])
+            moment = Disturbance(call=waiting.pop())
         scene.begin(start)
         outcome = scene.child("new", start, moment)
         if outcome.code == KILLED:
