@@ -147,6 +147,18 @@ class Card(_Entry):
         )
         return self.model_copy(update={"weights": changed})
 
+    def without_figures(self, args: dict[str, Any]) -> Card:
+        """The card of the model that ``args`` build, of which nothing was measured."""
+        return self.model_copy(
+            update={
+                "architecture": self.architecture.model_copy(update={"args": args}),
+                "weights": WeightsEntry(),
+                "metrics": {},
+                "baselines": {},
+                "lipschitz": None,
+            }
+        )
+
     @classmethod
     def from_dict(cls, content: dict[str, Any], where: str) -> Card:
         """Check a mapping that was read from ``where``.

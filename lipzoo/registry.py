@@ -21,11 +21,13 @@ from lipzoo._plugins import CONFIG_PATH, config_folders, plugins
 from lipzoo._schema import argument_names, check_arguments, required_names
 from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
+from lipzoo.weights import Checkpoint
 
 __all__ = [
     "Architecture",
     "add_config_dir",
     "build_model",
+    "build_pretrained",
     "create_model",
     "get_architecture",
     "list_models",
@@ -334,7 +336,8 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        With the attributes ``card``, what the card says, and ``pretrained_folder``, where it is.
+        With the attributes ``card``, what the card says (without its figures where a layer was
+        left out), and ``pretrained_folder``, where it is.
 
     Raises
     ------
@@ -343,7 +346,11 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     CheckpointError
         If they are damaged, or do not fit the model.
     """
-    checkpoint = weights.read_checkpoint(find_pretrained(name))
+    return build_pretrained(weights.read_checkpoint(find_pretrained(name)), str(name), **overrides)
+
+
+def build_pretrained(checkpoint: Checkpoint, where: str, **overrides: Any) -> nn.Module:
+    """:func:`load_pretrained` for a checkpoint that was read; ``where`` stands before errors."""
     card = checkpoint.card
     args = {**card.architecture.args, **overrides}
     resized = {
@@ -353,12 +360,13 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     }
 
     def build() -> nn.Module:
-        return build_model(card.architecture.model, args, where=str(name))
+        return build_model(card.architecture.model, args, where=where)
 
     weights.check_fit(build, checkpoint, leave_out=resized)
     model = build()
     weights.load_weights(model, checkpoint, leave_out=resized)
-    model.card, model.pretrained_folder = card, checkpoint.folder
+    model.card = card.without_figures(args) if resized else card
+    model.pretrained_folder = checkpoint.folder
     return model.eval()
 
 

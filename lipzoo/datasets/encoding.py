@@ -66,7 +66,7 @@ def encode_task(task: GraphTask, width: int = 64, seed: int = 0) -> GraphTask:
     columns = np.concatenate([feat, structural_features(adjacency_matrix(task.graph))], axis=1)
     encoded = task.with_ndata(feat=torch.from_numpy(columns).float().to(task.device))
     encoded.options["encoding"] = spec
-    encoded._fingerprint = task.fingerprint
+    encoded._fingerprint, encoded._source = task.fingerprint, task.source
     return encoded
 
 

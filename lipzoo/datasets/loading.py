@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lipzoo._schema import check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
@@ -12,9 +13,9 @@ from lipzoo.datasets.files import looks_like_path, read_graph
 from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean
 
-__all__ = ["list_datasets", "load_dataset", "load_graph"]
+__all__ = ["is_same_data", "list_datasets", "load_dataset", "load_graph"]
 
 
 def list_datasets() -> list[str]:
@@ -96,8 +97,69 @@ def load_dataset(
         if seed < 0:
             raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
     dataset = _find(name_or_path)
-    task = _load(dataset, name, raw_dir=raw_dir, k=k)
+    task = _prepare(
+        _load(dataset, name, raw_dir=raw_dir, k=k),
+        dataset,
+        split=split,
+        train_per_class=train_per_class,
+        num_val=num_val,
+        num_test=num_test,
+        split_seed=split_seed,
+        missing_rate=missing_rate,
+        missing_seed=missing_seed,
+        missing_fill=missing_fill,
+        require_labels=require_labels,
+    )
+    if encoding is None:
+        return task
+    check_arguments(encode_task, encoding, where=f"{name}: encoding")
+    return encode_task(task, **encoding)
 
+
+def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprint: str) -> bool:
+    """Whether a task is of the data on a card, whatever its name, split or erased features.
+
+    A fingerprint covers the masks too. So the data of the task, as they came, are split and erased
+    as on the card: the same data then have the same fingerprint. Where the card's masks came with
+    a graph of one's own, they cannot be had from the same graph with others: the answer is no.
+
+    Parameters
+    ----------
+    task : GraphTask
+        With the features that it has, or encoded.
+    name, options, fingerprint
+        Of the card's :class:`~lipzoo.card.DatasetEntry`.
+    """
+    if task.fingerprint == fingerprint:
+        return True
+    # The fingerprint is of the data before they are filled or encoded, and the graph is there.
+    left_out = {"k", "encoding", "missing_fill"}
+    options = {key: value for key, value in options.items() if key not in left_out}
+    dataset = DATASETS.get(name) or Dataset(lambda: task)
+    try:
+        check_arguments(load_dataset, options, where=name)
+        again = _prepare(task.source.to("cpu").with_ndata(), dataset, **options)
+    except LipzooError:
+        return False
+    return again.fingerprint == fingerprint
+
+
+def _prepare(
+    task: GraphTask,
+    dataset: Dataset,
+    *,
+    split: str | None = None,
+    train_per_class: int | None = None,
+    num_val: int | None = None,
+    num_test: int | None = None,
+    split_seed: int = 0,
+    missing_rate: float = 0.0,
+    missing_seed: int = 0,
+    missing_fill: str = "zero",
+    require_labels: bool = True,
+) -> GraphTask:
+    """Data as they came, split, checked and erased; see :func:`load_dataset`."""
+    name = task.name
     sizes = {"train_per_class": train_per_class, "num_val": num_val, "num_test": num_test}
     sizes = {option: int(size) for option, size in sizes.items() if size is not None}
     if split == "public" and not task.has_any_mask:
@@ -110,11 +172,7 @@ def load_dataset(
     elif task.has_split:
         task.options["split"] = "public"
     task.validate(require_labels)
-    task = erase_features(task, missing_rate, missing_seed, missing_fill)
-    if encoding is None:
-        return task
-    check_arguments(encode_task, encoding, where=f"{name}: encoding")
-    return encode_task(task, **encoding)
+    return erase_features(task, missing_rate, missing_seed, missing_fill)
 
 
 def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTask:

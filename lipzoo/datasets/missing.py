@@ -81,6 +81,7 @@ def erase_features(
             filled = _in_known_axes(filled, is_known)
         erased_task = erased_task.with_ndata(feat=filled)
         erased_task._fingerprint = fingerprint
+    erased_task._source = task.source
     erased_task.options |= {"missing_rate": float(missing_rate), "missing_seed": int(seed)}
     if fill != "zero":
         erased_task.options["missing_fill"] = fill

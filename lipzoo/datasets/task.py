@@ -49,6 +49,7 @@ class GraphTask:
     metric: str = ""
     _fingerprint: str = field(default="", repr=False)
     _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
+    _source: GraphTask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.metric:
@@ -191,10 +192,20 @@ class GraphTask:
         return replace(self, graph=self.graph.to(device), _sparse=None)
 
     def with_ndata(self, **columns: Tensor) -> GraphTask:
-        """A copy whose ``graph.ndata`` has these columns instead; the original is not touched."""
+        """A copy whose ``graph.ndata`` has these columns instead; the original is not touched.
+
+        Other masks make another split of the same data; other features or labels, other data.
+        """
         graph = self.graph.local_var()
         graph.ndata.update(columns)
-        return replace(self, graph=graph, options=dict(self.options), _fingerprint="", _sparse=None)
+        return replace(
+            self,
+            graph=graph,
+            options=dict(self.options),
+            _fingerprint="",
+            _sparse=None,
+            _source=self.source if columns.keys() <= set(MASKS) else None,
+        )
 
     def validate(self, require_labels: bool = True) -> GraphTask:
         """Raise `DataError` naming every fault; return the task itself where there is none."""
@@ -211,6 +222,16 @@ class GraphTask:
         if not self._fingerprint:
             self._fingerprint = _fingerprint(self.graph)
         return self._fingerprint
+
+    @property
+    def source(self) -> GraphTask:
+        """The data as they came: before a split was drawn, or features erased or encoded."""
+        return self if self._source is None else self._source
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 of edges, features and labels as they came: the same for every split."""
+        return _fingerprint(self.source.graph, masks=())
 
     def summary(self) -> dict[str, Any]:
         """The sizes of the task, as plain values."""
@@ -239,12 +260,12 @@ class GraphTask:
         return f"GraphTask({self.name!r}, {', '.join(parts)})"
 
 
-def _fingerprint(graph: dgl.DGLGraph) -> str:
+def _fingerprint(graph: dgl.DGLGraph, masks: Sequence[str] = MASKS) -> str:
     src, dst = (ends.cpu().long() for ends in graph.edges())
     # One number an edge sorts edges by (source, destination), whatever order they came in.
     edges = torch.sort(src * graph.num_nodes() + dst).values
     digest = hashlib.sha256(f"nodes {graph.num_nodes()}".encode())
-    columns = {key: graph.ndata[key] for key in ("feat", "label", *MASKS) if key in graph.ndata}
+    columns = {key: graph.ndata[key] for key in ("feat", "label", *masks) if key in graph.ndata}
     for key, column in {"edges": edges, **columns}.items():
         column = column.detach().cpu().contiguous()
         digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())

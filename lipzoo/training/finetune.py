@@ -27,9 +27,10 @@ from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
+from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import find_pretrained, load_pretrained
+from lipzoo.registry import build_pretrained, find_pretrained
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.finetune_folder import prepare_training
 from lipzoo.training.loop import FitResult, fit
@@ -40,6 +41,10 @@ from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_he
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
+
+#: In the ``recipe`` of a fine-tuned card: the data without its split, which tells when the head
+#: may be kept. Older cards, and those of trained recipes, have none (`is_same_data`).
+DATA_FINGERPRINT = "data_fingerprint"
 
 
 class _Settings(FitSettings):
@@ -59,7 +64,8 @@ class FinetuneResult:
     Parameters
     ----------
     model : torch.nn.Module
-        With the weights of the best epoch, in evaluation mode.
+        With the weights of the best epoch, in evaluation mode, and a card of its own (``card``);
+        where a checkpoint was written, ``pretrained_folder`` names it.
     metrics : dict
         Of those weights: ``test_accuracy``, ``val_loss``, …
     history : list of dict
@@ -106,8 +112,9 @@ def finetune(
     """Load pretrained weights and train them on ``task``.
 
     The input layer is replaced where the feature width differs; the head always is, since the
-    classes of another data set mean something else (it is kept on the very data it was trained
-    on).
+    classes of other data mean something else. It is kept on the very data that it was trained on
+    (:func:`~lipzoo.datasets.loading.is_same_data`: same edges, features and labels, in any split),
+    under whatever name.
 
     Where nothing but the head is trained (``freeze="all-but-head"``, and the input layer fits),
     the features that it reads are computed once, in evaluation mode: a linear probe. Dropout is
@@ -192,8 +199,8 @@ def finetune(
     task.validate()
     weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
-    model, task, replaced = _adapt(name, task, overrides)
-    card = _card(model, task, overrides, settings, class_weight, weights)
+    source, model, task, replaced = _adapt(name, task, overrides)
+    card = _card(source, task, overrides, settings, class_weight, weights)
     if warm_start:
         check_warm_start(model, task)
     training = None
@@ -215,7 +222,7 @@ def finetune(
         resume=resume,
         verbose=verbose,
         save_every=save_every,
-        title=f"{model.card.full_name} on {task.name}",
+        title=f"{source.full_name} on {task.name}",
     )
     if start is not None:
         result = or_start(result, start, f"val_{task.metric}")
@@ -229,9 +236,12 @@ def finetune(
         kept=[group for group in model.layer_groups() if group not in replaced],
         replaced=replaced,
     )
+    model.card = _with_result(card, result, seed)
+    del model.pretrained_folder  # of the source
     if out is not None:
-        card = _with_result(card, result, seed)
-        finetuned.folder = write_checkpoint(out, model, card, overwrite=True)
+        finetuned.folder = write_checkpoint(out, model, model.card, overwrite=True)
+        model.card = read_checkpoint(finetuned.folder).card
+        model.pretrained_folder = finetuned.folder
     return finetuned
 
 
@@ -244,34 +254,48 @@ def _settings(**options: Any) -> _Settings:
 
 def _adapt(
     name: str | os.PathLike, task: GraphTask, overrides: dict[str, Any]
-) -> tuple[nn.Module, GraphTask, list[str]]:
-    """The pretrained model with input and head of the task's sizes; the task as that model reads
-    it; which layer groups are new.
+) -> tuple[Card, nn.Module, GraphTask, list[str]]:
+    """The card of the pretrained model; the model with input and head of the task's sizes; the task
+    as that model reads it; which layer groups are new.
     """
     given = sorted({"in_feats", "num_classes"} & set(overrides))
     if given:
         raise ConfigError(f"finetune: {' and '.join(given)} come from the task; leave them out")
-    task = encode_for(read_checkpoint(find_pretrained(name)).card, task)
+    checkpoint = read_checkpoint(find_pretrained(name))
+    source = checkpoint.card
+    task = encode_for(source, task)
     with warnings.catch_warnings():
         # What is replaced is in the result, and the command line says it.
         warnings.filterwarnings("ignore", message=".*left out, because", category=UserWarning)
-        model = load_pretrained(
-            name, in_feats=task.in_feats, num_classes=task.num_classes, **overrides
+        model = build_pretrained(
+            checkpoint,
+            str(name),
+            in_feats=task.in_feats,
+            num_classes=task.num_classes,
+            **overrides,
         )
     if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
         raise ConfigError(
             f"{name}: a {type(model).__name__} cannot be fine-tuned, it has no layer_groups and "
             "reset_classifier; derive the class from lipzoo.models.DeepAttentionNet"
         )
-    trained_on = model.card.dataset
-    before = model.card.architecture.args
+    before = source.architecture.args
     replaced = []
     if before["in_feats"] != task.in_feats:
         replaced.append("input")
-    if before["num_classes"] != task.num_classes or trained_on.name != task.name:
+    if before["num_classes"] != task.num_classes or not _was_trained_on(source, task):
         model.reset_classifier(task.num_classes)
         replaced.append("head")
-    return model.to(task.device), task, replaced
+    return source, model.to(task.device), task, replaced
+
+
+def _was_trained_on(card: Card, task: GraphTask) -> bool:
+    """Whether the classes of a card's head are those of the task: it is the same data."""
+    known = card.recipe.get(DATA_FINGERPRINT)
+    if known is not None:
+        return known == task.data_fingerprint
+    entry = card.dataset
+    return is_same_data(task, entry.name, entry.options, entry.fingerprint)
 
 
 def _train(
@@ -315,7 +339,7 @@ class _Probe(nn.Module):
 
 
 def _card(
-    model: nn.Module,
+    before: Card,
     task: GraphTask,
     overrides: dict[str, Any],
     settings: _Settings,
@@ -323,7 +347,6 @@ def _card(
     weights: Tensor | None,
 ) -> Card:
     """The card, with everything that is known before the training."""
-    before: Card = model.card
     args = {
         **before.architecture.args,
         **overrides,
@@ -337,6 +360,7 @@ def _card(
         "class_weight": class_weight if isinstance(class_weight, str) else None,
         "class_weights": None if weights is None else weights.tolist(),
         "num_threads": torch.get_num_threads(),
+        DATA_FINGERPRINT: task.data_fingerprint,
     }
     return Card(
         name=before.name,
@@ -364,6 +388,7 @@ def _with_result(card: Card, result: FitResult, seed: int) -> Card:
 def _identity(card: Card) -> dict[str, Any]:
     """What two runs must share for one to go on with the other."""
     content = card.model_dump(mode="json", include={"recipe", "architecture", "dataset"})
-    # Other threads round differently, but are no other fine-tuning.
-    del content["recipe"]["num_threads"]
+    # Other threads round differently, but are no other fine-tuning; the data have a fingerprint.
+    for key in ("num_threads", DATA_FINGERPRINT):
+        del content["recipe"][key]
     return content

@@ -1,11 +1,15 @@
+import dataclasses
+
 import pytest
 import torch
 
 import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, DataError, OutputError
-from lipzoo.training import evaluate, export_run, train
+from lipzoo.training import evaluate, export_run, predict, train
 from lipzoo.training.recipe import make_recipe
 
 
@@ -52,6 +56,70 @@ def test_freeze(source, iris, freeze):
     assert all(p.requires_grad for p in result.model.parameters())
 
 
+def test_a_head_is_kept_on_the_same_data_only(source):
+    """What the data is decides, not what it is called: features, labels and edges, not masks."""
+    wine = lipzoo.load_dataset("wine", split_seed=5)
+    renamed = dataclasses.replace(wine, name="mine")
+    assert lipzoo.finetune(source, renamed, epochs=1, verbose=False).replaced == []
+    # A graph of one's own: the split on the card is drawn again, and is that of the fingerprint.
+    bare = GraphTask.from_graph(wine.graph, "mine")
+    assert lipzoo.finetune(source, bare, epochs=1, verbose=False).replaced == []
+    other = wine.with_ndata(feat=wine.feat.flip(0))
+    assert lipzoo.finetune(source, other, epochs=1, verbose=False).replaced == ["head"]
+    erased = lipzoo.load_dataset("wine", split_seed=5, missing_rate=0.5)
+    assert lipzoo.finetune(source, erased, epochs=1, verbose=False).replaced == []
+
+
+@pytest.mark.parametrize("name", ["gat_lip_2.cora", "gat_lip_8.cora_mv100"])
+def test_cora_is_cora_in_any_split(name, raw_dir):
+    """Cards from before: the public split, or erased features, come back from the data."""
+    entry = lipzoo.load_pretrained(name).card.dataset
+    card = (entry.name, entry.options, entry.fingerprint)
+    task = lipzoo.load_dataset("cora", raw_dir=raw_dir, split="random", split_seed=1)
+    assert is_same_data(task, *card)
+    assert is_same_data(lipzoo.load_dataset("cora", raw_dir=raw_dir, missing_rate=0.3), *card)
+    assert not is_same_data(task.with_ndata(label=task.labels.flip(0)), *card)
+
+
+def test_two_graphs_of_one_name_share_no_head(source, tmp_path):
+    one, two = (with_masks(labelled_graph(40, seed)) for seed in (0, 1))
+    out = tmp_path / "one"
+    lipzoo.finetune(source, GraphTask.from_graph(one), epochs=1, out=out, verbose=False)
+    there = lipzoo.finetune(out, GraphTask.from_graph(two), epochs=1, verbose=False)
+    assert there.replaced == ["head"]
+    # The same graph with other masks, under another name, is the same data.
+    for mask, column in zip(MASKS, (one.ndata[mask].roll(1) for mask in MASKS)):
+        one.ndata[mask] = column
+    again = lipzoo.finetune(out, GraphTask.from_graph(one, "again"), epochs=1, verbose=False)
+    assert again.replaced == []
+
+
+def test_the_result_carries_its_own_card(source, multilabel, tmp_path):
+    """Probabilities of several classes at once, as the task has them, not as the source had."""
+    result = lipzoo.finetune(source, multilabel, epochs=1, verbose=False)
+    logits = result.model(multilabel.graph, multilabel.feat)
+    assert torch.equal(predict(result.model, multilabel), logits.sigmoid())
+    card = result.model.card
+    assert card.dataset.name == "ring"
+    assert card.weights.metrics == result.metrics
+    assert card.architecture.args["num_classes"] == 4
+    assert not hasattr(result.model, "pretrained_folder")
+
+    kept = lipzoo.finetune(source, multilabel, epochs=1, out=tmp_path / "out", verbose=False)
+    again = lipzoo.load_pretrained(tmp_path / "out")
+    assert kept.model.card == again.card
+    assert kept.model.pretrained_folder == again.pretrained_folder == kept.folder
+
+
+def test_a_fresh_head_has_no_figures(source):
+    """Figures on a card are those of its weights: a model whose head was left out has none."""
+    with pytest.warns(UserWarning, match="left out"):
+        model = lipzoo.load_pretrained(source, num_classes=4)
+    assert model.card.architecture.args["num_classes"] == 4
+    assert model.card.weights.metrics == model.card.metrics == {}
+    assert lipzoo.load_pretrained(source, feat_drop=0.0).card.weights.metrics
+
+
 def test_all_but_head_keeps_the_input_of_the_same_width(source):
     wine = lipzoo.load_dataset("wine", split_seed=5)
     before = lipzoo.load_pretrained(source).input.weight
@@ -82,6 +150,13 @@ def test_multilabel(source, multilabel):
     )
     assert result.replaced == ["input", "head"]
     assert result.metrics["test_micro_f1"] > 0.7
+
+
+def with_masks(graph):
+    node = graph.nodes()
+    for place, mask in enumerate(MASKS):
+        graph.ndata[mask] = node % 3 == place
+    return graph
 
 
 def labelled_graph(num_nodes, seed):
