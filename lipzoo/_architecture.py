@@ -13,10 +13,10 @@ from lipzoo._schema import check_arguments, validate
 from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError
 
-__all__ = ["Architecture", "read_architectures"]
+__all__ = ["Architecture", "ArchitectureFile", "read_architectures"]
 
 
-class _ArchitectureFile(pydantic.BaseModel):
+class ArchitectureFile(pydantic.BaseModel):
     """What an architecture YAML may hold."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
@@ -73,7 +73,7 @@ def read_architectures(path: Path, find_class: Callable[[str, str], type]) -> li
     ConfigError
         If the file is wrong; all faults of its arguments are named.
     """
-    file = validate(_ArchitectureFile, read_yaml(path, path.parent), where=str(path))
+    file = validate(ArchitectureFile, read_yaml(path, path.parent), where=str(path))
     kind = find_class(file.model, f"{path}: model")
     variants: list[tuple[str, dict[str, Any]]] = [(path.stem, {})]
     if file.family is not None:

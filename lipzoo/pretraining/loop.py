@@ -37,7 +37,12 @@ from lipzoo.pretraining.graphs import (
 )
 from lipzoo.pretraining.objectives import PretrainingHead, pretraining_loss
 from lipzoo.pretraining.recipe import PretrainingRecipe
-from lipzoo.registry import create_model, get_architecture
+from lipzoo.registry import Architecture, create_model, get_architecture
+from lipzoo.training.run_architecture import (
+    ARCHITECTURE_FILE,
+    architecture_of_run,
+    keep_architecture,
+)
 from lipzoo.weights import CARD_FILE, prepare_folder, write_checkpoint
 
 __all__ = ["pretrain"]
@@ -103,7 +108,7 @@ def pretrain(
     ------
     ConfigError
         If a source is what the recipe holds out, by fingerprint; or the run in the folder has
-        another recipe.
+        another recipe or architecture.
     OutputError
         If the folder holds something and neither ``resume`` nor ``overwrite`` is given.
     CheckpointError
@@ -128,7 +133,8 @@ def pretrain(
                 say(f"epoch {epoch} of {recipe.epochs}: {', '.join(words)}")
     finally:
         torch.set_num_threads(before)
-    card = _card(recipe, training, entries)
+    architecture = architecture_of_run(folder, recipe.architecture)
+    card = _card(recipe, architecture, training, entries)
     return write_checkpoint(folder / CHECKPOINT, training.body, card, overwrite=True)
 
 
@@ -207,6 +213,7 @@ def _epoch(training: _Training, graphs: list[list[Sample]], recipe: PretrainingR
 
 def _prepare(folder: Path, recipe: PretrainingRecipe, resume: bool, overwrite: bool) -> Path:
     file = folder / RECIPE_FILE
+    architecture = get_architecture(recipe.architecture)
     if resume and file.is_file():
         if read_yaml(file) != recipe.to_dict():
             raise ConfigError(
@@ -214,11 +221,13 @@ def _prepare(folder: Path, recipe: PretrainingRecipe, resume: bool, overwrite: b
                 "folder"
             )
         remove_leftovers(folder)
+        keep_architecture(folder, architecture, has_begun=(folder / STATE_FILE).is_file())
         return folder
     folder = prepare_folder(folder, overwrite)
-    for name in (STATE_FILE, LOSS_FILE, f"{CHECKPOINT}/{CARD_FILE}"):
+    for name in (STATE_FILE, LOSS_FILE, f"{CHECKPOINT}/{CARD_FILE}", ARCHITECTURE_FILE):
         (folder / name).unlink(missing_ok=True)
     write_yaml(file, recipe.to_dict())
+    keep_architecture(folder, architecture, has_begun=False)
     return folder
 
 
@@ -251,8 +260,12 @@ def _load_state(path: Path, training: _Training) -> None:
         ) from None
 
 
-def _card(recipe: PretrainingRecipe, training: _Training, entries: list[DatasetEntry]) -> Card:
-    architecture = get_architecture(recipe.architecture)
+def _card(
+    recipe: PretrainingRecipe,
+    architecture: Architecture,
+    training: _Training,
+    entries: list[DatasetEntry],
+) -> Card:
     encoding = recipe.encoding.model_dump()
     return Card(
         name=recipe.architecture,

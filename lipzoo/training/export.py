@@ -15,8 +15,16 @@ from lipzoo.card import (
     versions,
 )
 from lipzoo.lipschitz import bound
-from lipzoo.registry import get_architecture, split_name
-from lipzoo.training.run import RESULT_FILE, load_seed, load_task, read_run, summarize
+from lipzoo.registry import split_name
+from lipzoo.training.run import (
+    RESULT_FILE,
+    load_seed,
+    load_task,
+    model_args,
+    read_run,
+    summarize,
+)
+from lipzoo.training.run_architecture import architecture_of_run
 from lipzoo.weights import write_checkpoint
 
 __all__ = ["export_run"]
@@ -60,8 +68,8 @@ def export_run(
     summary = summarize(folder, recipe)
     task = load_task(recipe, raw_dir)
     best = _best_seed(folder, summary["seeds"], task.metric)
-    model = load_seed(folder, best["seed"], recipe, task)
-    architecture = get_architecture(recipe.architecture)
+    architecture = architecture_of_run(folder, recipe.architecture)
+    model = load_seed(folder, best["seed"], recipe, task, architecture)
     name, tag = split_name(recipe.full_name)
     card = Card(
         name=name,
@@ -69,13 +77,7 @@ def export_run(
         description=recipe.description or architecture.description,
         source=architecture.source,
         architecture=ArchitectureEntry(
-            model=architecture.model,
-            args={
-                **architecture.args,
-                **recipe.overrides,
-                "in_feats": task.in_feats,
-                "num_classes": task.num_classes,
-            },
+            model=architecture.model, args=model_args(recipe, task, architecture)
         ),
         weights=WeightsEntry(seed=best["seed"], epoch=best["best_epoch"], metrics=best["metrics"]),
         dataset=DatasetEntry(name=task.name, options=task.options, fingerprint=task.fingerprint),

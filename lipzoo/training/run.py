@@ -3,6 +3,7 @@
 ::
 
     OUT/recipe.yaml                    what was asked for
+    OUT/architecture.yaml              the architecture as it was then
     OUT/seed_0/metrics.csv             a row an evaluation (and TensorBoard's events)
     OUT/seed_0/state.pt                to resume from
     OUT/seed_0/model.safetensors       the best epoch's weights
@@ -31,10 +32,15 @@ from lipzoo._writing import one_writer, output_path
 from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
-from lipzoo.registry import create_model
+from lipzoo.registry import Architecture, build_model, get_architecture
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
+from lipzoo.training.run_architecture import (
+    ARCHITECTURE_FILE,
+    architecture_of_run,
+    keep_architecture,
+)
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, prepare_folder
 
 __all__ = [
@@ -43,6 +49,7 @@ __all__ = [
     "build_from_recipe",
     "load_seed",
     "load_task",
+    "model_args",
     "read_run",
     "summarize",
     "train",
@@ -110,7 +117,7 @@ def train(
     OutputError
         If the folder holds a run (or anything) and neither ``resume`` nor ``overwrite`` is given.
     ConfigError
-        If the run in the folder has another recipe.
+        If the run in the folder has another recipe or architecture.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
@@ -123,10 +130,11 @@ def train(
             variants[f"baselines/{name}"] = _with_overrides(recipe, baseline.overrides)
         else:
             estimated[name] = fit_estimator(baseline.estimator, baseline.args, task)
+    architecture = get_architecture(recipe.architecture)
     for variant in variants.values():
-        build_from_recipe(variant, task)
+        build_from_recipe(variant, task, architecture)
 
-    folder = _prepare_run(output_path(out), recipe, resume, overwrite)
+    folder = _prepare_run(output_path(out), recipe, architecture, resume, overwrite)
     for name, metrics in estimated.items():
         _write_estimated(folder / "baselines" / name, metrics)
     seeds = seeds if seeds is not None else list(recipe.seeds)
@@ -137,15 +145,22 @@ def train(
     ]
     if jobs == 1:
         for variant, path, seed in work:
-            train_seed(variant, path, seed, task, verbose)
+            train_seed(variant, path, seed, task, verbose, architecture)
     else:
-        _train_in_processes(work, jobs, raw_dir, verbose)
+        _train_in_processes(work, architecture, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
     return summary
 
 
-def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose: bool) -> None:
+def train_seed(
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    task: GraphTask,
+    verbose: bool,
+    architecture: Architecture | None = None,
+) -> None:
     """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
     if (folder / RESULT_FILE).is_file():
         return
@@ -153,7 +168,7 @@ def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose
     remove_leftovers(folder)
     with _threads(recipe.num_threads):
         torch.manual_seed(seed)
-        model = build_from_recipe(recipe, task)
+        model = build_from_recipe(recipe, task, architecture)
         result = fit(
             model,
             task,
@@ -171,14 +186,21 @@ def train_seed(recipe: Recipe, folder: Path, seed: int, task: GraphTask, verbose
     write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint})
 
 
-def build_from_recipe(recipe: Recipe, task: GraphTask) -> nn.Module:
-    """The untrained model of a recipe, for the sizes of a task."""
-    return create_model(
-        recipe.architecture,
-        in_feats=task.in_feats,
-        num_classes=task.num_classes,
-        **recipe.overrides,
-    )
+def build_from_recipe(
+    recipe: Recipe, task: GraphTask, architecture: Architecture | None = None
+) -> nn.Module:
+    """The untrained model of a recipe, for the sizes of a task.
+
+    ``architecture`` is by default the one that the recipe's name means today.
+    """
+    found = architecture or get_architecture(recipe.architecture)
+    return build_model(found.model, model_args(recipe, task, found), where=recipe.architecture)
+
+
+def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
+    """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
+    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
+    return {**architecture.args, **recipe.overrides, **sizes}
 
 
 def read_run(folder: Path) -> Recipe:
@@ -195,11 +217,19 @@ def read_run(folder: Path) -> Recipe:
     return make_recipe(read_yaml(file), where=str(file))
 
 
-def load_seed(folder: Path, seed: int, recipe: Recipe, task: GraphTask) -> nn.Module:
+def load_seed(
+    folder: Path,
+    seed: int,
+    recipe: Recipe,
+    task: GraphTask,
+    architecture: Architecture | None = None,
+) -> nn.Module:
     """The model of a finished seed, with the weights of its best epoch.
 
     Parameters
     ----------
+    architecture : Architecture, optional
+        By default what :func:`architecture_of_run` says.
     folder : Path
         The run's.
     seed : int
@@ -215,7 +245,8 @@ def load_seed(folder: Path, seed: int, recipe: Recipe, task: GraphTask) -> nn.Mo
     place = folder / f"seed_{seed}"
     if read_yaml(place / RESULT_FILE)["fingerprint"] != task.fingerprint:
         raise OutputError(f"{folder}: the data has changed since the training; train anew")
-    model = build_from_recipe(recipe, task)
+    architecture = architecture or architecture_of_run(folder, recipe.architecture)
+    model = build_from_recipe(recipe, task, architecture)
     file = place / WEIGHTS_FILE
     try:
         model.load_state_dict(parse_safetensors(file.read_bytes(), file))
@@ -257,8 +288,10 @@ def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return statistics
 
 
-def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Path:
-    """Make the run's folder; on ``resume``, check that it is this recipe's."""
+def _prepare_run(
+    folder: Path, recipe: Recipe, architecture: Architecture, resume: bool, overwrite: bool
+) -> Path:
+    """Make the run's folder; on ``resume``, check that it is this recipe's and architecture's."""
     file = folder / RECIPE_FILE
     content = {k: v for k, v in recipe.to_dict().items() if k != "seeds"}
     if resume and file.is_file():
@@ -269,22 +302,29 @@ def _prepare_run(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) ->
                 f"{folder}: was begun with another recipe ({', '.join(differing)} differ); resume "
                 "with that recipe, or choose another folder"
             )
+        keep_architecture(folder, architecture, has_begun=any(_seed_folders(folder)))
         remove_leftovers(folder)
         return folder
     folder = prepare_folder(folder, overwrite)
     if overwrite:
         _remove_run(folder)
     write_yaml(file, recipe.to_dict())
+    keep_architecture(folder, architecture, has_begun=False)
     return folder
+
+
+def _seed_folders(folder: Path) -> list[Path]:
+    return [path for each in ("seed_*", "baselines/*/seed_*") for path in folder.glob(each)]
 
 
 def _remove_run(folder: Path) -> None:
     """Remove what a run wrote there, and nothing else."""
     (folder / SUMMARY_FILE).unlink(missing_ok=True)
-    seeds = [path for each in ("seed_*", "baselines/*/seed_*") for path in folder.glob(each)]
+    seeds = _seed_folders(folder)
     for name in _OWN_FILES:
         for path in [file for seed in seeds for file in seed.glob(name)]:
             path.unlink()
+    (folder / ARCHITECTURE_FILE).unlink(missing_ok=True)
 
 
 # The result first: a seed that has one counts as finished, whatever else a kill leaves of it.
@@ -304,13 +344,17 @@ def _write_estimated(folder: Path, metrics: dict[str, float]) -> None:
 
 
 def _train_in_processes(
-    work: list[tuple[Recipe, Path, int]], jobs: int, raw_dir: str | None, verbose: bool
+    work: list[tuple[Recipe, Path, int]],
+    architecture: Architecture,
+    jobs: int,
+    raw_dir: str | None,
+    verbose: bool,
 ) -> None:
     # A forked child of a process that has used OpenMP may hang: spawn.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
         running = {
-            pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir): path
+            pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir, architecture): path
             for recipe, path, seed in work
         }
         for number, done in enumerate(as_completed(running), 1):
@@ -331,10 +375,16 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _train_in_child(content: dict[str, Any], folder: Path, seed: int, raw_dir: str | None) -> None:
+def _train_in_child(
+    content: dict[str, Any],
+    folder: Path,
+    seed: int,
+    raw_dir: str | None,
+    architecture: Architecture,
+) -> None:
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
-        train_seed(recipe, folder, seed, load_task(recipe, raw_dir), verbose=False)
+        train_seed(recipe, folder, seed, load_task(recipe, raw_dir), False, architecture)
 
 
 @contextmanager

@@ -1,10 +1,14 @@
+import os
+
 import pytest
 import torch
 import yaml
+from registry_state import forget_architectures
 
 import lipzoo
-from lipzoo.errors import OutputError
+from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import evaluate, export_run, load_recipe, train
+from lipzoo.training.run_architecture import ARCHITECTURE_FILE
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +68,64 @@ def test_existing_checkpoints_are_not_overwritten_by_accident(run, tmp_path):
     export_run(run, tmp_path / "out", overwrite=True)
     with pytest.raises(OutputError, match="holds no run"):
         export_run(tmp_path, tmp_path / "other")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A run of an architecture of one's own: its recipe, its folder, and how to change its file."""
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    monkeypatch.setenv("LIPZOO_CONFIG_PATH", str(configs))
+
+    def change(**args):
+        content = {"model": "DeepGAT", "description": "Mine.", "source": "me"}
+        content["args"] = {"num_layers": 2, "hidden_feats": 8, "num_heads": 2, **args}
+        (configs / "mine_to_change.yaml").write_text(yaml.safe_dump(content))
+        forget_architectures()
+
+    change(feat_drop=0.1)
+    (tmp_path / "recipe.yaml").write_text(
+        "architecture: mine_to_change\ndataset: {name: iris}\nepochs: 2\nseeds: [0]\n"
+        "baselines: {without: {overrides: {score_norm: null}}}\n"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    train(recipe, tmp_path / "run", baselines=True, verbose=False)
+    yield recipe, tmp_path / "run", change
+    forget_architectures(configs)
+
+
+def test_the_card_is_of_the_architecture_that_was_trained(mine, tmp_path):
+    recipe, run, change = mine
+    change(feat_drop=0.7, score_norm={"name": "lipschitz", "alpha": 3.0})
+    card = lipzoo.load_pretrained(export_run(run, tmp_path / "out")).card
+    assert card.architecture.args["feat_drop"] == 0.1
+    assert "score_norm" not in card.architecture.args
+    assert (card.description, card.source) == ("Mine.", "me")
+    with pytest.raises(ConfigError, match=r"mine_to_change was another.*feat_drop, score_norm dif"):
+        train(recipe, run, resume=True, verbose=False)
+    change(feat_drop=0.1)
+    train(recipe, run, seeds=[0, 1], resume=True, verbose=False)
+    train(recipe, run, seeds=[2, 3], jobs=2, resume=True, verbose=False)
+    # An architecture that is gone is still the run's.
+    os.environ.pop("LIPZOO_CONFIG_PATH")
+    forget_architectures(run.parent / "configs")
+    card = lipzoo.load_pretrained(export_run(run, tmp_path / "again")).card
+    assert card.seeds == [0, 1, 2, 3]
+
+
+def test_a_run_from_before_takes_the_architecture_of_today_and_says_so(mine, tmp_path):
+    recipe, run, change = mine
+    (run / ARCHITECTURE_FILE).unlink()
+    change(feat_drop=0.7)
+    with pytest.warns(UserWarning, match="kept no architecture.yaml"):
+        folder = export_run(run, tmp_path / "out")
+    assert lipzoo.load_pretrained(folder).card.architecture.args["feat_drop"] == 0.7
+    train(recipe, run, resume=True, verbose=False)
+    assert not (run / ARCHITECTURE_FILE).exists(), "what the seeds were trained with is not known"
+
+
+def test_a_new_run_in_the_folder_keeps_its_own_architecture(mine):
+    recipe, run, change = mine
+    change(feat_drop=0.4)
+    train(recipe, run, overwrite=True, verbose=False)
+    assert yaml.safe_load((run / ARCHITECTURE_FILE).read_text())["args"]["feat_drop"] == 0.4

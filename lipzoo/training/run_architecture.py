@@ -1,0 +1,88 @@
+"""The architecture of a run, kept in its folder: the file it was read from may change afterwards.
+
+``OUT/architecture.yaml`` is an architecture file itself: the class and the arguments as they were
+when the run was begun, without the recipe's overrides and the sizes of the data.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from lipzoo._architecture import Architecture, ArchitectureFile
+from lipzoo._schema import validate
+from lipzoo._yaml import read_yaml, write_yaml
+from lipzoo.errors import ConfigError
+from lipzoo.registry import get_architecture
+
+__all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
+
+ARCHITECTURE_FILE = "architecture.yaml"
+
+
+def keep_architecture(folder: Path, architecture: Architecture, has_begun: bool) -> None:
+    """Write the architecture into a run's folder, where none is kept yet.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    architecture : Architecture
+        As its file gives it today.
+    has_begun : bool
+        Something was trained there already: with what, only the kept file could tell.
+
+    Raises
+    ------
+    ConfigError
+        If the run was begun with another architecture of that name.
+    """
+    kept = _read(folder, architecture.name)
+    if kept is None:
+        if not has_begun:
+            content = {
+                "model": architecture.model,
+                "description": architecture.description,
+                "source": architecture.source,
+                "args": architecture.args,
+            }
+            write_yaml(folder / ARCHITECTURE_FILE, content)
+        return
+    before, now = ({"model": a.model, **a.args} for a in (kept, architecture))
+    differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    if differing:
+        raise ConfigError(
+            f"{folder}: was begun when {architecture.name} was another architecture "
+            f"({', '.join(differing)} differ in {architecture.path}); set it back to what "
+            f"{ARCHITECTURE_FILE} says, or choose another folder"
+        )
+
+
+def architecture_of_run(folder: Path, name: str) -> Architecture:
+    """The architecture that a run was trained with.
+
+    A folder of lipzoo 0.1 does not keep it: then it is that of the name today, with a warning.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither kept nor known.
+    """
+    kept = _read(folder, name)
+    if kept is not None:
+        return kept
+    found = get_architecture(name)
+    warnings.warn(
+        f"{folder}: an older lipzoo trained it and kept no {ARCHITECTURE_FILE}; its arguments are "
+        f"taken from {found.path} as that is today",
+        stacklevel=3,
+    )
+    return found
+
+
+def _read(folder: Path, name: str) -> Architecture | None:
+    path = folder / ARCHITECTURE_FILE
+    if not path.is_file():
+        return None
+    file = validate(ArchitectureFile, read_yaml(path), where=str(path))
+    return Architecture(name, file.model, file.args, file.description, file.source, None, path)
