@@ -1,30 +1,36 @@
-"""lipzoo: a model zoo of deep graph attention networks on DGL."""
+"""lipzoo: a model zoo of deep graph attention networks on DGL.
+
+Public names are imported when they are first used: to list names needs neither PyTorch nor DGL.
+"""
 
 __version__ = "0.2.0"
 
-from lipzoo import _openmp  # noqa: F401 - before PyTorch is loaded
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# isort: split
-from lipzoo import lipschitz, nn
-from lipzoo.datasets import GraphTask, load_dataset
-from lipzoo.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    LipzooError,
-    OutputError,
-    UnknownNameError,
-)
-from lipzoo.hub.huggingface import push_to_hub
-from lipzoo.nn import lipschitzify
-from lipzoo.registry import (
-    add_config_dir,
-    create_model,
-    list_models,
-    load_pretrained,
-    register_model,
-)
-from lipzoo.training import finetune
+from lipzoo import _environment  # noqa: F401 - before PyTorch and DGL are loaded
+
+if TYPE_CHECKING:
+    from lipzoo import lipschitz, nn
+    from lipzoo.datasets import GraphTask, load_dataset
+    from lipzoo.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        LipzooError,
+        OutputError,
+        UnknownNameError,
+    )
+    from lipzoo.hub.push import push_to_hub
+    from lipzoo.nn import lipschitzify
+    from lipzoo.registry import (
+        add_config_dir,
+        create_model,
+        list_models,
+        load_pretrained,
+        register_model,
+    )
+    from lipzoo.training import finetune
 
 __all__ = [
     "CheckpointError",
@@ -46,3 +52,45 @@ __all__ = [
     "push_to_hub",
     "register_model",
 ]
+
+#: Where the public names come from.
+_HOMES = {
+    "lipzoo.datasets": ("GraphTask", "load_dataset"),
+    "lipzoo.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "LipzooError",
+        "OutputError",
+        "UnknownNameError",
+    ),
+    "lipzoo.hub.push": ("push_to_hub",),
+    "lipzoo.nn": ("lipschitzify",),
+    "lipzoo.registry": (
+        "add_config_dir",
+        "create_model",
+        "list_models",
+        "load_pretrained",
+        "register_model",
+    ),
+    "lipzoo.training": ("finetune",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+#: Rooms that may be used without an import of their own.
+_ROOMS = (
+    *("attention", "card", "datasets", "errors", "hub", "lipschitz", "models", "nn"),
+    *("registry", "training", "weights"),
+)
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

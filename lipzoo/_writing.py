@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from lipzoo._paths import as_path
 from lipzoo.errors import OutputError
 
 __all__ = ["LOCK_FILE", "one_writer", "output_path", "writing", "writing_file"]
@@ -38,17 +39,7 @@ def output_path(out: str | os.PathLike) -> Path:
     OutputError
         If it can be none: of an unknown user, with a NUL, or too long.
     """
-    try:
-        path = Path(out).expanduser()
-        os.path.lexists(path)  # ValueError for a NUL or half a character
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            os.lstat(path)  # OSError for a name that is too long
-    except (OSError, RuntimeError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise OutputError(
-            f"{str(out)[:80]!r}: can be no output ({reason.rstrip('.')}); choose another"
-        ) from None
-    return path
+    return as_path(out, error=OutputError)
 
 
 @contextlib.contextmanager

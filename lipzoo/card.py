@@ -5,11 +5,8 @@ from __future__ import annotations
 import platform
 from typing import Annotated, Any, Literal
 
-import numpy
 import pydantic
-import torch
 
-from lipzoo._dgl import DGL_VERSION
 from lipzoo._schema import validate
 
 __all__ = [
@@ -173,7 +170,11 @@ class Card(_Entry):
 
 def versions() -> dict[str, str]:
     """Versions of everything that the figures depend on."""
+    import numpy
+    import torch
+
     from lipzoo import __version__
+    from lipzoo._dgl import DGL_VERSION
 
     return {
         "lipzoo": __version__,

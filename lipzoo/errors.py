@@ -17,8 +17,11 @@ __all__ = [
     "OutputError",
     "UnknownNameError",
     "did_you_mean",
+    "quoted",
     "shown",
 ]
+
+_MAX_QUOTED = 80
 
 
 class LipzooError(Exception):
@@ -45,10 +48,19 @@ class OutputError(LipzooError):
     """A result cannot be written where the user asked for it."""
 
 
+def quoted(name: object) -> str:
+    """A name in quotes, on one line; a long one shortened, with its length."""
+    text = str(name)
+    if len(text) <= _MAX_QUOTED:
+        return repr(text)
+    half = _MAX_QUOTED // 2
+    return f"{text[:half] + '…' + text[-half:]!r} ({len(text):,} characters)"
+
+
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and all."""
     choices = sorted(map(str, choices))
-    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:_MAX_QUOTED], choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return f"{hint} (choices: {', '.join(choices) or 'none'})"
 

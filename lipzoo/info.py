@@ -6,7 +6,7 @@ from typing import Any
 
 from lipzoo.card import Summary
 from lipzoo.registry import find_pretrained, get_architecture, list_models, split_name
-from lipzoo.weights import read_checkpoint
+from lipzoo.weights import read_verified
 
 __all__ = ["describe", "pretrained_table"]
 
@@ -48,8 +48,7 @@ def _describe_architecture(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
-    checkpoint = read_checkpoint(find_pretrained(name))
-    card = checkpoint.card
+    card, _, folder = read_verified(find_pretrained(name))
     lines = [
         f"{card.full_name}: {card.description}",
         f"source: {card.source}",
@@ -65,7 +64,7 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         lines += [f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in metrics.items()]
     of_seed = ", ".join(f"{k} {v:.4f}" for k, v in card.weights.metrics.items())
     lines.append(f"these weights (seed {card.weights.seed}): {of_seed}")
-    lines.append(f"licence: {card.licence}; folder: {checkpoint.folder}")
+    lines.append(f"licence: {card.licence}; folder: {folder}")
     return card.model_dump(mode="json"), "\n".join(lines)
 
 
@@ -76,7 +75,7 @@ def pretrained_table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in list_models(pretrained=True):
-        card = read_checkpoint(find_pretrained(name)).card
+        card = read_verified(find_pretrained(name))[0]
         if card.pretrained_on:
             seen = ", ".join(entry.name for entry in card.pretrained_on)
             rows.append(

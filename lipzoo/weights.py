@@ -19,14 +19,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from lipzoo._files import Refused, read_regular
-from lipzoo._paths import packaged_folder
+from lipzoo._paths import as_path, packaged_folder
 from lipzoo._writing import LOCK_FILE, output_path, writing
 from lipzoo._yaml import (
     leftovers,
@@ -38,7 +34,9 @@ from lipzoo._yaml import (
 )
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
-from lipzoo.models import count_parameters
+
+if TYPE_CHECKING:  # what lists names and reads cards needs no PyTorch
+    from torch import Tensor, nn
 
 __all__ = [
     "CARD_FILE",
@@ -47,10 +45,13 @@ __all__ = [
     "list_checkpoints",
     "load_weights",
     "read_checkpoint",
+    "read_verified",
     "sha256",
     "write_checkpoint",
 ]
 
+#: Folders of checkpoints, separated as in ``PATH``.
+PRETRAINED_PATH = "LIPZOO_PRETRAINED_PATH"
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -69,8 +70,11 @@ class Checkpoint:
 
 def pretrained_folders() -> list[Path]:
     """Where checkpoints are looked for: ``LIPZOO_PRETRAINED_PATH``, then the package's own."""
-    extra = os.environ.get("LIPZOO_PRETRAINED_PATH", "")
-    return [*(Path(p) for p in extra.split(os.pathsep) if p), packaged_folder("pretrained")]
+    extra = os.environ.get(PRETRAINED_PATH, "").split(os.pathsep)
+    return [
+        *(as_path(path, PRETRAINED_PATH) for path in extra if path),
+        packaged_folder("pretrained"),
+    ]
 
 
 def list_checkpoints() -> dict[str, Path]:
@@ -96,7 +100,19 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
         If the folder is no checkpoint, the card is wrong, or the weights' length or hash is not
         the card's.
     """
-    path = Path(folder)
+    card, data, path = read_verified(folder)
+    return Checkpoint(card, parse_safetensors(data, path / WEIGHTS_FILE), path)
+
+
+def read_verified(folder: str | os.PathLike) -> tuple[Card, bytes, Path]:
+    """The card, the bytes of the weights, which have the hash on the card, and the folder.
+
+    Raises
+    ------
+    CheckpointError
+        See :func:`read_checkpoint`.
+    """
+    path = as_path(folder, error=CheckpointError)
     if path.is_file():
         raise CheckpointError(
             f"{path}: is a file; pass the folder that holds {WEIGHTS_FILE} and {CARD_FILE}. "
@@ -116,7 +132,7 @@ def read_checkpoint(folder: str | os.PathLike) -> Checkpoint:
             f"{sha256(data)[:12]}… instead of {card.weights.sha256[:12]}…): the file is damaged, "
             "cut short or was replaced; get it again"
         )
-    return Checkpoint(card, parse_safetensors(data, file), path)
+    return card, data, path
 
 
 def _read_pair(folder: Path) -> tuple[Card, bytes]:
@@ -195,6 +211,8 @@ def parse_safetensors(data: bytes, file: Path) -> dict[str, Tensor]:
     CheckpointError
         If it is none, or holds types that PyTorch has not.
     """
+    import safetensors.torch
+
     try:
         return safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
@@ -253,6 +271,9 @@ def check_fit(
     CheckpointError
         See :func:`load_weights`.
     """
+    import torch
+    from torch import nn
+
     thread, made, limit = threading.get_ident(), 0, 4 * len(checkpoint.tensors) + 64
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -321,6 +342,10 @@ def write_checkpoint(
 
 
 def _write_checkpoint(path: Path, model: nn.Module, card: Card) -> Path:
+    import safetensors.torch
+
+    from lipzoo.models import count_parameters
+
     # Copies, because safetensors refuses tensors that share memory, as tied layers do.
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
     # One key only: safetensors writes several in random order, and equal weights must be equal

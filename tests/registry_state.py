@@ -1,13 +1,26 @@
 """What tests do to the registry beyond its public functions."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
-from lipzoo import registry
+from lipzoo.registry.files import architectures_in
+from lipzoo.registry.state import STATE
+
+
+@contextmanager
+def fresh_registry():
+    """What is added in the block is gone after it; packages are not loaded before."""
+    kept = dict(STATE.classes), list(STATE.folders), STATE.plugins_are_loaded
+    try:
+        yield
+    finally:
+        STATE.classes, STATE.folders, STATE.plugins_are_loaded = kept
+        architectures_in.cache_clear()
 
 
 def forget_architectures(folder: Path | None = None) -> None:
     """Read architecture files anew; forget a folder that was added."""
-    registry._architectures_in.cache_clear()
+    architectures_in.cache_clear()
     if folder is not None:
         path = Path(folder).resolve()
-        registry._CONFIG_DIRS[:] = [known for known in registry._CONFIG_DIRS if known != path]
+        STATE.folders = [known for known in STATE.folders if known != path]

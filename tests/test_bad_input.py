@@ -72,7 +72,7 @@ def refused(work: Path, capsys, *argv) -> str:
 
 
 def finetune_on(data, out="new"):
-    return ["finetune", "checkpoint", "--data", data, "--out", out, "--epochs", "2", "--quiet"]
+    return ["finetune", "./checkpoint", "--data", data, "--out", out, "--epochs", "2", "--quiet"]
 
 
 def test_the_good_case_works(work):

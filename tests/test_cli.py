@@ -1,6 +1,7 @@
 """The command line run as a user runs it: what it prints, what it writes, its exit codes."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import sys
 import pytest
 
 import lipzoo
-from lipzoo.cli import main
+from lipzoo.cli import COMMANDS, main, make_parser
+from lipzoo.lipschitz import certify
+from lipzoo.training import finetune, train
 
 RECIPE = """
 architecture: test_tiny
@@ -44,28 +47,48 @@ def test_as_a_program():
     assert (run.returncode, run.stdout.strip()) == (0, f"lipzoo {lipzoo.__version__}")
 
 
-COMMANDS = (
-    "list",
-    "info",
-    "train",
-    "evaluate",
-    "finetune",
-    "predict",
-    "export",
-    "certify",
-    "new",
-    "push",
-    "benchmark",
-    "demo",
-)
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"lipzoo {command}" in capsys.readouterr().out
+
+
+def parser_of(command):
+    [commands] = [a for a in make_parser()._actions if isinstance(a.choices, dict)]
+    return commands.choices[command].filled()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_a_text_and_says_its_default(command):
+    parser = parser_of(command)
+    shown = " ".join(parser.format_help().split())
+    for action in parser._actions:
+        assert action.help, action.dest
+        if action.option_strings and action.default not in (None, False, [], "==SUPPRESS=="):
+            assert f"(default: {action.default})" in shown, action.dest
+
+
+@pytest.mark.parametrize(
+    ("command", "function"), [("finetune", finetune), ("train", train), ("certify", certify)]
+)
+def test_defaults_are_those_of_the_function(command, function):
+    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    parser = parser_of(command)
+    shared = {a.dest for a in parser._actions if a.option_strings} & set(defaults)
+    assert len(shared) >= 2
+    for name in shared - {"out"}:
+        assert parser.get_default(name) == defaults[name], name
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["trian"])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("lipzoo: ")
+    assert "train" in line
 
 
 def test_list(capsys):

@@ -3,14 +3,15 @@
 import os
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import yaml
+from registry_state import fresh_registry
 
 import lipzoo
 from lipzoo import registry
 from lipzoo.errors import ConfigError, UnknownNameError
+from lipzoo.registry.state import SHIPPED, STATE
 
 SIZES = {"in_feats": 4, "num_classes": 2}
 
@@ -30,15 +31,13 @@ def add_models():
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry(monkeypatch):
+def _fresh(monkeypatch):
     """No packages loaded yet; what a test adds is gone after it."""
     monkeypatch.delenv("LIPZOO_CONFIG_PATH", raising=False)
-    monkeypatch.setattr(registry, "_MODEL_CLASSES", dict(registry._MODEL_CLASSES))
-    monkeypatch.setattr(registry, "_CONFIG_DIRS", registry._CONFIG_DIRS[:1])
-    monkeypatch.setattr(registry, "_plugins_are_loaded", False)
     modules = set(sys.modules)
-    yield
-    registry._architectures_in.cache_clear()
+    with fresh_registry():
+        STATE.folders, STATE.plugins_are_loaded = [SHIPPED], False
+        yield
     for name in set(sys.modules) - modules:
         if name.startswith("plugin_"):
             del sys.modules[name]
@@ -156,11 +155,11 @@ def test_a_broken_package_breaks_nothing(install, kind):
     code, words = BROKEN[kind]
     install("plugin_bad", code)
     install("plugin_good")
-    classes = set(registry._MODEL_CLASSES)
+    classes = set(STATE.classes)
     named = rf"the installed package plugin_bad 1\.5 offers models, but.*{words}.*uninstall"
     with pytest.warns(UserWarning, match=named):
         assert lipzoo.list_models("plugin_*") == ["plugin_good"]
-    assert set(registry._MODEL_CLASSES) == classes | {"PluginGood"}, "nothing of it stays"
+    assert set(STATE.classes) == classes | {"PluginGood"}, "nothing of it stays"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "gat_lip_16" in lipzoo.list_models(), "said once"
@@ -189,7 +188,7 @@ def test_names_that_are_taken_are_refused(install):
         assert package in text
         assert reason in text
     assert lipzoo.create_model("gat_lip_16", **SIZES).num_layers == 16
-    assert registry.get_architecture("gat_lip_16").path.parent == Path(registry._CONFIG_DIRS[0])
+    assert registry.get_architecture("gat_lip_16").path.parent == SHIPPED
 
 
 def test_a_package_may_ask_for_names(install):

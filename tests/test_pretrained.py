@@ -1,10 +1,9 @@
 """Every set of weights that ships: verified, complete, and as good as its card says."""
 
-from pathlib import Path
-
 import pytest
 
 import lipzoo
+from lipzoo._paths import packaged_folder
 from lipzoo.registry import find_pretrained
 from lipzoo.training import evaluate, load_recipe
 from lipzoo.weights import WEIGHTS_FILE, sha256
@@ -90,5 +89,5 @@ def test_the_card_of_gat_lip_16_shows_the_recipe_without_the_norm():
 
 def test_each_recipe_says_where_its_figures_are():
     for name in NAMES:
-        path = Path(lipzoo.registry._CONFIG_DIRS[0]) / "recipes" / f"{name}.yaml"
+        path = packaged_folder("zoo_configs") / "recipes" / f"{name}.yaml"
         assert path.read_text().startswith("# "), "a recipe opens with what it reaches"

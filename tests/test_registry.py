@@ -6,24 +6,24 @@ import pytest
 import torch
 import yaml
 from graph_zoo import homogeneous
+from registry_state import fresh_registry
 from torch import nn
 
 import lipzoo
-from lipzoo import registry
 from lipzoo.errors import ConfigError, UnknownNameError
 from lipzoo.models import DeepGAT
 from lipzoo.registry import build_model, get_architecture, natural_key, split_name
+from lipzoo.registry.classes import find_class
+from lipzoo.registry.state import STATE
 
 SIZES = {"in_feats": 4, "num_classes": 2}
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry(monkeypatch):
+def _fresh():
     """What a test adds is gone after it."""
-    monkeypatch.setattr(registry, "_MODEL_CLASSES", dict(registry._MODEL_CLASSES))
-    monkeypatch.setattr(registry, "_CONFIG_DIRS", list(registry._CONFIG_DIRS))
-    yield
-    registry._architectures_in.cache_clear()
+    with fresh_registry():
+        yield
 
 
 @pytest.fixture
@@ -268,10 +268,10 @@ def test_a_class_name_that_is_taken():
 
     with pytest.raises(ConfigError, match="'DeepGAT' is already registered"):
         lipzoo.register_model(DeepGAT)
-    assert registry._MODEL_CLASSES["DeepGAT"] is not DeepGAT
+    assert find_class("DeepGAT") is not DeepGAT
     assert lipzoo.register_model(name="Other")(DeepGAT) is DeepGAT
     assert lipzoo.register_model(DeepGAT, force=True) is DeepGAT
-    assert registry._MODEL_CLASSES["DeepGAT"] is DeepGAT
+    assert find_class("DeepGAT") is DeepGAT
 
 
 def test_registering_a_class_twice_is_once():
@@ -288,7 +288,7 @@ def test_registering_a_class_twice_is_once():
     ids=["arguments", "no module", "no class"],
 )
 def test_what_is_no_model_class(wrong, words):
-    before = dict(registry._MODEL_CLASSES)
+    before = dict(STATE.classes)
     with pytest.raises(ConfigError, match=words):
         lipzoo.register_model(wrong, name="Wrong")
-    assert before == registry._MODEL_CLASSES
+    assert before == STATE.classes

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pytest
 from checkpoints import unwritable_folder
+from registry_state import fresh_registry
 
 import lipzoo
-from lipzoo import registry
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.scaffold import new_architecture
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry(monkeypatch):
+def _fresh(monkeypatch):
     """What a test adds is gone after it."""
     monkeypatch.delenv("LIPZOO_CONFIG_PATH", raising=False)
-    monkeypatch.setattr(registry, "_CONFIG_DIRS", list(registry._CONFIG_DIRS))
-    yield
-    registry._architectures_in.cache_clear()
+    with fresh_registry():
+        yield
 
 
 def test_what_is_written(tmp_path, monkeypatch, capsys):

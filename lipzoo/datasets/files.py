@@ -8,18 +8,19 @@ split where there are none. The readers are `bin_file`, `csv_folder` and `npz_fi
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from lipzoo._paths import as_path, is_path
 from lipzoo.datasets.bin_file import read_bin
 from lipzoo.datasets.csv_folder import read_csv_folder
 from lipzoo.datasets.npz_file import read_npz
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError
 
-__all__ = ["looks_like_path", "read_graph"]
+__all__ = ["GRAPH_SUFFIXES", "looks_like_path", "read_graph"]
 
 # Each returns the graph and, where the file says it, the number of classes.
 _READERS = {".bin": read_bin, ".dgl": read_bin, ".npz": read_npz}
+GRAPH_SUFFIXES = frozenset(_READERS)
 _KINDS = (
     "a DGL graph file (.bin), a DGL CSV dataset folder (with meta.yaml), or an .npz with the "
     "arrays src, dst, feat and label"
@@ -27,9 +28,8 @@ _KINDS = (
 
 
 def looks_like_path(name: str | os.PathLike) -> bool:
-    """Whether this is meant as a path: it has a slash or a suffix of a graph file."""
-    text = os.fspath(name)
-    return text != os.path.basename(text) or Path(text).suffix in _READERS or text == "."
+    """Whether this is meant as a path: it looks like one or has a suffix of a graph file."""
+    return is_path(name, GRAPH_SUFFIXES)
 
 
 def read_graph(path: str | os.PathLike, name: str | None = None) -> GraphTask:
@@ -47,7 +47,7 @@ def read_graph(path: str | os.PathLike, name: str | None = None) -> GraphTask:
     DataError
         If there is no such file, it is of another kind, or malformed.
     """
-    path = Path(path).expanduser()
+    path = as_path(path, error=DataError)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give {_KINDS}")
     if path.is_dir():

@@ -6,14 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lipzoo._paths import as_path, name_of_path, path_hint
 from lipzoo._schema import check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
 from lipzoo.datasets.encoding import encode_task
-from lipzoo.datasets.files import looks_like_path, read_graph
+from lipzoo.datasets.files import GRAPH_SUFFIXES, looks_like_path, read_graph
 from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean
+from lipzoo.errors import (
+    ConfigError,
+    DataError,
+    LipzooError,
+    UnknownNameError,
+    did_you_mean,
+    quoted,
+)
 
 __all__ = ["is_same_data", "list_datasets", "load_dataset", "load_graph"]
 
@@ -90,13 +98,15 @@ def load_dataset(
     >>> task
     GraphTask('digits', nodes=1797, edges=..., split=200/500/1097, ...)
     """
-    name = str(name_or_path)
+    name = name_or_path
+    if not isinstance(name, str):
+        name = name_of_path(as_path(name_or_path, error=DataError), GRAPH_SUFFIXES)
     if split not in (None, "public", "random"):
         raise ConfigError(f"{name}: split is {split!r}{did_you_mean(split, ['public', 'random'])}")
     for option, seed in (("split_seed", split_seed), ("missing_seed", missing_seed)):
         if seed < 0:
             raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
-    dataset = _find(name_or_path)
+    dataset = _find(name_or_path, name)
     task = _prepare(
         _load(dataset, name, raw_dir=raw_dir, k=k),
         dataset,
@@ -180,15 +190,17 @@ def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTas
     return load_dataset(Path(path), require_labels=require_labels)
 
 
-def _find(name_or_path: str | os.PathLike) -> Dataset:
+def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:
+    """The dataset; ``name`` is what a graph that is read from a path is called."""
     if isinstance(name_or_path, str) and name_or_path in DATASETS:
         return DATASETS[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.exists() or looks_like_path(name_or_path):
-        return Dataset(lambda: read_graph(path, str(name_or_path)))
+    if not isinstance(name_or_path, str) or looks_like_path(name_or_path):
+        path = as_path(name_or_path, error=DataError)
+        return Dataset(lambda: read_graph(path, name))
+    hint = f"{path_hint(name_or_path)}{did_you_mean(name_or_path, DATASETS)}"
     raise UnknownNameError(
-        f"there is no dataset named {name_or_path!r}{did_you_mean(name_or_path, DATASETS)}; "
-        "a graph of your own is given by its path"
+        f"there is no dataset named {quoted(name_or_path)}{hint}; a graph of your own is given by "
+        "its path"
     )
 
 

@@ -35,6 +35,7 @@ import torch
 
 from lipzoo._dgl import dgl
 from lipzoo._files import open_regular
+from lipzoo._paths import as_path
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.npy import read_npy, size_in_memory
 from lipzoo.datasets.task import GraphTask
@@ -97,7 +98,7 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     OutputError
         If it cannot be written there.
     """
-    path = Path(path).expanduser()
+    path = as_path(path, error=OutputError)
     if path.suffix != ".npz":
         raise OutputError(f"{path}: the name of the file must end in .npz")
     graph = task.graph.cpu()

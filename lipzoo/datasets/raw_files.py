@@ -17,6 +17,7 @@ from typing import Any
 
 from lipzoo._dgl import dgl
 from lipzoo._files import check_folder
+from lipzoo._paths import as_path
 from lipzoo.errors import DataError, LipzooError
 
 __all__ = ["InMemory", "raw_root", "read_dataset"]
@@ -26,7 +27,9 @@ _TIMEOUT = 20  # seconds in which the server must answer
 
 def raw_root(raw_dir: str | os.PathLike | None = None) -> Path:
     """The folder of raw files: ``raw_dir``, or DGL's (``DGL_DOWNLOAD_DIR``, else ``~/.dgl``)."""
-    return Path(raw_dir or os.environ.get("DGL_DOWNLOAD_DIR") or "~/.dgl").expanduser()
+    if raw_dir:
+        return as_path(raw_dir, "raw_dir")
+    return as_path(os.environ.get("DGL_DOWNLOAD_DIR") or "~/.dgl", "DGL_DOWNLOAD_DIR")
 
 
 class InMemory:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lipzoo._tool_cli import numbers, run_tool
+from lipzoo.cli.command import Parser, numbers, run_command
 from lipzoo.errors import ConfigError
 from lipzoo.experiments.report import write_report
 from lipzoo.experiments.sweep import list_sweeps, load_sweep
@@ -25,7 +25,7 @@ _KINDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``reproduce.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    return run_tool("reproduce", lambda: _reproduce(args), "the same command")
+    return run_command("reproduce", lambda: _reproduce(args), "the same command")
 
 
 def _reproduce(args: argparse.Namespace) -> None:
@@ -57,15 +57,8 @@ def _load(args: argparse.Namespace, data: str) -> dict:
     return load_sweep(args.kind, data, args.set)[1]
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line an error, as everywhere else; the usage is a ``--help`` away."""
-
-    def error(self, message: str):
-        self.exit(2, f"reproduce: {message}; see {self.prog} --help\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="reproduce.py",
         description="The experiments of Dasoulas et al., ICML 2021. A command that was stopped, "
         "by whatever, goes on when it is given again.",

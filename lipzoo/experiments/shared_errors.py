@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
-from lipzoo._tool_cli import run_tool
 from lipzoo._yaml import write_atomically
+from lipzoo.cli.command import Parser, run_command
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
@@ -107,12 +107,12 @@ def _below_half(homophily: Tensor) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of ``tools/shared_errors.py``."""
-    parser = argparse.ArgumentParser(prog="shared_errors.py", description=__doc__)
+    parser = Parser(prog="shared_errors.py", description=__doc__)
     parser.add_argument("run", type=Path, help="the --out folder of `lipzoo train`")
     parser.add_argument("--out", type=Path, required=True, help="folder of shared_errors.md")
     parser.add_argument("--raw-dir", help="where DGL's raw data lies")
     args = parser.parse_args(argv)
-    return run_tool("shared_errors", lambda: _write(args), "the same command")
+    return run_command("shared_errors", lambda: _write(args), "the same command")
 
 
 def _write(args: argparse.Namespace) -> None:

@@ -13,9 +13,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from lipzoo.errors import ConfigError, quoted
+
 __all__ = ["fetch", "is_remote"]
 
 HUB_PREFIX = "hf-hub:"
+#: No address is longer; servers refuse such.
+_MAX_NAME = 4096
 
 
 def is_remote(name: object) -> bool:
@@ -48,6 +52,8 @@ def fetch(name: str) -> Path:
     OutputError
         If the cache cannot be written.
     """
+    if not name.isprintable() or len(name) > _MAX_NAME:
+        raise ConfigError(f"{quoted(name)}: is no address; check it")
     # Not at the top: most users load what ships with the package, and need no HTTP library.
     if name.startswith(HUB_PREFIX):
         from lipzoo.hub.huggingface import fetch_from_hub

@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face Hub: fetch them, and put them there.
+"""Checkpoints on the Hugging Face Hub: fetch them; `push` puts them there.
 
 Needs the extra ``hub``. Fetching and caching are ``huggingface_hub``'s (its cache, its
 ``HF_HOME``, ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE``); ours are the hash and the
@@ -8,30 +8,24 @@ and lets go of the library's locks.
 
 from __future__ import annotations
 
-import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from lipzoo._yaml import MAX_BYTES
-from lipzoo.errors import CheckpointError, ConfigError, LipzooError, OutputError, UnknownNameError
+from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownNameError, quoted
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.in_child import fetch_in_child
 from lipzoo.hub.url import MAX_WEIGHTS_BYTES, hash_of_file, read_card
-from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, read_checkpoint
+from lipzoo.weights import CARD_FILE, WEIGHTS_FILE
 
-__all__ = ["fetch_from_hub", "push_to_hub"]
-
-README_FILE = "README.md"
+__all__ = ["fetch_from_hub", "hub_library", "plain_words"]
 
 
-def _library():
+def hub_library():
+    """The module ``huggingface_hub``, which is an extra."""
     try:
         import huggingface_hub
     except ImportError:
@@ -51,11 +45,12 @@ def fetch_from_hub(name: str) -> Path:
     found = re.fullmatch(r"([^@/]+/[^@/]+)(?:@(.+))?", name.removeprefix(HUB_PREFIX))
     if found is None:
         raise ConfigError(
-            f"{name!r}: must look like {HUB_PREFIX}user/name or {HUB_PREFIX}user/name@revision"
+            f"{quoted(name)}: must look like {HUB_PREFIX}user/name or "
+            f"{HUB_PREFIX}user/name@revision"
         )
     repo_id, revision = found.groups()
-    library = _library()
-    with _plain_words(name, CheckpointError):
+    library = hub_library()
+    with plain_words(name, CheckpointError):
         card_path = _fetch_file(library, repo_id, CARD_FILE, revision, MAX_BYTES)
         # `…/snapshots/<commit>/card.yaml`: the weights of the very commit that the card is of.
         commit, wanted = card_path.parent.name, read_card(card_path).weights
@@ -96,110 +91,8 @@ def _fetch_file(
     return Path(library.hf_hub_download(repo_id, file, revision=revision, local_files_only=True))
 
 
-def push_to_hub(
-    source: str | os.PathLike | nn.Module,
-    repo_id: str,
-    *,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    message: str | None = None,
-) -> str:
-    """Put a checkpoint on the Hugging Face Hub: weights, ``card.yaml`` and a model card.
-
-    The repository is made if there is none; all files go up in one commit. ``README.md`` is
-    written from the card, over one that is there (the Hub keeps the old one in its history).
-
-    Parameters
-    ----------
-    source : str, path or torch.nn.Module
-        Pretrained weights by name, a folder that export or fine-tuning wrote, or a model that
-        :func:`~lipzoo.load_pretrained` returned, unchanged.
-    repo_id : str
-        ``user/name``; afterwards ``load_pretrained("hf-hub:user/name")`` loads it.
-    private : bool, optional
-        Whether a new repository is private; by default what the account says.
-    revision : str, optional
-        A branch, made if there is none; by default ``main``.
-    token : str, optional
-        By default that of ``HF_TOKEN`` or of ``hf auth login``.
-    message : str, optional
-        Of the commit.
-
-    Returns
-    -------
-    str
-        URL of the commit.
-
-    Raises
-    ------
-    ConfigError
-        If ``repo_id`` is none, the network is forbidden, or ``huggingface_hub`` is absent.
-    CheckpointError
-        If the checkpoint is damaged, or the weights are no longer those its card describes.
-    UnknownNameError
-        If there are no weights of that name.
-    OutputError
-        If the Hub refuses it or cannot be reached.
-    """
-    if not re.fullmatch(r"[^@/\s]+/[^@/\s]+", repo_id):
-        raise ConfigError(f"repo_id {repo_id!r}: must look like user/name")
-    if is_offline():
-        raise ConfigError(
-            f"{repo_id}: LIPZOO_OFFLINE or HF_HUB_OFFLINE forbids the network; unset it to push"
-        )
-    library = _library()
-    from lipzoo.hub.model_card import model_card  # needs the library
-
-    folder = _folder_of(source)
-    card = read_checkpoint(folder).card
-    if os.sep in card.dataset.name:
-        warnings.warn(
-            f"the card names the data by a path of this machine ({card.dataset.name}), which "
-            "whoever sees the repository can read",
-            stacklevel=2,
-        )
-    add = library.CommitOperationAdd
-    text = model_card(card, repo_id).encode()
-    operations = [add(README_FILE, text)]
-    operations += [add(name, str(folder / name)) for name in (CARD_FILE, WEIGHTS_FILE)]
-    api = library.HfApi(token=token, library_name="lipzoo")
-    with _plain_words(repo_id, OutputError):
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.create_commit(
-            repo_id, operations, revision=revision, commit_message=message or card.full_name
-        )
-    return str(commit.commit_url)
-
-
-def _folder_of(source: str | os.PathLike | nn.Module) -> Path:
-    if not isinstance(source, nn.Module):
-        from lipzoo.registry import find_pretrained  # which fetches through this package
-
-        return find_pretrained(source)
-    folder = getattr(source, "pretrained_folder", None)
-    if folder is None:
-        raise CheckpointError(
-            f"a {type(source).__name__} that load_pretrained did not return has no card: push the "
-            "folder that `lipzoo export` or finetune(..., out=...) wrote"
-        )
-    loaded, state = read_checkpoint(folder), source.state_dict()
-    if loaded.tensors.keys() != state.keys() or not all(
-        tensor.dtype == state[key].dtype and torch.equal(tensor, state[key].cpu())
-        for key, tensor in loaded.tensors.items()
-    ):
-        raise CheckpointError(
-            f"{loaded.card.full_name}: the weights have changed since they were loaded from "
-            f"{folder}, and the figures on the card are no longer theirs; push the folder that "
-            "`lipzoo export` or finetune(..., out=...) wrote"
-        )
-    return folder
-
-
 @contextmanager
-def _plain_words(name: str, kind: type[LipzooError]) -> Iterator[None]:
+def plain_words(name: str, kind: type[LipzooError]) -> Iterator[None]:
     """What ``huggingface_hub`` and the network raise, as an error of ours that says what to do."""
     from huggingface_hub import errors
 

@@ -27,6 +27,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from lipzoo._paths import as_path
 from lipzoo._yaml import MAX_BYTES, read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
@@ -44,7 +45,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 def lipzoo_home() -> Path:
     """Where fetched weights are kept: ``LIPZOO_HOME``, by default ``~/.cache/lipzoo``."""
-    return Path(os.environ.get("LIPZOO_HOME") or "~/.cache/lipzoo").expanduser()
+    return as_path(os.environ.get("LIPZOO_HOME") or "~/.cache/lipzoo", "LIPZOO_HOME", OutputError)
 
 
 def fetch_url(text: str) -> Path:
@@ -107,7 +108,7 @@ def _local_folder(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not unquote(parts.path).startswith("/"):
         raise ConfigError(f"{url}: must look like file:///folder, with an absolute path")
-    path = Path(url2pathname(parts.path))
+    path = as_path(url2pathname(parts.path))
     folder = path.parent if path.name in (CARD_FILE, WEIGHTS_FILE) else path
     if not folder.is_dir():
         raise UnknownNameError(f"{url}: there is no folder {folder}")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lipzoo._tool_cli import run_tool
+from lipzoo.cli.command import Parser, run_command
 from lipzoo.pretraining.loop import pretrain
 from lipzoo.pretraining.recipe import load_pretraining
 
@@ -16,7 +16,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``pretrain.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    return run_tool("pretrain", lambda: _pretrain(args), "the same command with --resume")
+    return run_command("pretrain", lambda: _pretrain(args), "the same command with --resume")
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -32,7 +32,7 @@ def _pretrain(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pretrain.py", description="Pretrain a body over several graphs, by a recipe."
     )
     parser.add_argument("recipe", help="a file, a card, or a name in zoo_configs/pretraining/")

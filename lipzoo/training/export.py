@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lipzoo._paths import as_path
 from lipzoo._yaml import read_yaml
 from lipzoo.card import (
     ArchitectureEntry,
@@ -63,7 +64,7 @@ def export_run(
     OutputError
         If there is no finished run, or the output cannot be written.
     """
-    folder = Path(run)
+    folder = as_path(run)
     recipe = read_run(folder)
     summary = summarize(folder, recipe)
     task = load_task(recipe, raw_dir)
@@ -88,7 +89,7 @@ def export_run(
         recipe=recipe.to_dict(),
         versions=versions(),
     )
-    target = Path("pretrained", recipe.full_name) if out is None else Path(out)
+    target = Path("pretrained", recipe.full_name) if out is None else out
     return write_checkpoint(target, model, card, overwrite)
 
 

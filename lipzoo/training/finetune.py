@@ -16,9 +16,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import pydantic
 import torch
 from torch import Tensor, nn
 
@@ -31,12 +30,12 @@ from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_pretrained
+from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.finetune_folder import prepare_training
 from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
-from lipzoo.training.recipe import FitSettings
-from lipzoo.training.unfreezing import FREEZE, optimizer_groups, thaw_epochs, thawing
+from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
@@ -47,14 +46,8 @@ __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 DATA_FINGERPRINT = "data_fingerprint"
 
 
-class _Settings(FitSettings):
-    """All that shapes the weights, beside the data, the model and the weights of the classes."""
-
-    warm_start: bool = False
-    freeze: Literal[FREEZE] = "none"
-    unfreeze_every: Annotated[int, pydantic.Field(ge=1)] | None = None
-    layer_lr_decay: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+#: Where each default stands; the command line takes them from there too.
+_DEFAULTS = FinetuneSettings()
 
 
 @dataclass
@@ -92,20 +85,20 @@ def finetune(
     name: str | os.PathLike,
     task: GraphTask,
     *,
-    warm_start: bool = False,
-    freeze: str = "none",
-    unfreeze_every: int | None = None,
-    layer_lr_decay: float = 1.0,
+    warm_start: bool = _DEFAULTS.warm_start,
+    freeze: str = _DEFAULTS.freeze,
+    unfreeze_every: int | None = _DEFAULTS.unfreeze_every,
+    layer_lr_decay: float = _DEFAULTS.layer_lr_decay,
     class_weight: str | Sequence[float] | Tensor | None = None,
-    epochs: int = 200,
-    lr: float = 0.005,
-    weight_decay: float = 5e-4,
-    patience: int = 50,
-    seed: int = 0,
+    epochs: int = _DEFAULTS.epochs,
+    lr: float = _DEFAULTS.optimizer.lr,
+    weight_decay: float = _DEFAULTS.optimizer.weight_decay,
+    patience: int = _DEFAULTS.early_stopping.patience,
+    seed: int = _DEFAULTS.seed,
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
     resume: bool = False,
-    save_every: int = 20,
+    save_every: int = SAVE_EVERY,
     verbose: bool = True,
     **overrides: Any,
 ) -> FinetuneResult:
@@ -147,7 +140,7 @@ def finetune(
         Weights of the classes in the training loss; see
         :func:`~lipzoo.training.class_weight.class_weights`. Metrics and ``val_loss`` are without.
     epochs, lr, weight_decay, patience
-        See :class:`~lipzoo.training.FitSettings`.
+        See :class:`~lipzoo.settings.FinetuneSettings`.
     seed : int
         Of the fresh layers and dropout.
     out : path, optional
@@ -245,11 +238,11 @@ def finetune(
     return finetuned
 
 
-def _settings(**options: Any) -> _Settings:
+def _settings(**options: Any) -> FinetuneSettings:
     freeze = options["freeze"]
     if freeze not in FREEZE:
         raise ConfigError(f"freeze: no choice {freeze!r}{did_you_mean(freeze, FREEZE)}")
-    return validate(_Settings, options, where="finetune")
+    return validate(FinetuneSettings, options, where="finetune")
 
 
 def _adapt(
@@ -299,7 +292,11 @@ def _was_trained_on(card: Card, task: GraphTask) -> bool:
 
 
 def _train(
-    model: nn.Module, task: GraphTask, settings: _Settings, replaced: list[str], **options: Any
+    model: nn.Module,
+    task: GraphTask,
+    settings: FinetuneSettings,
+    replaced: list[str],
+    **options: Any,
 ) -> FitResult:
     """`fit`, on what is to be trained."""
     groups = model.layer_groups()
@@ -342,7 +339,7 @@ def _card(
     before: Card,
     task: GraphTask,
     overrides: dict[str, Any],
-    settings: _Settings,
+    settings: FinetuneSettings,
     class_weight: str | Sequence[float] | Tensor | None,
     weights: Tensor | None,
 ) -> Card:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -13,6 +13,16 @@ from lipzoo._paths import find_config
 from lipzoo._schema import validate
 from lipzoo._yaml import parse_yaml, read_yaml
 from lipzoo.errors import ConfigError
+from lipzoo.settings import (
+    Consistency,
+    Count,
+    EarlyStopping,
+    FitSettings,
+    Optimizer,
+    Part,
+    Schedule,
+    parse_seeds,
+)
 
 __all__ = [
     "Baseline",
@@ -26,96 +36,16 @@ __all__ = [
     "parse_seeds",
 ]
 
-Rate = Annotated[float, pydantic.Field(ge=0)]
-Count = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 
-MAX_SEEDS = 10_000
-
-
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class Optimizer(_Part):
-    """Adam or AdamW.
-
-    ``attention_weight_decay`` is for the attention layers (and their feature norms);
-    ``weight_decay`` for the input layer and the head, and for all where the former is absent.
-    """
-
-    name: Literal["adam", "adamw"] = "adam"
-    lr: Annotated[float, pydantic.Field(gt=0)] = 0.005
-    weight_decay: Rate = 5e-4
-    attention_weight_decay: Rate | None = None
-
-
-class Schedule(_Part):
-    """How the learning rate changes over the epochs.
-
-    ``plateau`` multiplies it by ``factor`` after ``patience`` epochs without a better validation
-    loss; ``cosine`` lets it go to 0 over all epochs; ``warmup`` epochs rise linearly in each.
-    """
-
-    name: Literal["constant", "plateau", "cosine"] = "constant"
-    factor: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.5
-    patience: Count = 50
-    warmup: Annotated[int, pydantic.Field(ge=0)] = 0
-
-
-class EarlyStopping(_Part):
-    """Stop after ``patience`` epochs without a better validation result.
-
-    The best epoch, whose weights are kept, is the one with the highest validation metric, ties
-    broken by the lower loss (``monitor: metric``), or with the lowest loss (``monitor: loss``).
-    """
-
-    monitor: Literal["metric", "loss"] = "metric"
-    patience: Count = 100
-
-
-class Consistency(_Part):
-    """Consistency training; see :func:`~lipzoo.training.consistency.consistency_loss`.
-
-    Each epoch runs the model ``passes`` times, each time with other dropout masks, and all nodes,
-    labelled or not, are drawn to the mean of these predictions, sharpened by ``temperature``.
-    """
-
-    passes: Annotated[int, pydantic.Field(ge=2)] = 2
-    weight: Annotated[float, pydantic.Field(gt=0)] = 1.0
-    temperature: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.5
-    warmup: Annotated[int, pydantic.Field(ge=0)] = 50
-
-
-class FitSettings(_Part):
-    """What the training loop needs to know, for training and fine-tuning alike.
-
-    With ``ema_decay`` d, what is validated, chosen and exported are the averaged weights
-    ``m <- d m + (1 - d) w`` after each epoch (an exponential moving average, from the first epoch's
-    weights on), in place of the weights w themselves.
-    """
-
-    epochs: Count = 500
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
-    early_stopping: EarlyStopping = EarlyStopping()
-    eval_every: Count = 1
-    label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
-    grad_clip: Annotated[float, pydantic.Field(gt=0)] | None = None
-    consistency: Consistency | None = None
-    ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
-
-
-class Baseline(_Part):
+class Baseline(Part):
     """What the card compares with: the same recipe with other arguments, or an estimator.
 
     ``estimator`` is one of scikit-learn's on the raw features, fitted on the training nodes.
     """
 
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     estimator: Literal["knn", "logistic_regression"] | None = None
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Recipe(FitSettings):
@@ -129,12 +59,12 @@ class Recipe(FitSettings):
 
     description: str = ""
     architecture: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     dataset: dict[str, Any]
     tag: str = ""
     seeds: list[int] | str = "0..4"
     num_threads: Count | None = 1
-    baselines: dict[str, Baseline] = {}
+    baselines: dict[str, Baseline] = {}  # noqa: RUF012 - pydantic copies it
 
     @pydantic.field_validator("dataset")
     @classmethod
@@ -169,30 +99,6 @@ class Recipe(FitSettings):
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML; what stands at its default is left out."""
         return self.model_dump(mode="json", exclude_defaults=True)
-
-
-def parse_seeds(seeds: list[int] | str) -> list[int]:
-    """``"0..9"``, ``"0,3,5"`` or a list of seeds, none twice, none negative.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these.
-    """
-    if isinstance(seeds, str):
-        span = re.fullmatch(r"(\d+)\.\.(\d+)", seeds)
-        if span:
-            first, last = int(span[1]), int(span[2])
-            seeds = list(range(first, min(last, first + MAX_SEEDS) + 1))
-        elif re.fullmatch(r"\d+(,\d+)*", seeds):
-            seeds = [int(seed) for seed in seeds.split(",")]
-        else:
-            raise ValueError(f"seeds must look like 0..9 or 0,1,2, got {seeds!r}")
-    if len(seeds) > MAX_SEEDS:
-        raise ValueError(f"at most {MAX_SEEDS} seeds are trained at once; name fewer")
-    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
-        raise ValueError(f"seeds must be distinct numbers from 0 to {2**32 - 1}, got {seeds}")
-    return seeds
 
 
 def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Recipe:

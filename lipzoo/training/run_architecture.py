@@ -9,11 +9,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from lipzoo._architecture import Architecture, ArchitectureFile
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError
-from lipzoo.registry import get_architecture
+from lipzoo.registry import Architecture, get_architecture
+from lipzoo.registry.files import ArchitectureFile
 
 __all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
 

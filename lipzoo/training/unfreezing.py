@@ -7,10 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["FREEZE", "optimizer_groups", "thaw_epochs", "thawing"]
-
-#: What is not trained: nothing; the attention layers; the input layer and the attention layers.
-FREEZE = ("none", "body", "all-but-head")
+__all__ = ["optimizer_groups", "thaw_epochs", "thawing"]
 
 Groups = dict[str, list[nn.Parameter]]
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lipzoo._tool_cli import numbers, run_tool
+from lipzoo.cli.command import Parser, numbers, run_command
 from lipzoo.transfer.report import write_report
 from lipzoo.transfer.run import open_study, run_study
 from lipzoo.transfer.study import load_study
@@ -18,7 +18,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``transfer.py ARGV``; the exit code is 0, 2 for a mistake, 130 for Ctrl-C."""
     args = _parser().parse_args(argv)
-    return run_tool("transfer", lambda: _transfer(args), "the same command")
+    return run_command("transfer", lambda: _transfer(args), "the same command")
 
 
 def _transfer(args: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def _transfer(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="transfer.py",
         description="Measure pretrained weights on graphs that they have not seen, at few labels. "
         "A command that was stopped, by whatever, goes on when it is given again.",

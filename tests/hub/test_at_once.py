@@ -17,7 +17,7 @@ from loopback import file_server, hub_server
 import lipzoo
 from lipzoo._paths import packaged_folder
 from lipzoo.hub import fetch
-from lipzoo.hub.huggingface import push_to_hub
+from lipzoo.hub.push import push_to_hub
 from lipzoo.hub.url import hash_of_file
 from lipzoo.weights import read_checkpoint, write_checkpoint
 

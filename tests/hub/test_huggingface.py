@@ -16,7 +16,7 @@ from lipzoo import weights
 from lipzoo.cli import main
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub import fetch, huggingface
-from lipzoo.hub.huggingface import push_to_hub
+from lipzoo.hub.push import push_to_hub
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 library = pytest.importorskip("huggingface_hub")

@@ -1,13 +1,12 @@
 """Certificates: what they hold, what is written, and the command."""
 
-import argparse
 import csv
 import json
 
 import pytest
 
 import lipzoo
-from lipzoo._certify_cli import add_certify_arguments, run_certify
+from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.lipschitz import certify
 
@@ -88,30 +87,13 @@ def test_what_can_be_left_out(task):
         certify(make(task), task, iterations=-1)
 
 
-def test_the_command(task, tmp_path, monkeypatch):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("--out")
-    parser.add_argument("--overwrite", action="store_true")
-    add_certify_arguments(parser)
-    shown = []
-
-    def load_task(args, card, require_labels):
-        return lipzoo.load_dataset(card.dataset.name, **card.dataset.options)
-
-    def run(*argv):
-        run_certify(
-            parser.parse_args(argv),
-            load_task,
-            lambda args, facts, text: shown.append((facts, text)),
-        )
-
+def test_the_command(tmp_path, capsys):
     out = tmp_path / "out"
-    run("gat_lip_16.digits", "--out", str(out), "--iterations", "2", "--no-radii")
-    facts, text = shown[0]
+    command = ["certify", "gat_lip_16.digits", "--out", str(out), "--iterations", "2"]
+    assert main([*command, "--no-radii", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
     assert facts["name"] == "gat_lip_16.digits"
     assert "radii" not in facts
-    assert "report.html" in text
     assert (out / "certificate.json").is_file()
-    with pytest.raises(OutputError, match="already holds files"):
-        run("gat_lip_16.digits", "--out", str(out))
+    assert main(command) == 2
+    assert "already holds files" in capsys.readouterr().err

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 import lipzoo
+from lipzoo._paths import packaged_folder
 from lipzoo.errors import ConfigError, UnknownNameError
 from lipzoo.training.recipe import load_recipe, parse_seeds
 
@@ -96,7 +97,7 @@ def test_seeds():
 
 
 def test_every_shipped_recipe_names_an_architecture_and_a_dataset():
-    folder = Path(lipzoo.registry._CONFIG_DIRS[0]) / "recipes"
+    folder = packaged_folder("zoo_configs") / "recipes"
     recipes = sorted(folder.glob("*.yaml"))
     assert recipes
     for path in recipes:

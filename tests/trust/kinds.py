@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from trust import strategies as damage
 
 import lipzoo
-from lipzoo import registry
-from lipzoo._architecture import read_architectures
 from lipzoo._dgl import dgl
 from lipzoo._yaml import to_yaml
 from lipzoo.errors import LipzooError
 from lipzoo.experiments.sweep import load_sweep
+from lipzoo.registry.building import build_model, check_architecture
+from lipzoo.registry.files import read_architectures
 from lipzoo.training.recipe import load_recipe
 from lipzoo.training.run import load_task
 from lipzoo.weights import write_checkpoint
@@ -132,10 +132,11 @@ def _read_recipe(folder: Path) -> None:
 
 
 def _read_architectures(folder: Path) -> None:
-    for found in read_architectures(folder / "x.yaml", registry._class_for_file):
+    for found in read_architectures(folder / "x.yaml"):
+        check_architecture(found)
         numbers = [value for value in found.args.values() if isinstance(value, int)]
         if max(numbers, default=0) < 1000:  # a size of one's own choice is one's own business
-            registry.build_model(found.model, {"in_feats": 4, "num_classes": 2, **found.args})
+            build_model(found.model, {"in_feats": 4, "num_classes": 2, **found.args})
 
 
 _NODE = np.arange(30)

@@ -10,7 +10,6 @@ from typing import Any
 
 from adversary.children import KILLED, Disturbance, run_child
 from adversary.writers import Writer, check_readable
-
 from lipzoo.cli import main
 
 __all__ = ["Scene", "attack"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from adversary.writers import Writer
 from loopback import file_server, hub_server
 
+from adversary.writers import Writer
 from lipzoo._yaml import read_yaml
 from lipzoo.hub.url import hash_of_file
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE

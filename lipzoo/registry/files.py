@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from lipzoo._schema import check_arguments, validate
+from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError
 
-__all__ = ["Architecture", "ArchitectureFile", "read_architectures"]
+__all__ = ["Architecture", "ArchitectureFile", "architectures_in", "read_architectures"]
 
 
 class ArchitectureFile(pydantic.BaseModel):
@@ -58,23 +58,30 @@ class Architecture:
     path: Path
 
 
-def read_architectures(path: Path, find_class: Callable[[str, str], type]) -> list[Architecture]:
-    """The architectures in a YAML file: one, or one for each value of its family.
-
-    Parameters
-    ----------
-    path : Path
-        The file, which gives the name.
-    find_class : callable
-        The registered class of a name; its second argument says where the name stands.
+@cache
+def architectures_in(folder: Path) -> dict[str, Architecture]:
+    """The architectures of a folder's YAML files by name; read once (``cache_clear`` forgets).
 
     Raises
     ------
     ConfigError
-        If the file is wrong; all faults of its arguments are named.
+        If a file is wrong, or two give the same name. Arguments are not checked here.
     """
+    found: dict[str, Architecture] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        for architecture in read_architectures(path):
+            if architecture.name in found:
+                raise ConfigError(
+                    f"{path}: architecture {architecture.name!r} is already defined in "
+                    f"{found[architecture.name].path}; rename one of them"
+                )
+            found[architecture.name] = architecture
+    return found
+
+
+def read_architectures(path: Path) -> list[Architecture]:
+    """The architectures in a file: one, or one for each value of its family."""
     file = validate(ArchitectureFile, read_yaml(path, path.parent), where=str(path))
-    kind = find_class(file.model, f"{path}: model")
     variants: list[tuple[str, dict[str, Any]]] = [(path.stem, {})]
     if file.family is not None:
         if len(file.family) != 1 or not all(file.family.values()):
@@ -92,7 +99,6 @@ def read_architectures(path: Path, find_class: Callable[[str, str], type]) -> li
                 "rename the file"
             )
         args = {**file.args, **varied}
-        check_arguments(kind, args, where=f"{path}: args")
         architectures.append(
             Architecture(
                 name, file.model, args, file.description, file.source, file.default_tag, path

@@ -1,0 +1,145 @@
+"""Options that several commands have, and options that are made of settings."""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from lipzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pydantic
+
+    from lipzoo.card import Card
+    from lipzoo.datasets import GraphTask
+
+__all__ = [
+    "add_data",
+    "add_json",
+    "add_name",
+    "add_out",
+    "add_quiet",
+    "add_raw_dir",
+    "add_settings",
+    "load_task",
+]
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON for a program")
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """The weights."""
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="weights by name (gat_lip_16.cora), folder (./mine), URL or hf-hub:USER/REPO",
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, help: str, required: bool = True) -> None:
+    """``--out`` and ``--overwrite``."""
+    parser.add_argument("--out", required=required, help=help)
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def add_data(parser: argparse.ArgumentParser, help: str, required: bool = False) -> None:
+    """``--data``, ``--data-option`` and ``--raw-dir``; `load_task` reads them."""
+    names = "a dataset's name, or the path of a .bin, .npz or DGL CSV folder (./mine); "
+    parser.add_argument("--data", metavar="D", required=required, help=names + help)
+    parser.add_argument(
+        "--data-option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="option of load_dataset, such as missing_rate=1.0",
+    )
+    add_raw_dir(parser)
+
+
+def add_raw_dir(parser: argparse.ArgumentParser) -> None:
+    """``--raw-dir``."""
+    parser.add_argument(
+        "--raw-dir", metavar="DIR", help="where DGL's raw data lies (default: DGL_DOWNLOAD_DIR)"
+    )
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """``--quiet``."""
+    parser.add_argument(
+        "--quiet", action="store_true", help="no progress bar, no line an evaluation"
+    )
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, schema: type[pydantic.BaseModel], names: Iterable[str]
+) -> list[str]:
+    """An option for each setting: its type, its default and its text are the schema's.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Gets the options.
+    schema : type
+        A schema whose fields all have defaults.
+    names : iterable of str
+        Fields, with dots for those of a part: ``optimizer.lr`` becomes ``--lr``.
+
+    Returns
+    -------
+    list of str
+        The attributes of the parsed arguments.
+    """
+    added = []
+    for name in names:
+        part, default = schema, schema()
+        *parents, last = name.split(".")
+        for parent in parents:
+            part, default = part.model_fields[parent].annotation, getattr(default, parent)
+        field, default = part.model_fields[last], getattr(default, last)
+        kind = _plain_type(field.annotation)
+        option: dict[str, Any] = {"action": "store_true"}
+        if kind is not bool:
+            option = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "WORD")}
+        flag = f"--{last.replace('_', '-')}"
+        parser.add_argument(flag, default=default, help=field.description, **option)
+        added.append(last)
+    return added
+
+
+def _plain_type(annotation: Any) -> type:
+    """``int`` of ``Annotated[int, …] | None``; ``str`` of a choice of words."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return str
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(annotation) if arg is not type(None)]
+        return _plain_type(inner[0])
+    return annotation
+
+
+def load_task(
+    args: argparse.Namespace, card: Card | None = None, require_labels: bool = True
+) -> GraphTask:
+    """The task that ``--data`` names, or the one on the card."""
+    from lipzoo._schema import check_arguments
+    from lipzoo._yaml import parse_yaml
+    from lipzoo.datasets import load_dataset
+
+    options: dict[str, Any] = {}
+    name = args.data
+    if name is None:
+        name, options = card.dataset.name, dict(card.dataset.options)
+    for pair in args.data_option:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--data-option {pair}: must look like key=value")
+        options[key] = parse_yaml(value)
+    check_arguments(load_dataset, options, where="--data-option")
+    options.setdefault("require_labels", require_labels)
+    return load_dataset(name, raw_dir=args.raw_dir, **options)

@@ -1,0 +1,80 @@
+"""The model classes that ``model:`` in an architecture file may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lipzoo._schema import argument_names
+from lipzoo.errors import ConfigError, did_you_mean, quoted
+from lipzoo.registry.plugins import load_plugins
+from lipzoo.registry.state import STATE
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["find_class", "is_registered", "register_model", "unknown_class"]
+
+
+def is_registered(name: str) -> bool:
+    """Whether a class of that name is known; none is imported but those of plug-ins."""
+    if name not in STATE.classes:
+        load_plugins()
+    return name in STATE.classes
+
+
+def find_class(name: str) -> type[nn.Module] | None:
+    """The registered class of that name, or None."""
+    return _resolve(STATE.classes[name]) if is_registered(name) else None
+
+
+def unknown_class(name: str) -> str:
+    """``"'DeepGAAT'; did you mean 'DeepGAT'? (choices: …)"``."""
+    return f"{quoted(name)}{did_you_mean(name, STATE.classes)}"
+
+
+def _resolve(entry: type | str) -> type:
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)
+
+
+def register_model(
+    model: type[nn.Module] | None = None, *, name: str | None = None, force: bool = False
+) -> type[nn.Module] | Callable:
+    """Make a class available to ``model:`` in architecture files; also a decorator.
+
+    Parameters
+    ----------
+    model : type
+        A subclass of ``torch.nn.Module`` whose ``__init__`` takes ``in_feats`` and
+        ``num_classes``; :class:`~lipzoo.models.DeepAttentionNet` is a good base.
+    name : str, optional
+        The name, by default that of the class.
+    force : bool
+        Override a class of that name.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken, or the class does not take ``in_feats`` and ``num_classes``.
+    """
+    if model is None:
+        return lambda cls: register_model(cls, name=name, force=force)
+    from torch import nn
+
+    name = name or model.__name__
+    if name in STATE.classes and _resolve(STATE.classes[name]) is not model and not force:
+        raise ConfigError(
+            f"a model class {name!r} is already registered; choose another name, or pass force=True"
+        )
+    missing = {"in_feats", "num_classes"} - set(argument_names(model))
+    if not (isinstance(model, type) and issubclass(model, nn.Module)) or missing:
+        raise ConfigError(
+            f"{name}: a model class must be a torch.nn.Module whose __init__ takes in_feats and "
+            f"num_classes{f'; missing: {sorted(missing)}' if missing else ''}"
+        )
+    STATE.classes[name] = model
+    return model

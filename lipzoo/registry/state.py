@@ -1,0 +1,43 @@
+"""What is registered, in one place, so that it can be put back as it was."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lipzoo._paths import packaged_folder
+
+__all__ = ["SHIPPED", "STATE", "undone_on_failure"]
+
+#: The architecture files that ship with lipzoo; its tests check them, no user need wait for that.
+SHIPPED: Path = packaged_folder("zoo_configs")
+
+
+@dataclass
+class _State:
+    """Model classes by name (``"module:class"`` until one is needed), and folders of YAML files."""
+
+    classes: dict[str, type | str] = field(
+        default_factory=lambda: {
+            "DeepGAT": "lipzoo.models:DeepGAT",
+            "DeepGATv2": "lipzoo.models:DeepGATv2",
+            "DeepGraphTransformer": "lipzoo.models:DeepGraphTransformer",
+        }
+    )
+    folders: list[Path] = field(default_factory=lambda: [SHIPPED])
+    plugins_are_loaded: bool = False
+
+
+STATE = _State()
+
+
+@contextmanager
+def undone_on_failure():
+    """Put classes and folders back where the block raises."""
+    classes, folders = dict(STATE.classes), list(STATE.folders)
+    try:
+        yield
+    except BaseException:
+        STATE.classes, STATE.folders = classes, folders
+        raise

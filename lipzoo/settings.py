@@ -1,0 +1,171 @@
+"""What training and fine-tuning may be told, with defaults and texts; without PyTorch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import pydantic
+
+__all__ = [
+    "FREEZE",
+    "SAVE_EVERY",
+    "Consistency",
+    "Count",
+    "EarlyStopping",
+    "FinetuneSettings",
+    "FitSettings",
+    "Optimizer",
+    "Part",
+    "Rate",
+    "Schedule",
+    "parse_seeds",
+]
+
+Rate = Annotated[float, pydantic.Field(ge=0)]
+Count = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
+
+#: What fine-tuning freezes: nothing; the attention layers; the input layer and these.
+FREEZE = ("none", "body", "all-but-head")
+
+
+MAX_SEEDS = 10_000
+#: Epochs between two states of a fine-tuning.
+SAVE_EVERY = 20
+
+
+class Part(pydantic.BaseModel):
+    """A mapping whose keys and types are checked strictly."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+class Optimizer(Part):
+    """Adam or AdamW.
+
+    ``attention_weight_decay`` is for the attention layers (and their feature norms);
+    ``weight_decay`` for the input layer and the head, and for all where the former is absent.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, pydantic.Field(gt=0, description="learning rate")] = 0.005
+    weight_decay: Annotated[Rate, pydantic.Field(description="weight decay")] = 5e-4
+    attention_weight_decay: Rate | None = None
+
+
+class Schedule(Part):
+    """How the learning rate changes over the epochs.
+
+    ``plateau`` multiplies it by ``factor`` after ``patience`` epochs without a better validation
+    loss; ``cosine`` lets it go to 0 over all epochs; ``warmup`` epochs rise linearly in each.
+    """
+
+    name: Literal["constant", "plateau", "cosine"] = "constant"
+    factor: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.5
+    patience: Count = 50
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+class EarlyStopping(Part):
+    """Stop after ``patience`` epochs without a better validation result.
+
+    The best epoch, whose weights are kept, is the one with the highest validation metric, ties
+    broken by the lower loss (``monitor: metric``), or with the lowest loss (``monitor: loss``).
+    """
+
+    monitor: Literal["metric", "loss"] = "metric"
+    patience: Annotated[
+        Count, pydantic.Field(description="epochs without a better validation result")
+    ] = 100
+
+
+class Consistency(Part):
+    """Consistency training; see :func:`~lipzoo.training.consistency.consistency_loss`.
+
+    Each epoch runs the model ``passes`` times, each time with other dropout masks, and all nodes,
+    labelled or not, are drawn to the mean of these predictions, sharpened by ``temperature``.
+    """
+
+    passes: Annotated[int, pydantic.Field(ge=2)] = 2
+    weight: Annotated[float, pydantic.Field(gt=0)] = 1.0
+    temperature: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.5
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 50
+
+
+class FitSettings(Part):
+    """What the training loop needs to know, for training and fine-tuning alike.
+
+    With ``ema_decay`` d, what is validated, chosen and exported are the averaged weights
+    ``m <- d m + (1 - d) w`` after each epoch (an exponential moving average, from the first epoch's
+    weights on), in place of the weights w themselves.
+    """
+
+    epochs: Annotated[Count, pydantic.Field(description="epochs at most")] = 500
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping = EarlyStopping()
+    eval_every: Count = 1
+    label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    grad_clip: Annotated[float, pydantic.Field(gt=0)] | None = None
+    consistency: Consistency | None = None
+    ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
+
+
+class FinetuneSettings(FitSettings):
+    """All that shapes fine-tuned weights, beside data, model and the weights of the classes."""
+
+    epochs: Annotated[Count, pydantic.Field(description="epochs at most")] = 200
+    early_stopping: EarlyStopping = EarlyStopping(patience=50)
+    warm_start: Annotated[
+        bool,
+        pydantic.Field(
+            description="let the head begin as a logistic regression on what the body gives"
+        ),
+    ] = False
+    freeze: Annotated[
+        Literal[FREEZE],
+        pydantic.Field(description=f"what keeps its weights: {', '.join(FREEZE)}"),
+    ] = "none"
+    unfreeze_every: Annotated[
+        Annotated[int, pydantic.Field(ge=1)] | None,
+        pydantic.Field(
+            description="thaw what is frozen, a layer every so many epochs, from the head downwards"
+        ),
+    ] = None
+    layer_lr_decay: Annotated[
+        float,
+        pydantic.Field(
+            gt=0,
+            le=1,
+            description="of the learning rate, for each layer below the head, such as 0.9",
+        ),
+    ] = 1.0
+    seed: Annotated[
+        int, pydantic.Field(ge=0, description="seed of the fresh layers and of dropout")
+    ] = 0
+
+
+def parse_seeds(seeds: list[int] | str) -> list[int]:
+    """``"0..9"``, ``"0,3,5"`` or a list of seeds, none twice, none negative.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(seeds, str):
+        span = re.fullmatch(r"(\d+)\.\.(\d+)", seeds)
+        if span:
+            first, last = int(span[1]), int(span[2])
+            seeds = list(range(first, min(last, first + MAX_SEEDS) + 1))
+        elif re.fullmatch(r"\d+(,\d+)*", seeds):
+            seeds = [int(seed) for seed in seeds.split(",")]
+        else:
+            raise ValueError(f"seeds must look like 0..9 or 0,1,2, got {seeds!r}")
+    if len(seeds) > MAX_SEEDS:
+        raise ValueError(f"at most {MAX_SEEDS} seeds are trained at once; name fewer")
+    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
+        raise ValueError(f"seeds must be distinct numbers from 0 to {2**32 - 1}, got {seeds}")
+    return seeds

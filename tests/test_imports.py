@@ -1,0 +1,116 @@
+"""What is imported when: names cost no PyTorch, and nothing is loaded that was not asked for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import lipzoo
+
+#: Loaded by what computes, or talks to a network.
+HEAVY = {
+    *(
+        "dgl",
+        "huggingface_hub",
+        "matplotlib",
+        "numba",
+        "numpy",
+        "pandas",
+        "requests",
+        "safetensors",
+    ),
+    *("scipy", "sklearn", "torch", "urllib3"),
+}
+REPORT = f"\nimport sys\nprint('LOADED', *sorted({HEAVY!r} & sys.modules.keys()))"
+
+
+def loaded(code: str, **environment: str) -> set[str]:
+    """The heavy packages that a process has loaded after running ``code``."""
+    run = subprocess.run(
+        [sys.executable, "-c", code + REPORT], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    words = run.stdout.splitlines()[-1].split()
+    assert words[0] == "LOADED"
+    return set(words[1:])
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Without folders of one's own."""
+    for name in ("LIPZOO_CONFIG_PATH", "LIPZOO_PRETRAINED_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return dict(os.environ)
+
+
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["list"],
+    ["list", "gat*", "--json"],
+    ["list", "--pretrained"],
+    ["info", "gat_lip_16"],
+    ["info", "gat_lip_16.cora", "--json"],
+    ["info", "gat_lip_17"],
+    *([command, "--help"] for command in ("train", "evaluate", "finetune", "certify", "export")),
+]
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_commands_that_need_no_pytorch(argv, environment):
+    code = f"from lipzoo.cli import main\ntry:\n    main({argv})\nexcept SystemExit:\n    pass"
+    assert loaded(code, **environment) == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lipzoo",
+        "import lipzoo; dir(lipzoo); lipzoo.LipzooError",
+        "import lipzoo; assert 'gat_lip_16' in lipzoo.list_models()",
+        "import lipzoo; assert 'gat_lip_16.cora' in lipzoo.list_models(pretrained=True)",
+        "from lipzoo.registry import find_pretrained; find_pretrained('gat_lip_16.cora')",
+    ],
+)
+def test_names_need_no_pytorch(code, environment):
+    assert loaded(code, **environment) == set()
+
+
+def test_folders_of_ones_own_need_none_either(tmp_path, environment):
+    content = "model: DeepGAT\ndescription: Mine.\nargs: {num_layers: 2}\n"
+    (tmp_path / "mine.yaml").write_text(content)
+    environment["LIPZOO_CONFIG_PATH"] = str(tmp_path)
+    assert loaded("import lipzoo; assert 'mine' in lipzoo.list_models()", **environment) == set()
+
+
+def test_weights_that_are_here_need_no_hub(environment):
+    """DGL itself loads ``requests``; what of ours downloads is not loaded."""
+    code = (
+        "import lipzoo, sys\nlipzoo.load_pretrained('gat_lip_16.digits')\n"
+        "assert not [name for name in sys.modules if name.startswith('lipzoo.hub.')]"
+    )
+    assert "huggingface_hub" not in loaded(code, **environment)
+
+
+def test_every_public_name_is_there():
+    for name in lipzoo.__all__:
+        assert getattr(lipzoo, name) is not None
+        assert name in dir(lipzoo)
+    from lipzoo import registry
+
+    for name in registry.__all__:
+        assert getattr(registry, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load_pretraned'"):
+        _ = lipzoo.load_pretraned
+
+
+def test_rooms_are_there_without_an_import_of_their_own(environment):
+    code = "import lipzoo; lipzoo.training.Recipe; lipzoo.nn.GATConv; lipzoo.lipschitz.bound"
+    assert "torch" in loaded(code, **environment)
+
+
+def test_dgl_may_be_imported_after_lipzoo(environment):
+    environment.pop("DGLBACKEND", None)
+    code = "import lipzoo, os\nassert os.environ['DGLBACKEND'] == 'pytorch'\nimport dgl"
+    assert "dgl" in loaded(code, **environment)
