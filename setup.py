@@ -54,7 +54,8 @@ setup(
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[
-        # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12 (lipzoo/_dgl.py).
+        # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12: see
+        # lipzoo/_environment.py.
         'dgl>=1.1.3,<2; python_version<"3.12"',
         'dgl==2.1.0; python_version>="3.12"',
         'pandas; python_version>="3.12"',

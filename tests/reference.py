@@ -1,9 +1,9 @@
 """Graph attention in plain NumPy, float64: what the tests hold lipzoo against.
 
-Written from the equations (DESIGN.md section 4; docstring of ``LipschitzNorm`` for GATv2), edge
-by edge and neighbourhood by neighbourhood, and not from the torch code. ``src`` and ``dst`` list
-the edges; an edge that occurs twice is two neighbours. Shapes: N nodes, E edges, H heads,
-D features per head.
+Written from the equations in the docstrings of ``lipzoo/attention/scores.py`` and
+``score_norms.py``, edge by edge and neighbourhood by neighbourhood, and not from the torch code.
+``src`` and ``dst`` list the edges; an edge that occurs twice is two neighbours. Shapes: N nodes,
+E edges, H heads, D features per head.
 """
 
 import math

@@ -65,3 +65,19 @@ def test_every_file_that_is_named_exists():
     assert names
     for name in names:
         assert (ROOT / name).exists(), name
+
+
+def test_every_environment_variable_is_documented():
+    text = (ROOT / "docs/environment.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "lipzoo").rglob("*.py")]
+    used = {name for source in sources for name in re.findall(r"\bLIPZOO_[A-Z_]+\b", source)}
+    assert {"LIPZOO_PRETRAINED_PATH", "LIPZOO_HOME"} <= used
+    documented = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    assert documented == used
+    assert "docs/environment.md" in README
+
+
+def test_what_the_tests_cite_exists():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in re.findall(r"\b[A-Z]{4,}\.md\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), f"{path} cites {name}"

@@ -119,7 +119,7 @@ def test_the_length_of_attention_vectors_does_not_matter(per_head):
 
 
 def test_it_is_no_looser_than_the_plain_formula():
-    """DESIGN's bound: ||W|| (sqrt c + sqrt 2 alpha (sqrt(c + 1) + sqrt(c + kappa)))."""
+    """The bound of one layer: ||W|| (sqrt c + sqrt 2 alpha (sqrt(c + 1) + sqrt(c + kappa)))."""
     for graph in (homogeneous(), lipzoo.attention.as_structure(star(), add_self_loops=True)):
         structure = as_structure(graph)
         layer = GATConv(4, 4, 1, score_norm="lipschitz")
