@@ -13,6 +13,9 @@ from lipzoo.weights import list_checkpoints
 
 __all__ = ["find_pretrained"]
 
+#: Files of weights, none of which is taken: `read_verified` says which folder is.
+_WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".safetensors")
+
 
 def find_pretrained(name: str | os.PathLike) -> Path:
     """The folder that holds the weights ``name``; a URL or a Hub name is fetched.
@@ -29,7 +32,7 @@ def find_pretrained(name: str | os.PathLike) -> Path:
     """
     if hub.is_remote(name):
         return hub.fetch(name)
-    if not isinstance(name, str) or is_path(name):
+    if not isinstance(name, str) or is_path(name, _WEIGHT_FILES):
         return as_path(name, error=CheckpointError)
     available = list_checkpoints()
     if name in available:

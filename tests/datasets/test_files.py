@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from lipzoo._dgl import dgl
 from lipzoo.datasets import load_dataset, load_graph, save_npz
 from lipzoo.datasets.bin_file import MAGIC, read_bin
 from lipzoo.datasets.files import looks_like_path
-from lipzoo.errors import DataError, OutputError
+from lipzoo.errors import DataError, OutputError, UnknownNameError
 
 
 def message_of(path, **options):
@@ -58,10 +59,14 @@ class TestPaths:
         (tmp_path / "graph.txt").write_text("0 1")
         assert message_of(tmp_path / "graph.txt").startswith(": not a graph file; give a DGL graph")
 
-    def test_a_folder_needs_no_slash(self, tmp_path, monkeypatch):
+    def test_a_folder_needs_a_slash(self, tmp_path, monkeypatch):
         (tmp_path / "folder").mkdir()
         monkeypatch.chdir(tmp_path)
-        assert "a folder without meta.yaml" in message_of("folder")
+        for path in ("./folder", Path("folder")):
+            with pytest.raises(DataError, match=r"a folder without meta\.yaml"):
+                load_dataset(path)
+        with pytest.raises(UnknownNameError, match=r"write \./folder"):
+            load_dataset("folder")
 
 
 class TestNpz:
