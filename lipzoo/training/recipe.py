@@ -20,6 +20,7 @@ from lipzoo.settings import (
     FitSettings,
     Optimizer,
     Part,
+    Rate,
     Schedule,
     parse_seeds,
 )
@@ -27,9 +28,11 @@ from lipzoo.settings import (
 __all__ = [
     "Baseline",
     "Consistency",
+    "Count",
     "EarlyStopping",
     "FitSettings",
     "Optimizer",
+    "Rate",
     "Recipe",
     "Schedule",
     "load_recipe",
