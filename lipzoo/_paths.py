@@ -17,8 +17,8 @@ def packaged_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def find_config(path: str | os.PathLike, folder: str, what: str) -> Path:
-    """A file by its path, or what ships in ``zoo_configs/<folder>`` by its name.
+def find_config(path: str | os.PathLike, folder: Path, what: str) -> Path:
+    """A file by its path, or a YAML file in ``folder`` by its name.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def find_config(path: str | os.PathLike, folder: str, what: str) -> Path:
     file = Path(path)
     if file.is_file() or file.suffix in (".yaml", ".yml") or os.sep in os.fspath(path):
         return file
-    shipped = {f.stem: f for f in (packaged_folder("zoo_configs") / folder).glob("*.yaml")}
+    shipped = {f.stem: f for f in folder.glob("*.yaml")}
     if str(path) not in shipped:
         raise UnknownNameError(f"no {what} {str(path)!r}{did_you_mean(path, shipped)}")
     return shipped[str(path)]

@@ -138,32 +138,6 @@ def _push(args: argparse.Namespace) -> None:
     _print(args, facts, f"pushed: {url}\nlipzoo evaluate {loads}")
 
 
-def _benchmark(args: argparse.Namespace) -> None:
-    from lipzoo.benchmark import default_cases, read_rows, run_benchmark, write_report
-
-    if not args.report:
-        sizes = {"graphs": args.graphs, "widths": args.widths, "depths": args.depths}
-        if args.quick:
-            small = {"graphs": ["powerlaw:2000:20000"], "widths": [8], "depths": [2, 4]}
-            sizes = {n: small[n] if given is None else given for n, given in sizes.items()}
-            sizes["edges"] = [10_000, 40_000]
-        run_benchmark(
-            default_cases(
-                **{name: given for name, given in sizes.items() if given is not None},
-                implementations=args.cases,
-                threads=args.threads,
-            ),
-            args.out,
-            repeats=args.repeats or (2 if args.quick else 7),
-            memory_gib=args.memory_gib,
-            raw_dir=args.raw_dir,
-            force=args.force,
-            verbose=not args.json,
-        )
-    text = write_report(args.out)
-    _print(args, list(read_rows(args.out).values()), text)
-
-
 def _demo(args: argparse.Namespace) -> None:
     from lipzoo.demo import run_demo
 
@@ -287,20 +261,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("repo_id", metavar="USER/REPO", help="made if there is none")
     sub.add_argument("--private", action="store_true", help="make a new repository private")
     sub.add_argument("--revision", help="a branch (default: main)")
-
-    sub = command("benchmark", _benchmark, "measure speed and memory beside DGL's and PyG's layers")
-    sub.add_argument("--out", required=True, help="folder of the CSV, the tables and the plots")
-    sub.add_argument("--graphs", nargs="+", metavar="G", help="datasets, or powerlaw[:N:E]")
-    sub.add_argument("--widths", nargs="+", type=int, metavar="D", help="features per head")
-    sub.add_argument("--depths", nargs="*", type=int, metavar="L", help="of the training steps")
-    sub.add_argument("--cases", nargs="+", metavar="NAME", help="such as fused 'DGL GATConv'")
-    sub.add_argument("--repeats", type=int, help="turns of a case (default: 7)")
-    sub.add_argument("--threads", type=int, help="default: all cores")
-    sub.add_argument("--memory-gib", type=float, help="of all processes together (default: <= 16)")
-    sub.add_argument("--quick", action="store_true", help="small graphs and two repeats")
-    sub.add_argument("--force", action="store_true", help="measure again what is in the CSV")
-    sub.add_argument("--report", action="store_true", help="only write tables and plots again")
-    _add_raw_dir(sub)
 
     sub = command("demo", _demo, "load, evaluate, fine-tune, save and load again", json=False)
     _add_out(sub, "folder of the demo's files")

@@ -55,7 +55,6 @@ COMMANDS = (
     "certify",
     "new",
     "push",
-    "benchmark",
     "demo",
 )
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from trust import strategies as damage
 
 import lipzoo
+from lab.studies.sweep import load_sweep
 from lipzoo import registry
 from lipzoo._architecture import read_architectures
 from lipzoo._dgl import dgl
 from lipzoo._yaml import to_yaml
 from lipzoo.errors import LipzooError
-from lipzoo.experiments.sweep import load_sweep
 from lipzoo.training.recipe import load_recipe
 from lipzoo.training.run import load_task
 from lipzoo.weights import write_checkpoint
