@@ -1,9 +1,10 @@
 import pytest
 
-from lab.studies import plots, write_report
+from lab.engine import Rows
+from lab.studies import plots, report, write_report
 from lab.studies.measure import RUN_COLUMNS
 from lab.studies.report import collect, gradient_means
-from lab.studies.store import Table
+from lab.studies.run import ACCURACY
 from lab.studies.sweep import make_sweep
 
 
@@ -19,7 +20,7 @@ def folder(tiny, tmp_path):
         result = {"metric": "accuracy", "val": val, "test": test}
         return {**fields, **point, **result, "recipe_hash": hashes[model, depth], **changes}
 
-    table = Table(tmp_path / "runs.csv", RUN_COLUMNS)
+    table = Rows(tmp_path, ACCURACY)
     table.add([row("GAT", 2, 0, 0.70, 0.80), row("GAT", 2, 1, 0.72, 0.84)])
     # Better on validation nodes, worse on test nodes: the depth that is chosen.
     table.add([row("GAT", 3, 0, 0.90, 0.60)])
@@ -47,7 +48,7 @@ def test_missing_rates_have_tables_of_their_own(tiny, folder):
     text = write_report(tiny, folder)
     assert "## 0% missing vectors by depth" in text
     assert "## 100% missing vectors at the best depth" in text
-    cells, _ = collect(make_sweep(tiny, "tiny"), Table(folder / "runs.csv", RUN_COLUMNS).rows)
+    cells, _ = collect(make_sweep(tiny, "tiny"), Rows(folder, ACCURACY).rows)
     assert set(cells) == {("GAT", 0.0, 2), ("GAT", 0.0, 3)}
 
 
@@ -70,7 +71,8 @@ def test_plots_are_the_same_for_the_same_rows(tiny, folder):
 
 
 def test_without_matplotlib_the_table_says_so(tiny, folder, monkeypatch):
-    monkeypatch.setattr(plots, "is_available", lambda: False)
+    for module in (plots, report):
+        monkeypatch.setattr(module, "is_available", lambda: False)
     assert "lipzoo[plot]" in write_report(tiny, folder)
     assert not list(folder.glob("*.svg"))
 

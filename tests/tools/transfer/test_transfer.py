@@ -11,7 +11,7 @@ from lab.transfer import load_study, run_study, write_report
 from lab.transfer.command import main
 from lab.transfer.methods import propagate_labels
 from lab.transfer.report import collect, headline
-from lab.transfer.run import RunTable
+from lab.transfer.run import TRANSFER
 from lab.transfer.study import make_study
 from lipzoo.datasets import GraphTask, random_split
 from lipzoo.errors import ConfigError, OutputError, UnknownNameError
@@ -164,7 +164,7 @@ def test_the_headline_compares_the_seeds_that_both_have(weights):
 
     def row(method, seed, test):
         key = ("iris", method, "5", str(seed), hashes[method])
-        return {**dict(zip(RunTable.KEY, key)), "val": "0", "test": str(test)}
+        return {**dict(zip(TRANSFER.key, key)), "val": "0", "test": str(test)}
 
     rows = [row("fine-tuned", 0, 0.8), row("fine-tuned", 1, 0.1), row("linear probe", 0, 0.7)]
     lines = headline(content, collect(content, rows))

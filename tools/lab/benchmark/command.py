@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lab.benchmark.cases import default_cases
 from lab.benchmark.report import write_report
 from lab.benchmark.run import read_rows, run_benchmark
-from lab.command_line import run_tool
+from lab.command_line import Parser, run_tool
 
 __all__ = ["main"]
 
@@ -45,8 +45,8 @@ def _measure(args: argparse.Namespace) -> None:
     print(json.dumps(rows, indent=2, ensure_ascii=False) if args.json else text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="benchmark.py", description="Measure speed and memory beside DGL's and PyG's layers."
     )
     parser.add_argument("--out", required=True, help="folder of the CSV, the tables and the plots")
@@ -60,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small graphs and two repeats")
     parser.add_argument("--force", action="store_true", help="measure again what is in the CSV")
     parser.add_argument("--report", action="store_true", help="only write tables and plots again")
-    parser.add_argument("--raw-dir", help="where DGL's raw data lies (default: DGL_DOWNLOAD_DIR)")
+    parser.add_raw_dir()
     parser.add_argument("--json", action="store_true", help="print JSON for a program")
     return parser

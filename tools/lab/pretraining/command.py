@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from lab.command_line import run_tool
+from lab.command_line import Parser, run_tool
 from lab.pretraining.loop import pretrain
 from lab.pretraining.recipe import load_pretraining
 
@@ -31,20 +30,14 @@ def _pretrain(args: argparse.Namespace) -> None:
     print(folder)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="pretrain.py", description="Pretrain a body over several graphs, by a recipe."
     )
     parser.add_argument("recipe", help="a file, a card, or the name of one in configs/")
     parser.add_argument("--out", required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="start anew in the folder")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a field"
-    )
-    parser.add_argument("--raw-dir", help="where DGL's raw data lies (default: DGL_DOWNLOAD_DIR)")
+    parser.add_set("epochs=50")
+    parser.add_raw_dir()
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

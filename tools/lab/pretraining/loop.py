@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -30,6 +29,7 @@ from lab.pretraining.graphs import (
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
 from lab.pretraining.recipe import PretrainingRecipe
+from lipzoo._tables import to_csv
 from lipzoo._yaml import read_yaml, write_atomically, write_yaml
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.datasets import load_dataset
@@ -75,27 +75,8 @@ def pretrain(
 ) -> Path:
     """Pretrain what a recipe asks for; the same recipe gives the same bits on one machine type.
 
-    Parameters
-    ----------
-    recipe : PretrainingRecipe
-        What :func:`~lab.pretraining.load_pretraining` returned.
-    out : path
-        The run's folder.
-    raw_dir : str, optional
-        Where DGL's raw data lies; see :func:`~lipzoo.load_dataset`.
-    resume : bool
-        Go on from the state in the folder.
-    overwrite : bool
-        Start anew in a folder that holds something.
-    save_every : int
-        Epochs between two states.
-    say : callable
-        Takes each line of progress.
-
-    Returns
-    -------
-    Path
-        The checkpoint, which ``load_pretrained`` takes.
+    Returns the checkpoint in ``out``, which ``load_pretrained`` takes. ``resume`` goes on from the
+    state there, which is written every ``save_every`` epochs.
 
     Raises
     ------
@@ -224,11 +205,9 @@ def _save_state(folder: Path, training: _Training, recipe: PretrainingRecipe) ->
     content = {name: getattr(training, name).state_dict() for name in _STATEFUL}
     torch.save({**content, "losses": training.losses, "rng": torch.get_rng_state()}, buffer)
     write_atomically(folder / STATE_FILE, buffer.getvalue())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", *(source.name for source in recipe.graphs)])
-    writer.writerows([n, *row] for n, row in enumerate(training.losses, 1))
-    write_atomically(folder / LOSS_FILE, text.getvalue().encode("utf-8"))
+    names = ["epoch", *(source.name for source in recipe.graphs)]
+    rows = [dict(zip(names, (n, *row))) for n, row in enumerate(training.losses, 1)]
+    write_atomically(folder / LOSS_FILE, to_csv(rows, names))
 
 
 _STATEFUL = ("body", "head", "optimizer", "scheduler")

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lipzoo._paths import find_config
+from lab.settings import STRICT, read_settings
 from lipzoo._schema import validate
-from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError
-from lipzoo.training.recipe import Count, Optimizer, Rate, apply_change
+from lipzoo.training.recipe import Count, Optimizer, Rate
 
 __all__ = ["Encoding", "Objective", "PretrainingRecipe", "Source", "load_pretraining"]
 
@@ -23,18 +22,14 @@ CONFIGS = Path(__file__).with_name("configs")
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Encoding(_Part):
+class Encoding(pydantic.BaseModel, **STRICT):
     """Arguments of :func:`~lipzoo.datasets.encoding.encode_task`."""
 
     width: Count = 64
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
 
 
-class Source(_Part):
+class Source(pydantic.BaseModel, **STRICT):
     """A graph to learn from: whole, or as ``parts`` induced subgraphs of ``nodes`` nodes."""
 
     name: str
@@ -49,7 +44,7 @@ class Source(_Part):
         return self
 
 
-class Objective(_Part):
+class Objective(pydantic.BaseModel, **STRICT):
     """What is minimised; see :mod:`lab.pretraining.objectives`.
 
     ``reconstruction`` and ``episodes`` weigh the two terms. ``mask_rate`` of the nodes lose their
@@ -72,7 +67,7 @@ class Objective(_Part):
         return self
 
 
-class PretrainingRecipe(_Part):
+class PretrainingRecipe(pydantic.BaseModel, **STRICT):
     """A pretraining file.
 
     An epoch is one step on each graph (on one part of it). ``held_out`` names graphs that these
@@ -122,14 +117,9 @@ class PretrainingRecipe(_Part):
 def load_pretraining(
     path: str | os.PathLike, changes: list[str] | None = None
 ) -> PretrainingRecipe:
-    """Read a pretraining recipe.
+    """Read a pretraining recipe: a file, a card's, or by the name of one in ``configs/``.
 
-    Parameters
-    ----------
-    path : path or str
-        A file, a card (whose recipe is taken), or the name of a file in ``configs/``.
-    changes : list of str, optional
-        ``key=value``; see :func:`~lipzoo.training.recipe.load_recipe`.
+    ``changes`` are ``key=value`` pairs.
 
     Raises
     ------
@@ -138,13 +128,9 @@ def load_pretraining(
     UnknownNameError
         If no recipe of that name is there.
     """
-    file = find_config(path, CONFIGS, "pretraining recipe")
-    content = read_yaml(file)
-    if isinstance(content.get("recipe"), dict):
-        content = content["recipe"]
-    for change in changes or []:
-        apply_change(content, change)
-    return make_pretraining(content, str(file))
+    return make_pretraining(
+        *read_settings(path, CONFIGS, "pretraining recipe", changes or (), part="recipe")
+    )
 
 
 def make_pretraining(content: dict[str, Any], where: str) -> PretrainingRecipe:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 from pathlib import Path
 
 import torch
 
+from lab.command_line import Parser, run_tool
+from lab.engine import made_with
 from lab.studies import plots
 from lab.studies.measure import gradient_norms
+from lipzoo._tables import to_csv
 from lipzoo._yaml import write_all
-from lipzoo.card import versions
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.registry import create_model
 
@@ -56,13 +56,17 @@ def gradients_at_scale(
 
 def main(argv: list[str] | None = None) -> int:
     """The command line of ``tools/attention_scale.py``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="attention_scale.py", description=__doc__)
     parser.add_argument("--data", default="cora", help="a dataset's name or path")
     parser.add_argument("--out", type=Path, required=True, help="folder of attention_scale.*")
     parser.add_argument("--layers", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=5, help="how many: 0 to n-1")
-    parser.add_argument("--raw-dir", help="where DGL's raw data lies")
+    parser.add_raw_dir()
     args = parser.parse_args(argv)
+    return run_tool("attention_scale", lambda: _measure(args), "the same command")
+
+
+def _measure(args: argparse.Namespace) -> None:
     task = load_dataset(args.data, raw_dir=args.raw_dir)
     rows, lines = [], {}
     for model, architecture in MODELS.items():
@@ -83,22 +87,12 @@ def main(argv: list[str] | None = None) -> int:
                     "first": f"{first:.4g}",
                     "last": f"{last:.4g}",
                     "first_over_last": f"{first / last:.4g}",
-                    **_made_with(),
+                    **made_with(),
                 }
             )
             print(rows[-1], flush=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     args.out.mkdir(parents=True, exist_ok=True)
     title = f"Gradients of {args.layers} untrained layers on {task.name}"
-    files = {"attention_scale.csv": text.getvalue().encode()}
+    files = {"attention_scale.csv": to_csv(rows)}
     files |= plots.gradients_by_scale(lines, title, "attention_scale")
     write_all({args.out / name: data for name, data in files.items()})
-    return 0
-
-
-def _made_with() -> dict[str, str]:
-    known = versions()
-    return {name: known[name] for name in ("lipzoo", "torch", "dgl")}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 
-from lab.command_line import numbers, run_tool
+from lab.command_line import Parser, numbers, run_tool, study_arguments, study_options
 from lab.studies.report import write_report
+from lab.studies.run import open_sweep, run_sweep
 from lab.studies.sweep import list_sweeps, load_sweep
-from lab.studies.work import open_sweep, run_sweep
 from lipzoo.errors import ConfigError
 
 __all__ = ["main"]
@@ -38,17 +36,12 @@ def _reproduce(args: argparse.Namespace) -> None:
                 f"say --data (choices: {', '.join(list_sweeps(args.kind))}) or --sweep FILE"
             )
         content = _load(args, data)
-        # Workers are started with it; OpenMP reads it when torch is imported.
-        os.environ["OMP_NUM_THREADS"] = "1"
         run_sweep(
             content,
             args.out,
             models=args.models.split(",") if args.models else None,
             depths=numbers("--depths", args.depths),
-            seeds=numbers("--seeds", args.seeds),
-            jobs=args.jobs,
-            raw_dir=args.raw_dir,
-            say=lambda line: print(line, flush=True),
+            **study_arguments(args),
         )
     print(write_report(content, args.out), end="")
 
@@ -57,15 +50,8 @@ def _load(args: argparse.Namespace, data: str) -> dict:
     return load_sweep(args.kind, data, args.set)[1]
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line an error, as everywhere else; the usage is a ``--help`` away."""
-
-    def error(self, message: str):
-        self.exit(2, f"reproduce: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="reproduce.py",
         description="The experiments of Dasoulas et al., ICML 2021. A command that was stopped, "
         "by whatever, goes on when it is given again.",
@@ -76,24 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         known = ", ".join(list_sweeps(kind))
         sub.add_argument("--data", metavar="D", help=f"one of the sweeps here: {known}")
         sub.add_argument("--sweep", metavar="FILE", help="a sweep file of your own instead")
-        sub.add_argument("--out", required=True, help="folder for rows, table and plots")
-        sub.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
         sub.add_argument("--models", help="only these, such as 'GAT,GAT+LipschitzNorm'")
         sub.add_argument("--depths", help="only these, such as 2,10,30")
-        sub.add_argument("--seeds", help="instead of the sweep's, such as 0..4 or 0,3")
-        sub.add_argument(
-            "--set",
-            metavar="KEY=VALUE",
-            action="append",
-            default=[],
-            help="override a field of the sweep, such as recipe.epochs=50",
-        )
-        sub.add_argument(
-            "--report", action="store_true", help="train nothing: table and plots of what is there"
-        )
-        sub.add_argument("--raw-dir", help="where DGL's raw data lies (default: DGL_DOWNLOAD_DIR)")
+        study_options(sub, "recipe.epochs=50")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
 from lipzoo._yaml import read_yaml, write_yaml
-from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
 from lipzoo.training.loop import STATE_FILE, fit
 from lipzoo.training.metrics import task_loss
@@ -30,7 +30,7 @@ from lipzoo.weights import WEIGHTS_FILE
 __all__ = ["GRADIENT_COLUMNS", "RUN_COLUMNS", "follow_gradients", "gradient_norms", "train_point"]
 
 _POINT_COLUMNS = ("model", "depth", "missing_rate", "seed")
-_VERSION_COLUMNS = ("recipe_hash", "lipzoo", "torch", "dgl")
+_VERSION_COLUMNS = ("recipe_hash", *MADE_WITH)
 RUN_COLUMNS = (
     *_POINT_COLUMNS,
     *("metric", "val", "test", "val_loss", "best_epoch", "epochs", "seconds"),
@@ -46,21 +46,8 @@ GRADIENT_COLUMNS = (
 def train_point(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> list[dict]:
     """Train a point as ``lipzoo train`` trains a seed, from its state where it was stopped.
 
-    Parameters
-    ----------
-    point : Point
-        The run.
-    sweep : Sweep
-        Not needed here; :func:`follow_gradients` reads it.
-    out : Path
-        Folder of the sweep; the run has a folder of its own below it.
-    raw_dir : str or None
-        Where DGL's raw data lies.
-
-    Returns
-    -------
-    list of dict
-        The one row of ``runs.csv``. ``seconds`` is empty where more than one process trained.
+    The one row of ``runs.csv``; ``seconds`` is empty where more than one process trained. Of
+    ``sweep`` only :func:`follow_gradients` reads. The run has a folder of its own below ``out``.
     """
     group = run_folder(point, out)
     group.mkdir(parents=True, exist_ok=True)
@@ -92,7 +79,7 @@ def train_point(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> l
 def run_folder(point: Point, out: Path) -> Path:
     """``OUT/runs/<model>_<depth>_<recipe hash>``."""
     name = "".join(c if c.isalnum() else "-" for c in point.model)
-    return out / "runs" / f"{name}_{point.depth}_{point.recipe_hash}"
+    return Path(out) / "runs" / f"{name}_{point.depth}_{point.recipe_hash}"
 
 
 def drop_state(point: Point, out: Path) -> None:
@@ -102,13 +89,7 @@ def drop_state(point: Point, out: Path) -> None:
 
 
 def follow_gradients(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> list[dict]:
-    """Train a point and take the norms of each layer's gradients after some of the epochs.
-
-    Returns
-    -------
-    list of dict
-        A row a layer and recorded epoch.
-    """
+    """Train a point; a row a layer and recorded epoch, with the norms of its gradients."""
     task = _task(point, raw_dir)
     recorded = sorted(sweep.record_epochs)
     rows: list[dict[str, Any]] = []
@@ -187,14 +168,13 @@ def _norm(gradients: list[Tensor | None]) -> float:
 
 
 def _origin(point: Point) -> dict[str, Any]:
-    known = versions()
     return {
         "model": point.model,
         "depth": point.depth,
         "missing_rate": f"{point.missing_rate:g}",
         "seed": point.seed,
         "recipe_hash": point.recipe_hash,
-        **{name: known[name] for name in ("lipzoo", "torch", "dgl")},
+        **made_with(),
     }
 
 

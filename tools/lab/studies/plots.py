@@ -1,40 +1,23 @@
-"""Plots of a sweep as SVG and PNG; none without matplotlib, which is an optional extra."""
+"""The plots of sweeps and of the attention's scale; see :mod:`lab.plots`."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import math
 from typing import TYPE_CHECKING
+
+from lab.plots import is_available, legend_below, new_figure, rendered
 
 if TYPE_CHECKING:
     from lab.studies.report import Cells
     from lab.studies.sweep import Sweep
 
-__all__ = [
-    "accuracy_by_depth",
-    "gradients_by_layer",
-    "gradients_by_scale",
-    "is_available",
-    "new_figure",
-    "rendered",
-]
-
-
-def is_available() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
+__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale"]
 
 
 def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict[str, bytes]:
     """Test metric in % against the number of layers, a panel a missing rate.
 
-    Ours are solid lines, with the standard deviation; published figures are dashed.
-
-    Returns
-    -------
-    dict
-        ``{"<name>.svg": …, "<name>.png": …}``; empty without matplotlib or results.
+    Ours are solid lines, with the standard deviation; published figures are dashed. Nothing
+    without matplotlib or results.
     """
     if not (is_available() and cells):
         return {}
@@ -46,8 +29,7 @@ def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict
             style = {"color": f"C{number}"}
             ours = {d: c for (m, r, d), c in sorted(cells.items()) if (m, r) == (model, rate)}
             if ours:
-                spread = [0.0 if math.isnan(cell.std) else cell.std for cell in ours.values()]
-                means = [cell.mean for cell in ours.values()]
+                means, spread = zip(*((cell.mean, cell.bar) for cell in ours.values()))
                 axis.errorbar(
                     list(ours), means, spread, marker="o", capsize=3, label=model, **style
                 )
@@ -61,10 +43,7 @@ def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict
         if len(rates) > 1:
             axis.set_title(f"{rate:.0%} missing vectors", fontsize="medium")
     axes[0].set_ylabel(f"test metric on {sweep.dataset}, %")
-    handles = {
-        label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
+    legend_below(figure, axes, columns=3)
     return rendered(figure, name)
 
 
@@ -94,8 +73,7 @@ def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict
         axes[row, 0].set_ylabel(f"gradient norm, {what}")
     for axis in axes.flat:
         axis.grid(alpha=0.3)
-    handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels())))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize="small")
+    legend_below(figure, [axes[0, 0]], columns=3)
     return rendered(figure, name)
 
 
@@ -114,26 +92,3 @@ def gradients_by_scale(
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     return rendered(figure, name)
-
-
-def new_figure(width: float, height: float, title: str):
-    """A figure of this size in inches, not counting its title."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height + 0.6), layout="constrained")
-    figure.suptitle(title, fontsize="medium", wrap=True)
-    return figure
-
-
-def rendered(figure, name: str) -> dict[str, bytes]:
-    """``{"<name>.svg": …, "<name>.png": …}``, the same bytes for the same figure."""
-    import matplotlib
-
-    files = {}
-    # A fixed salt and no date: the same rows give the same files.
-    with matplotlib.rc_context({"svg.hashsalt": "lipzoo", "svg.fonttype": "none"}):
-        for kind, metadata in (("svg", {"Date": None}), ("png", None)):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata, dpi=120)
-            files[f"{name}.{kind}"] = buffer.getvalue()
-    return files

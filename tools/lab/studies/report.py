@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lab.engine import Rows
+from lab.plots import is_available
+from lab.report import Cell, grouped, versions_of, write_files
 from lab.studies import plots
-from lab.studies.store import Table
+from lab.studies.run import kind_of
 from lab.studies.sweep import Sweep, make_sweep
-from lab.studies.work import results_table
-from lipzoo._yaml import write_atomically
+from lipzoo._tables import markdown_table
 
-__all__ = ["Cell", "collect", "markdown_table", "write_report"]
-
-TABLE_FILE = "table.md"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Results of one model at one depth and missing rate, over the seeds.
-
-    Parameters
-    ----------
-    val, test : tuple of float
-        Metric in [0, 1], one a seed.
-    """
-
-    val: tuple[float, ...]
-    test: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean test metric in %."""
-        return 100 * float(np.mean(self.test))
-
-    @property
-    def std(self) -> float:
-        """Sample standard deviation in %; NaN for one seed."""
-        return 100 * float(np.std(self.test, ddof=1)) if len(self.test) > 1 else float("nan")
-
-    def __str__(self) -> str:
-        spread = f" ± {self.std:.1f}" if len(self.test) > 1 else ""
-        return f"{self.mean:.1f}{spread} ({len(self.test)})"
-
+__all__ = ["collect", "gradient_means", "write_report"]
 
 #: model, missing rate, depth
 Cells = dict[tuple[str, float, int], Cell]
@@ -59,35 +29,18 @@ def collect(sweep: Sweep, rows: Iterable[dict[str, Any]]) -> tuple[Cells, list[d
     A row counts where its recipe hash is that of the sweep as it is now; its seed may be any.
     """
     wanted = {
-        (p.model, str(p.depth), f"{p.missing_rate:g}", p.recipe_hash): p
+        (p.model, str(p.depth), f"{p.missing_rate:g}", p.recipe_hash): (
+            (p.model, p.missing_rate, p.depth)
+        )
         for p in sweep.points(seeds=[0])
     }
-    found: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
-    others = []
-    for row in rows:
-        key = tuple(row[name] for name in ("model", "depth", "missing_rate", "recipe_hash"))
-        if key in wanted:
-            point = wanted[key]
-            found.setdefault((point.model, point.missing_rate, point.depth), []).append(row)
-        else:
-            others.append(row)
-    cells = {}
-    for key, group in found.items():
-        group.sort(key=lambda row: int(row["seed"]))
-        val, test = (tuple(float(row[name]) for row in group) for name in ("val", "test"))
-        cells[key] = Cell(val, test)
-    return cells, others
+    columns = ("model", "depth", "missing_rate", "recipe_hash")
+    found, others = grouped(rows, columns, wanted)
+    return {key: Cell.of(group) for key, group in found.items()}, others
 
 
 def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
     """Write ``table.md`` and the plots of what a folder holds, and return the table.
-
-    Parameters
-    ----------
-    content : dict
-        The sweep, as :func:`~lab.studies.load_sweep` gave it.
-    out : path
-        The sweep's folder.
 
     Raises
     ------
@@ -95,18 +48,12 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
         If a file cannot be read or written.
     """
     folder, sweep = Path(out), make_sweep(content, "sweep")
-    table = results_table(folder, sweep)
-    if sweep.kind == "gradients":
-        text, files = _gradient_report(sweep, table)
-    else:
-        text, files = _accuracy_report(sweep, table)
-    write_atomically(folder / TABLE_FILE, text.encode("utf-8"))
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return text
+    table = Rows(folder, kind_of(content))
+    report = _gradient_report if sweep.kind == "gradients" else _accuracy_report
+    return write_files(folder, *report(sweep, table))
 
 
-def _accuracy_report(sweep: Sweep, table: Table) -> tuple[str, dict[str, bytes]]:
+def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
     cells, others = collect(sweep, table.rows)
     metric = table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
     lines = [
@@ -125,7 +72,7 @@ def _accuracy_report(sweep: Sweep, table: Table) -> tuple[str, dict[str, bytes]]
         lines += ["", f"## {title} at the best depth", "", *_best_table(sweep, cells, rate)]
     lines += _remarks(sweep, table, others)
     name = f"accuracy_by_depth_{sweep.dataset}"
-    return "\n".join(lines) + "\n", plots.accuracy_by_depth(sweep, cells, _title(sweep), name)
+    return lines, plots.accuracy_by_depth(sweep, cells, _title(sweep), name)
 
 
 def _title(sweep: Sweep) -> str:
@@ -149,7 +96,7 @@ def _depth_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
             if published:
                 row.append(f"{published[depth]:g}" if depth in published else "-")
         rows.append(row)
-    return markdown_table(header, rows)
+    return markdown_table(header, rows, figures=True)
 
 
 def _best_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
@@ -168,35 +115,26 @@ def _best_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
             depth = max(published, key=published.get)
             row[3] = f"{published[depth]:g} ({depth} layers)"
         rows.append(row)
-    return markdown_table(["model", "layers, by validation", "test", "published best"], rows)
+    header = ["model", "layers, by validation", "test", "published best"]
+    return markdown_table(header, rows, figures=True)
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table whose first column holds names and whose others hold figures."""
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _remarks(sweep: Sweep, table: Table, others: list[dict[str, Any]]) -> list[str]:
+def _remarks(sweep: Sweep, table: Rows, others: list[dict[str, Any]]) -> list[str]:
     lines = [f"- {note}" for note in sweep.reference.notes]
     if others:
         lines.append(
             f"- {len(others)} rows of {table.path.name} were made with other settings, and are "
             "left out here."
         )
-    versions = {
-        ", ".join(f"{name} {row[name]}" for name in ("lipzoo", "torch", "dgl"))
-        for row in table.rows
-        if row not in others
-    }
+    versions = versions_of(row for row in table.rows if row not in others)
     if versions:
-        lines.append(f"- Made with {'; '.join(sorted(versions))}; one thread a run.")
-    if not plots.is_available():
+        lines.append(f"- {versions}; one thread a run.")
+    if not is_available():
         lines.append("- No plot: `pip install 'lipzoo[plot]'` brings matplotlib.")
     return ["", *lines] if lines else []
 
 
-def _gradient_report(sweep: Sweep, table: Table) -> tuple[str, dict[str, bytes]]:
+def _gradient_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
     hashes = {p.recipe_hash for p in sweep.points(seeds=[0])}
     rows = [row for row in table.rows if row["recipe_hash"] in hashes]
     lines = [
@@ -206,19 +144,20 @@ def _gradient_report(sweep: Sweep, table: Table) -> tuple[str, dict[str, bytes]]
         "at its output: geometric mean over the seeds, at the first and the last layer.",
         "",
     ]
-    grouped = gradient_means(rows)
+    means = gradient_means(rows)
     lines += markdown_table(
         _GRADIENT_HEADER,
         [
             [model, str(depth), str(epoch)]
             + [f"{value:.2e}" for value in (g[0, 0], g[-1, 0], g[0, 1], g[-1, 1])]
             + [f"{g[0, 1] / g[-1, 1]:.2e}" if g[-1, 1] else "-", str(seeds)]
-            for (model, depth, epoch), (g, seeds) in grouped.items()
+            for (model, depth, epoch), (g, seeds) in means.items()
         ],
+        figures=True,
     )
     lines += _remarks(sweep, table, [row for row in table.rows if row not in rows])
     name = f"gradients_{sweep.dataset}"
-    return "\n".join(lines) + "\n", plots.gradients_by_layer(sweep, grouped, _title(sweep), name)
+    return lines, plots.gradients_by_layer(sweep, means, _title(sweep), name)
 
 
 _GRADIENT_HEADER = [

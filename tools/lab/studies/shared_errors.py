@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lab.command_line import run_tool
+from lab.command_line import Parser, run_tool
 from lipzoo._dgl import dgl
+from lipzoo._tables import markdown_table
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
@@ -107,10 +108,10 @@ def _below_half(homophily: Tensor) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of ``tools/shared_errors.py``."""
-    parser = argparse.ArgumentParser(prog="shared_errors.py", description=__doc__)
+    parser = Parser(prog="shared_errors.py", description=__doc__)
     parser.add_argument("run", type=Path, help="the --out folder of `lipzoo train`")
     parser.add_argument("--out", type=Path, required=True, help="folder of shared_errors.md")
-    parser.add_argument("--raw-dir", help="where DGL's raw data lies")
+    parser.add_raw_dir()
     args = parser.parse_args(argv)
     return run_tool("shared_errors", lambda: _write(args), "the same command")
 
@@ -129,28 +130,33 @@ def _write(args: argparse.Namespace) -> None:
 
 
 def _report(name: str, seeds: int, errors: list[SharedErrors], command: str) -> str:
-    def row(words: str, field: str) -> str:
-        values = (getattr(e, field) for e in errors)
-        cells = ("-" if math.isnan(value) else f"{100 * value:.1f}" for value in values)
-        return f"| {words} | {' | '.join(cells)} |"
-
-    heads = (f"{split}, {e.nodes} nodes" for split, e in zip(SPLITS, errors))
+    heads = ["", *(f"{split}, {e.nodes} nodes" for split, e in zip(SPLITS, errors))]
+    rows = [
+        [words, *(_percent(getattr(e, field)) for e in errors)] for field, words in _ROWS.items()
+    ]
     lines = [
         f"# What {seeds} seeds of `{name}` get wrong together",
         "",
         "In %. Neighbours of the same class: the share with a node's own label, mean over nodes.",
         "",
-        f"| | {' | '.join(heads)} |",
-        "|---|--:|--:|",
-        row("accuracy of one model, mean over the seeds", "mean"),
-        row("accuracy of the mean of their probabilities", "averaged"),
-        row("nodes that all get wrong", "all_wrong"),
-        row("neighbours of the same class, of these", "homophily_wrong"),
-        row("of these, most neighbours of other classes", "minority_wrong"),
-        row("nodes that all get right", "all_right"),
-        row("neighbours of the same class, of these", "homophily_right"),
-        row("of these, most neighbours of other classes", "minority_right"),
+        *markdown_table(heads, rows, figures=True),
         "",
         f"`{command}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+_ROWS = {
+    "mean": "accuracy of one model, mean over the seeds",
+    "averaged": "accuracy of the mean of their probabilities",
+    "all_wrong": "nodes that all get wrong",
+    "homophily_wrong": "neighbours of the same class, of these",
+    "minority_wrong": "of these, most neighbours of other classes",
+    "all_right": "nodes that all get right",
+    "homophily_right": "neighbours of the same class, of these",
+    "minority_right": "of these, most neighbours of other classes",
+}
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"

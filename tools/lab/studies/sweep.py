@@ -16,8 +16,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +23,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from lab.settings import STRICT, Seeds, digest, read_settings
 from lipzoo._schema import validate
-from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.registry import get_architecture
-from lipzoo.training.recipe import Count, Recipe, apply_change, make_recipe, parse_seeds
+from lipzoo.training.recipe import Count, Recipe, make_recipe
 
 __all__ = ["Point", "Reference", "Sweep", "list_sweeps", "load_sweep", "make_sweep"]
 
@@ -40,11 +38,7 @@ Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Percent = Annotated[float, pydantic.Field(ge=0, le=100)]
 
 
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Reference(_Part):
+class Reference(pydantic.BaseModel, **STRICT):
     """Published figures: test metric in % by model, missing rate and depth.
 
     ``test`` may hold models that the sweep does not train. ``notes`` stand below the table.
@@ -55,7 +49,7 @@ class Reference(_Part):
     notes: list[str] = []
 
 
-class Sweep(_Part):
+class Sweep(pydantic.BaseModel, **STRICT):
     """A sweep file: models x missing rates x depths x seeds.
 
     ``recipe`` holds the fields of a recipe that all runs share, ``by_depth`` and ``models`` what
@@ -67,18 +61,13 @@ class Sweep(_Part):
     description: str = ""
     kind: Literal["depth", "missing", "gradients"]
     depths: Annotated[list[Count], pydantic.Field(min_length=1)]
-    seeds: list[int] | str = "0..4"
+    seeds: Seeds = "0..4"
     missing_rates: Annotated[list[Share], pydantic.Field(min_length=1)] = [0.0]
     recipe: dict[str, Any]
     by_depth: dict[int, dict[str, Any]] = {}
     models: Annotated[dict[str, dict[str, Any]], pydantic.Field(min_length=1)]
     record_epochs: list[Annotated[int, pydantic.Field(ge=0)]] = []
     reference: Reference = Reference()
-
-    @pydantic.field_validator("seeds")
-    @classmethod
-    def _seeds_parse(cls, value: list[int] | str) -> list[int]:
-        return parse_seeds(value)
 
     @pydantic.field_validator("depths", "missing_rates", "record_epochs")
     @classmethod
@@ -208,8 +197,7 @@ def recipe_hash(recipe: Recipe) -> str:
     architecture = get_architecture(recipe.architecture)
     content["model"] = architecture.model
     content["overrides"] = {**architecture.args, **recipe.overrides}
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return digest(content)
 
 
 def list_sweeps(kind: str) -> list[str]:
@@ -220,23 +208,10 @@ def list_sweeps(kind: str) -> list[str]:
 def load_sweep(
     kind: str, data: str | os.PathLike, changes: list[str] | None = None
 ) -> tuple[Sweep, dict[str, Any]]:
-    """Read a sweep.
+    """Read a sweep of a kind: by the dataset of one in ``configs/``, or by the path of a file.
 
-    Parameters
-    ----------
-    kind : {"depth", "missing", "gradients"}
-        Which experiment.
-    data : str or path
-        The dataset of a sweep in ``configs/``, or a sweep file of your own.
-    changes : list of str, optional
-        ``key=value``, such as ``recipe.epochs=100``; see
-        :func:`~lipzoo.training.recipe.load_recipe`.
-
-    Returns
-    -------
-    sweep : Sweep
-    content : dict
-        What :func:`make_sweep` makes it of again.
+    Returns the sweep and the content that :func:`make_sweep` makes it of again; ``changes`` are
+    ``key=value`` pairs, such as ``recipe.epochs=100``.
 
     Raises
     ------
@@ -245,18 +220,15 @@ def load_sweep(
     ConfigError
         If the file or a change is wrong; all faults are named.
     """
-    file = Path(data)
-    if not (file.is_file() or file.suffix in (".yaml", ".yml")):
-        file = CONFIGS / f"{kind}_{data}.yaml"
-        if not file.is_file():
-            hint = did_you_mean(data, list_sweeps(kind))
-            raise UnknownNameError(
-                f"no sweep {kind!r} for {str(data)!r}{hint}; one of your own is given by its path"
-            )
-    content = read_yaml(file)
-    for change in changes or []:
-        apply_change(content, change)
-    sweep = make_sweep(content, str(file))
+    is_path = Path(data).is_file() or Path(data).suffix in (".yaml", ".yml")
+    if not is_path and str(data) not in list_sweeps(kind):
+        hint = did_you_mean(data, list_sweeps(kind))
+        raise UnknownNameError(
+            f"no sweep {kind!r} for {str(data)!r}{hint}; one of your own is given by its path"
+        )
+    name = data if is_path else f"{kind}_{data}"
+    content, file = read_settings(name, CONFIGS, "sweep", changes or ())
+    sweep = make_sweep(content, file)
     if sweep.kind != kind:
         raise ConfigError(f"{file}: is a sweep of kind {sweep.kind!r}, not {kind!r}")
     return sweep, content

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from lab.studies import plots
-from lab.studies.report import Cell, markdown_table
-from lab.transfer.run import COLUMNS, RUNS_FILE, RunTable
+from lab import engine
+from lab.plots import is_available, legend_below, new_figure, rendered
+from lab.report import Cell, grouped, versions_of, write_files
+from lab.transfer.run import TRANSFER
 from lab.transfer.study import Study, make_study
-from lipzoo._yaml import write_atomically
+from lipzoo._tables import markdown_table
 
 __all__ = ["collect", "headline", "write_report"]
 
-TABLE_FILE, PLOT_NAME = "table.md", "accuracy_by_labels"
+PLOT_NAME = "accuracy_by_labels"
 
 #: target, method, labels
 Rows = dict[tuple[str, str, int], list[dict[str, Any]]]
@@ -24,15 +25,11 @@ Rows = dict[tuple[str, str, int], list[dict[str, Any]]]
 
 def collect(study: Study, rows: list[dict[str, Any]]) -> Rows:
     """The rows of the study as it is now, by target, method and labels, sorted by seed."""
-    hashes = {(p.target, p.method): p.settings_hash for p in study.points(seeds=[0])}
-    found: Rows = {}
-    for row in rows:
-        if hashes.get((row["target"], row["method"])) == row["settings_hash"]:
-            key = (row["target"], row["method"], int(row["labels"]))
-            found.setdefault(key, []).append(row)
-    for group in found.values():
-        group.sort(key=lambda row: int(row["seed"]))
-    return found
+    wanted = {
+        (p.target, p.method, str(p.labels), p.settings_hash): (p.target, p.method, p.labels)
+        for p in study.points(seeds=[0])
+    }
+    return grouped(rows, ("target", "method", "labels", "settings_hash"), wanted)[0]
 
 
 def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
@@ -44,8 +41,7 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
         If a file cannot be read or written.
     """
     folder, study = Path(out), make_study(content, "study")
-    table = RunTable(folder / RUNS_FILE, COLUMNS)
-    found = collect(study, table.rows)
+    found = collect(study, engine.Rows(folder, TRANSFER).rows)
     lines = [
         f"# {study.description or 'Transfer to graphs that pretraining has not seen'}",
         "",
@@ -60,23 +56,10 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
         for target in fold.targets:
             lines += ["", f"## {target}", "", *_table(study, found, target)]
     lines += ["", "## Fine-tuned beside the others", "", *headline(study, found)]
-    kinds = {
-        ", ".join(f"{name} {row[name]}" for name in ("lipzoo", "torch", "dgl"))
-        for group in found.values()
-        for row in group
-    }
-    if kinds:
-        lines += ["", f"Made with {'; '.join(sorted(kinds))}; one thread."]
-    text = "\n".join(lines) + "\n"
-    write_atomically(folder / TABLE_FILE, text.encode("utf-8"))
-    for name, data in plot(study, found).items():
-        write_atomically(folder / name, data)
-    return text
-
-
-def _cell(group: list[dict[str, Any]]) -> Cell:
-    val, test = (tuple(float(row[name]) for row in group) for name in ("val", "test"))
-    return Cell(val, test)
+    versions = versions_of(row for group in found.values() for row in group)
+    if versions:
+        lines += ["", f"{versions}; one thread."]
+    return write_files(folder, lines, plot(study, found))
 
 
 def _epochs(group: list[dict[str, Any]]) -> str:
@@ -91,9 +74,9 @@ def _table(study: Study, found: Rows, target: str) -> list[str]:
         row = [method]
         for count in labels:
             group = found.get((target, method, count))
-            row.append(f"{_cell(group)}{_epochs(group)}" if group else "-")
+            row.append(f"{Cell.of(group)}{_epochs(group)}" if group else "-")
         rows.append(row)
-    return markdown_table(["method", *(f"{n} a class" for n in labels)], rows)
+    return markdown_table(["method", *(f"{n} a class" for n in labels)], rows, figures=True)
 
 
 def headline(study: Study, found: Rows) -> list[str]:
@@ -116,7 +99,7 @@ def headline(study: Study, found: Rows) -> list[str]:
             row.append(f"{100 * np.mean(gains):+.1f} ({len(gains)})" if gains else "-")
         rows.append(row)
     header = ["points, mean over (targets)", *(f"{n} a class" for n in sorted(study.labels))]
-    return markdown_table(header, rows)
+    return markdown_table(header, rows, figures=True)
 
 
 def _gain(found: Rows, target: str, count: int, ours: str, other: str) -> float | None:
@@ -130,21 +113,20 @@ def _gain(found: Rows, target: str, count: int, ours: str, other: str) -> float 
 
 def plot(study: Study, found: Rows) -> dict[str, bytes]:
     """Test accuracy in % against the labels a class, a panel a target; empty without matplotlib."""
-    if not (plots.is_available() and found):
+    if not (is_available() and found):
         return {}
     targets = [t for t in study.targets if any(target == t for target, _, _ in found)]
-    figure = plots.new_figure(4.5 * len(targets), 4, study.description or "Transfer")
+    figure = new_figure(4.5 * len(targets), 4, study.description or "Transfer")
     axes = figure.subplots(1, len(targets), squeeze=False)[0]
     for axis, target in zip(axes, targets):
         for number, method in enumerate(study.methods):
             cells = {
-                count: _cell(found[target, method, count])
+                count: Cell.of(found[target, method, count])
                 for count in sorted(study.labels)
                 if (target, method, count) in found
             }
             if cells:
-                means = [cell.mean for cell in cells.values()]
-                spread = [float(np.nan_to_num(cell.std)) for cell in cells.values()]
+                means, spread = zip(*((cell.mean, cell.bar) for cell in cells.values()))
                 style = {"marker": "o", "capsize": 3, "color": f"C{number}"}
                 axis.errorbar(list(cells), means, spread, label=method, **style)
         axis.set_title(target, fontsize="medium")
@@ -153,6 +135,5 @@ def plot(study: Study, found: Rows) -> dict[str, bytes]:
         axis.set_xticks(sorted(study.labels), [str(n) for n in sorted(study.labels)])
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("test accuracy, %")
-    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, fontsize="small")
-    return plots.rendered(figure, PLOT_NAME)
+    legend_below(figure, axes[:1], columns=4)
+    return rendered(figure, PLOT_NAME)

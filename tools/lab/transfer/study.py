@@ -15,8 +15,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,12 +23,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lipzoo._paths import find_config
+from lab.settings import STRICT, Seeds, digest, read_settings
 from lipzoo._schema import validate
-from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.registry import find_pretrained, get_architecture
-from lipzoo.training.recipe import Count, FitSettings, apply_change, parse_seeds
+from lipzoo.training.recipe import Count, FitSettings
 from lipzoo.weights import read_checkpoint
 
 __all__ = ["Fold", "Method", "Point", "Study", "load_study", "make_study"]
@@ -39,11 +36,7 @@ __all__ = ["Fold", "Method", "Point", "Study", "load_study", "make_study"]
 CONFIGS = Path(__file__).with_name("configs")
 
 
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Fold(_Part):
+class Fold(pydantic.BaseModel, **STRICT):
     """Pretrained weights, and graphs that they were not pretrained on."""
 
     weights: str
@@ -55,7 +48,7 @@ class Fold(_Part):
         return read_checkpoint(find_pretrained(self.weights))
 
 
-class Method(_Part):
+class Method(pydantic.BaseModel, **STRICT):
     """One way to a classifier.
 
     ``finetune`` and ``probe`` begin with the fold's weights, ``scratch`` with a fresh
@@ -71,21 +64,16 @@ class Method(_Part):
     fit: dict[str, Any] = {}
 
 
-class Study(_Part):
+class Study(pydantic.BaseModel, **STRICT):
     """A study file: folds x targets x labels x seeds x methods."""
 
     description: str = ""
     folds: Annotated[list[Fold], pydantic.Field(min_length=1)]
     labels: Annotated[list[Count], pydantic.Field(min_length=1)] = [5, 1, 10, 20]
-    seeds: list[int] | str = "0..9"
+    seeds: Seeds = "0..9"
     num_val: Count = 500
     fit: dict[str, Any] = {}
     methods: Annotated[dict[str, Method], pydantic.Field(min_length=1)]
-
-    @pydantic.field_validator("seeds")
-    @classmethod
-    def _seeds_parse(cls, value: list[int] | str) -> list[int]:
-        return parse_seeds(value)
 
     @pydantic.model_validator(mode="after")
     def _no_target_twice(self) -> Study:
@@ -155,8 +143,7 @@ class Study(_Part):
             content["model"] = [found.model, found.args]
         if method.kind != "label_propagation" and method.encoded:
             content["encoding"] = fold.checkpoint.card.encoding
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return digest(content)
 
 
 @dataclass(frozen=True)
@@ -182,20 +169,10 @@ class Point:
 def load_study(
     path: str | os.PathLike, changes: list[str] | None = None
 ) -> tuple[Study, dict[str, Any]]:
-    """Read a study.
+    """Read a study, by the path of a file or by the name of one in ``configs/``.
 
-    Parameters
-    ----------
-    path : path or str
-        A file, or the name of one in ``configs/``.
-    changes : list of str, optional
-        ``key=value``; see :func:`~lipzoo.training.recipe.load_recipe`.
-
-    Returns
-    -------
-    study : Study
-    content : dict
-        What :func:`make_study` makes it of again.
+    Returns the study and the content that :func:`make_study` makes it of again; ``changes`` are
+    ``key=value`` pairs.
 
     Raises
     ------
@@ -204,11 +181,8 @@ def load_study(
     ConfigError
         If the file or a change is wrong; all faults are named.
     """
-    file = find_config(path, CONFIGS, "transfer study")
-    content = read_yaml(file)
-    for change in changes or []:
-        apply_change(content, change)
-    return make_study(content, str(file)), content
+    content, file = read_settings(path, CONFIGS, "transfer study", changes or ())
+    return make_study(content, file), content
 
 
 def make_study(content: dict[str, Any], where: str) -> Study:

@@ -1,12 +1,4 @@
-"""Run the points of a sweep in worker processes; stop and go on at any time.
-
-::
-
-    OUT/sweep.yaml          what was asked for last
-    OUT/runs.csv            a row a finished run (gradients.csv: a row a layer and epoch)
-    OUT/runs/…              each run's recipe, metrics by epoch, result
-    OUT/table.md, *.svg     see :mod:`lab.studies.report`
-"""
+"""Run the points of a sweep. Beside what :mod:`lab.engine` writes, ``OUT/runs/`` holds each run."""
 
 from __future__ import annotations
 
@@ -14,11 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from lab import engine
+from lab.engine import Kind, Rows
 from lab.studies.measure import (
     GRADIENT_COLUMNS,
     RUN_COLUMNS,
@@ -26,16 +19,20 @@ from lab.studies.measure import (
     follow_gradients,
     train_point,
 )
-from lab.studies.pool import run_points, within_cores
-from lab.studies.store import Table, locked
-from lab.studies.sweep import Point, Sweep, make_sweep
-from lipzoo._yaml import read_yaml, write_yaml
-from lipzoo.errors import ConfigError, OutputError
+from lab.studies.sweep import Point, make_sweep
+from lipzoo.errors import OutputError
 from lipzoo.training.run import build_from_recipe, load_task
 
-__all__ = ["Estimate", "open_sweep", "results_table", "run_sweep"]
+__all__ = ["Estimate", "kind_of", "open_sweep", "run_sweep"]
 
-SWEEP_FILE = "sweep.yaml"
+_KEY = ("model", "depth", "missing_rate", "seed", "recipe_hash")
+ACCURACY = Kind("sweep", "sweep.yaml", "runs.csv", RUN_COLUMNS, _KEY)
+GRADIENTS = Kind("sweep", "sweep.yaml", "gradients.csv", GRADIENT_COLUMNS, _KEY)
+
+
+def kind_of(content: dict[str, Any]) -> Kind:
+    """How a sweep lies on the disk: the norms of gradients are another table."""
+    return GRADIENTS if content.get("kind") == "gradients" else ACCURACY
 
 
 def run_sweep(
@@ -48,55 +45,44 @@ def run_sweep(
     jobs: int = 1,
     raw_dir: str | None = None,
     say: Callable[[str], None] = print,
-) -> Table:
-    """Train what a sweep asks for and the folder does not hold yet.
+) -> Rows:
+    """Train what a sweep asks for and the folder does not hold yet; see :func:`engine.run_study`.
 
-    Parameters
-    ----------
-    content : dict
-        What :func:`~lab.studies.load_sweep` gave.
-    out : path
-        The folder; one that holds a sweep is gone on with. Runs of changed settings are made
-        anew, and the rows of the former settings stay.
-    models, depths, seeds : list, optional
-        A part of the work; the whole stays what the report is about.
-    jobs : int
-        Processes, of one thread each; never more than there are cores.
-    raw_dir : str, optional
-        Where DGL's raw data lies.
-    say : callable
-        Takes each line of progress.
-
-    Returns
-    -------
-    Table
-        All rows, those of other settings too.
+    ``models``, ``depths`` and ``seeds`` choose a part of the work; the whole stays what the report
+    is about.
 
     Raises
     ------
     ConfigError
         If the sweep is wrong; then the folder is as it was.
-    OutputError
-        If the folder cannot be used, or another process works there.
-    LipzooError
-        If a run failed; all others are made first.
     """
-    if jobs < 1:
-        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    engine.check_jobs(jobs)
     sweep = make_sweep(content, "sweep")
     points = sweep.points(models, depths, seeds)
     _try_out(points, raw_dir)
+    measure = follow_gradients if sweep.kind == "gradients" else train_point
 
-    folder = _prepare(Path(out))
-    with locked(folder):
-        table = results_table(folder, sweep)
-        write_yaml(folder / SWEEP_FILE, content)
-        done = table.keys()
-        work = [point for point in points if point.key not in done]
-        say(f"{sweep.kind} on {sweep.dataset}: {len(work)} of {len(points)} runs to do")
-        if work:
-            _run(work, sweep, table, folder, within_cores(jobs, say), raw_dir, say)
-    return table
+    def follow(table: Rows, work: list[Point], jobs: int) -> Callable[[Point, list[dict]], str]:
+        estimate = Estimate(table.rows, work, jobs)
+
+        def words(point: Point, rows: list[dict]) -> str:
+            drop_state(point, table.path.parent)
+            estimate.finish(point, rows)
+            return f"{_outcome(rows[-1])}; {estimate}"
+
+        return words
+
+    return engine.run_study(
+        kind_of(content),
+        content,
+        points,
+        out,
+        partial(measure, sweep=sweep, out=os.path.expanduser(out), raw_dir=raw_dir),
+        follow,
+        jobs=jobs,
+        say=say,
+        title=f"{sweep.kind} on {sweep.dataset}: ",
+    )
 
 
 def open_sweep(out: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -107,20 +93,10 @@ def open_sweep(out: str | os.PathLike, kind: str) -> dict[str, Any]:
     OutputError
         If it holds none of that kind.
     """
-    file = Path(out) / SWEEP_FILE
-    if not file.is_file():
-        raise OutputError(f"{out}: holds no sweep; run one into it first, without --report")
-    content = read_yaml(file)
+    content = engine.open_study(ACCURACY, out)
     if content.get("kind") != kind:
         raise OutputError(f"{out}: holds a sweep of kind {content.get('kind')!r}, not {kind!r}")
     return content
-
-
-def results_table(folder: Path, sweep: Sweep) -> Table:
-    """The rows on the disk."""
-    if sweep.kind == "gradients":
-        return Table(folder / "gradients.csv", GRADIENT_COLUMNS)
-    return Table(folder / "runs.csv", RUN_COLUMNS)
 
 
 def _try_out(points: list[Point], raw_dir: str | None) -> None:
@@ -132,40 +108,6 @@ def _try_out(points: list[Point], raw_dir: str | None) -> None:
             tasks[data] = load_task(point.recipe, raw_dir)
         with torch.device("meta"):  # no weights are drawn
             build_from_recipe(point.recipe, tasks[data])
-
-
-def _prepare(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SWEEP_FILE).is_file():
-        raise OutputError(f"{folder}: holds files, but no sweep; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"{folder}: cannot be made ({fault.strerror})") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: cannot be written; choose a folder that you may write to")
-    return folder
-
-
-def _run(
-    work: list[Point],
-    sweep: Sweep,
-    table: Table,
-    folder: Path,
-    jobs: int,
-    raw_dir: str | None,
-    say: Callable[[str], None],
-) -> None:
-    measure = follow_gradients if sweep.kind == "gradients" else train_point
-    estimate = Estimate(table.rows, work, jobs)
-
-    def keep(point: Point, rows: list[dict[str, Any]]) -> str:
-        table.add(rows)
-        drop_state(point, folder)
-        estimate.finish(point, rows)
-        return f"{_outcome(rows[-1])}; {estimate}"
-
-    run_points(work, partial(measure, sweep=sweep, out=folder, raw_dir=raw_dir), keep, jobs, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:
