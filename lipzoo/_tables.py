@@ -11,7 +11,9 @@ from typing import Any
 __all__ = ["markdown_table", "read_csv", "to_csv"]
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), line_end: str = "\n") -> bytes:
+def to_csv(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), line_end: str = "\n"
+) -> bytes:
     """CSV in UTF-8, one line a row; without ``columns``, those of the first row.
 
     Raises

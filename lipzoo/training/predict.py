@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipzoo._tables import to_csv
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import OutputError
@@ -83,15 +82,13 @@ def write_predictions(
         raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
     if target.parent != Path() and not target.parent.is_dir():
         raise OutputError(f"{target.parent}: is no folder; make it first")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))])
-    rows = probabilities.tolist()
+    columns = ["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))]
+    rows, lines = probabilities.tolist(), []
     for node, row in zip(range(len(rows)) if nodes is None else nodes, rows):
         if multilabel:
             named = " ".join(str(c) for c, p in enumerate(row) if p > 0.5)
         else:
             named = str(max(range(len(row)), key=row.__getitem__))
-        writer.writerow([node, named, *(f"{p:.6g}" for p in row)])
-    write_atomically(target, text.getvalue().encode("utf-8"))
+        lines.append(dict(zip(columns, [node, named, *(f"{p:.6g}" for p in row)])))
+    write_atomically(target, to_csv(lines, columns))
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lab.benchmark.graphs import POWERLAW_EDGES, POWERLAW_NODES
 from lipzoo.errors import ConfigError, did_you_mean
@@ -76,6 +76,11 @@ class Case:
     width: int = 8
     depth: int = 0
     threads: int = 1
+
+    @classmethod
+    def of(cls, row: dict) -> Case:
+        """The case of a row of the CSV file."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
 
     @property
     def group(self) -> tuple:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
-
-import matplotlib
-from matplotlib.figure import Figure
 
 from lab.benchmark.cases import IMPLEMENTATIONS, LIMIT
+from lab.plots import is_available, new_figure, rendered
 
 __all__ = ["plot_depth", "plot_edges"]
 
 
-def plot_depth(rows: Iterable[dict], folder: Path) -> None:
+def plot_depth(rows: Iterable[dict]) -> dict[str, bytes]:
     """``depth.svg`` and ``depth.png``: a training step against the number of layers.
 
     Of the graph and width that most depths were measured on; nothing where there is one depth.
     """
     steps = [row for row in rows if row["depth"] and row["status"] == "ok"]
     chosen = _largest(steps, lambda row: (row["graph"], row["width"], row["threads"]), "depth")
-    if chosen:
-        first = chosen[0]
-        title = f"One training step on {first['graph']} ({first['num_edges']:,} edges)"
-        _plot(chosen, "depth", title, folder)
+    if not chosen:
+        return {}
+    first = chosen[0]
+    title = f"One training step on {first['graph']} ({first['num_edges']:,} edges)"
+    return _plot(chosen, "depth", title)
 
 
-def plot_edges(rows: Iterable[dict], folder: Path) -> None:
+def plot_edges(rows: Iterable[dict]) -> dict[str, bytes]:
     """``edges.svg`` and ``edges.png``: one layer against E, on generated graphs."""
     layers = [
         row
@@ -34,9 +32,8 @@ def plot_edges(rows: Iterable[dict], folder: Path) -> None:
         if not row["depth"] and row["status"] == "ok" and row["graph"].startswith("powerlaw")
     ]
     chosen = _largest(layers, lambda row: (row["width"], row["threads"]), "num_edges")
-    if chosen:
-        title = "One layer, forward and backward, on graphs with a power law of degrees"
-        _plot(chosen, "num_edges", title, folder)
+    title = "One layer, forward and backward, on graphs with a power law of degrees"
+    return _plot(chosen, "num_edges", title) if chosen else {}
 
 
 def _largest(rows: list[dict], key: Callable[[dict], tuple], along: str) -> list[dict]:
@@ -50,9 +47,11 @@ def _largest(rows: list[dict], key: Callable[[dict], tuple], along: str) -> list
     return [row for row in rows if key(row) == best]
 
 
-def _plot(rows: list[dict], along: str, title: str, folder: Path) -> None:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(f"{title}, {rows[0]['heads']} heads of {rows[0]['width']}")
+def _plot(rows: list[dict], along: str, title: str) -> dict[str, bytes]:
+    if not is_available():
+        return {}
+    sizes = f"{rows[0]['heads']} heads of {rows[0]['width']}"
+    figure = new_figure(10, 3.4, f"{title}, {sizes}", fontsize="large")
     for axis, (column, unit) in zip(
         figure.subplots(1, 2), (("seconds", "seconds"), ("memory_mib", "MiB a step"))
     ):
@@ -76,10 +75,4 @@ def _plot(rows: list[dict], along: str, title: str, folder: Path) -> None:
             axis.set_xticks(ticks, map(str, ticks), minor=False)
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside right center", fontsize="small")
-    for suffix in ("svg", "png"):
-        # Without a date and random names in it, the same figures make the same file.
-        metadata = {"Date": None} if suffix == "svg" else None
-        with matplotlib.rc_context({"svg.hashsalt": "lipzoo"}):
-            figure.savefig(
-                folder / f"{along.removeprefix('num_')}.{suffix}", metadata=metadata, dpi=120
-            )
+    return rendered(figure, along.removeprefix("num_"), text_as="path")

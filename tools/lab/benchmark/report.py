@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.benchmark.cases import IMPLEMENTATIONS, LIMIT, SUBJECT, Case, curve_graph
+from lab.benchmark.plots import plot_depth, plot_edges
 from lab.benchmark.run import read_rows
+from lipzoo._tables import markdown_table
 from lipzoo._yaml import write_all
 
 __all__ = ["absolute_table", "compilation_lines", "ratio_table", "write_report"]
@@ -25,17 +26,9 @@ _PEERS = (
 
 
 def write_report(folder: str | Path) -> str:
-    """Write ``benchmark.md`` and, with matplotlib, plots from the CSV file in ``folder``.
+    """Write ``benchmark.md`` and, with matplotlib, the plots from the CSV file in ``folder``.
 
-    Parameters
-    ----------
-    folder : path
-        Where :func:`~lab.benchmark.run_benchmark` wrote ``benchmark.csv``.
-
-    Returns
-    -------
-    str
-        What is in ``benchmark.md``: the ratios, the seconds and MiB, the compilation.
+    Returns what is in ``benchmark.md``: the ratios, the seconds and MiB, the compilation.
 
     Raises
     ------
@@ -48,12 +41,8 @@ def write_report(folder: str | Path) -> str:
     rows = list(read_rows(folder).values())
     parts = [ratio_table(rows), compilation_lines(rows), absolute_table(rows), _settings(rows)]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    write_all({folder / "benchmark.md": text.encode()})
-    if importlib.util.find_spec("matplotlib"):
-        from lab.benchmark.plots import plot_depth, plot_edges
-
-        plot_depth(rows, folder)
-        plot_edges(rows, folder)
+    files = {"benchmark.md": text.encode(), **plot_depth(rows), **plot_edges(rows)}
+    write_all({folder / name: data for name, data in files.items()})
     return text
 
 
@@ -65,7 +54,7 @@ def ratio_table(rows: Sequence[dict]) -> str:
     there for the curve against E are left out.
     """
     peers = [name for name in _PEERS if any(row["implementation"] == name for row in rows)]
-    lines = _header(["graph (edges)", "D", "what", *map(_title, peers), "s", "MiB"])
+    lines = []
     for group in _groups(rows):
         subject = group.get(SUBJECT)
         first = next(iter(group.values()))
@@ -73,8 +62,9 @@ def ratio_table(rows: Sequence[dict]) -> str:
             continue
         cells = [_ratio(group.get(name), subject) for name in peers]
         own = [f"{subject['seconds']:.3g}", _mib(subject["memory_mib"])]
-        lines.append(_line([*_place(first), *cells, *own]))
-    return "\n".join(lines)
+        lines.append([*_place(first), *cells, *own])
+    header = ["graph (edges)", "D", "what", *map(_title, peers), "s", "MiB"]
+    return "\n".join(markdown_table(header, lines))
 
 
 def absolute_table(rows: Sequence[dict]) -> str:
@@ -83,8 +73,8 @@ def absolute_table(rows: Sequence[dict]) -> str:
     "MiB a step" is the peak of a step above what the process holds between steps; "MiB kept" is
     what it holds between steps since the first: indices, compiled code, the optimiser's state.
     """
-    titles = ("graph (edges)", "D", "what", "implementation", "seconds", "fastest – slowest")
-    lines = _header([*titles, "MiB a step", "MiB kept"])
+    header = ["graph (edges)", "D", "what", "implementation", "seconds", "fastest – slowest"]
+    lines = []
     for group in _groups(rows):
         for name in IMPLEMENTATIONS:
             if name not in group:
@@ -95,8 +85,8 @@ def absolute_table(rows: Sequence[dict]) -> str:
                 span = f"{row['fastest']:.3g} – {row['slowest']:.3g}"
                 memory = _mib(row["memory_mib"]), _mib(row["held_mib"])
                 cells = [f"{row['seconds']:.3g}", span, *memory]
-            lines.append(_line([*_place(row), name, *cells]))
-    return "\n".join(lines)
+            lines.append([*_place(row), name, *cells])
+    return "\n".join(markdown_table([*header, "MiB a step", "MiB kept"], lines))
 
 
 def compilation_lines(rows: Iterable[dict]) -> str:
@@ -123,14 +113,9 @@ def _groups(rows: Iterable[dict]) -> list[dict[str, dict]]:
     """Rows that were measured side by side, by implementation."""
     groups: dict[tuple, dict[str, dict]] = {}
     for row in rows:
-        key = *_case(row).group, row["repeats"]
+        key = *Case.of(row).group, row["repeats"]
         groups.setdefault(key, {})[row["implementation"]] = row
     return list(groups.values())
-
-
-def _case(row: dict) -> Case:
-    names = Case.__dataclass_fields__
-    return Case(**{name: row[name] for name in names})
 
 
 def _is_curve(row: dict) -> bool:
@@ -158,17 +143,9 @@ def _title(name: str) -> str:
 
 def _place(row: dict) -> list[str]:
     name = row["graph"].partition(":")[0]
-    case = _case(row)
+    case = Case.of(row)
     return [f"{name} ({row['num_edges']:,})", str(row["width"]), case.what]
 
 
 def _mib(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
-
-
-def _header(titles: Sequence[str]) -> list[str]:
-    return [_line(titles), "|" + "---|" * len(titles)]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from lab.benchmark.cases import SUBJECT, Case
 from lab.benchmark.graphs import load_graph, save_graph
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lipzoo._progress import ProgressBar
+from lipzoo._tables import read_csv, to_csv
 from lipzoo._yaml import write_all
 from lipzoo.errors import ConfigError
 from lipzoo.weights import prepare_folder
@@ -131,7 +130,7 @@ def run_benchmark(
                         row |= _measure_compilation(case, path)
                         compiled.add(sizes)
                 rows.update(measured)
-                write_all({folder / CSV_FILE: _to_csv(rows.values())})
+                write_all({folder / CSV_FILE: to_csv(map(_rounded, rows.values()), tuple(COLUMNS))})
     return list(rows.values())
 
 
@@ -212,32 +211,23 @@ def read_rows(folder: str | Path) -> Rows:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; tools/benchmark.py --out {folder} measures one")
     rows: Rows = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != list(COLUMNS):
-            raise ConfigError(
-                f"{path}: has other columns than this version writes; choose another folder, or "
-                "remove the file"
-            )
-        for number, text in enumerate(reader, start=2):
-            try:
-                row = {
-                    name: kind(text[name]) if text[name] else None for name, kind in COLUMNS.items()
-                }
-                case = Case(**{field.name: row[field.name] for field in fields(Case)})
-                rows[case, row["repeats"]] = row
-            except (TypeError, ValueError) as fault:
-                raise ConfigError(f"{path}, line {number}: {fault}; remove the line") from None
+    columns, texts = read_csv(path)
+    if columns != tuple(COLUMNS):
+        raise ConfigError(
+            f"{path}: has other columns than this version writes; choose another folder, or "
+            "remove the file"
+        )
+    for number, text in enumerate(texts, start=2):
+        try:
+            row = {n: kind(text[n]) if text[n] else None for n, kind in COLUMNS.items()}
+            rows[Case.of(row), row["repeats"]] = row
+        except (TypeError, ValueError) as fault:
+            raise ConfigError(f"{path}, line {number}: {fault}; remove the line") from None
     return rows
 
 
-def _to_csv(rows: Iterable[dict]) -> bytes:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    return file.getvalue().encode()
+def _rounded(row: dict) -> dict:
+    return {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _setting(threads: int) -> str:
