@@ -57,14 +57,7 @@ def study_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def run_tool(name: str, work: Callable[[], None], goes_on: str) -> int:
     """Do ``work``; the exit code is 0, 2 for a mistake, said in one line, and 130 for Ctrl-C.
 
-    Parameters
-    ----------
-    name : str
-        Stands before a message.
-    work : callable
-        Raises a :class:`~lipzoo.LipzooError` for a mistake.
-    goes_on : str
-        Which command goes on with work that was stopped.
+    ``name`` stands before a message; ``goes_on`` is the command that goes on with stopped work.
     """
     try:
         work()

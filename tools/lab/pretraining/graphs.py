@@ -72,14 +72,8 @@ def data_fingerprint(task: GraphTask) -> str:
 def check_held_out(seen: dict[str, str], target: GraphTask, what: str) -> None:
     """Refuse weights that were pretrained on the very data they are to be measured on.
 
-    Parameters
-    ----------
-    seen : dict
-        Data fingerprint of each graph that was learnt from, by name.
-    target : GraphTask
-        Raw, with any split.
-    what : str
-        The weights or the recipe, for the message.
+    ``seen`` holds data fingerprints of what was learnt from, by name; ``target`` is raw,
+    with any split; ``what`` names the weights or the recipe.
 
     Raises
     ------

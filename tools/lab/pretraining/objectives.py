@@ -19,12 +19,7 @@ __all__ = ["PretrainingHead", "pretraining_loss", "random_rotation"]
 class PretrainingHead(nn.Module):
     """What is thrown away after pretraining: the decoder, and two scalars of the episodes.
 
-    Parameters
-    ----------
-    in_feats : int
-        Width of what the body gives.
-    width : int
-        Width of the encoded features.
+    ``in_feats`` is the width of what the body gives, ``width`` that of the encoded features.
     """
 
     def __init__(self, in_feats: int, width: int) -> None:
@@ -78,12 +73,7 @@ def episode_loss(
     with rows of ``Z`` centred over the graph and of length 1. The body is trained through the
     solution: it learns features that few labels suffice for, on whatever classes.
 
-    Parameters
-    ----------
-    hidden : Tensor (N, out)
-        What the body gives.
-    labels : Tensor (N,)
-        -1 where there is none.
+    ``hidden`` (N, out) is what the body gives; ``labels`` (N,) are -1 where there is none.
 
     References
     ----------

@@ -30,18 +30,8 @@ def gradients_at_scale(
     Its attention vectors are multiplied by ``scale``, as a training that sharpens the attention
     does little by little; nothing else is changed.
 
-    Parameters
-    ----------
-    task : GraphTask
-        The loss is that of its training nodes, without dropout.
-    architecture : str
-        Of GAT layers.
-    scale : float
-        1 leaves the initialisation as it is.
-    seed : int
-        Of the initialisation.
-    num_layers, **arguments
-        See :class:`~lipzoo.models.DeepGAT`.
+    The loss is that of the training nodes, without dropout; ``arguments`` are those of
+    :class:`~lipzoo.models.DeepGAT`; a scale of 1 leaves the initialisation as it is.
     """
     torch.manual_seed(seed)
     sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}

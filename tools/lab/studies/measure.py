@@ -135,12 +135,7 @@ def gradient_norms(model: nn.Module, task: GraphTask) -> tuple[float, list[tuple
     where :math:`\theta_l` are all parameters of layer :math:`l` and :math:`h_l` (N, H * D) is
     what it puts out. Gradients that are stored in the model are left alone.
 
-    Parameters
-    ----------
-    model : DeepAttentionNet
-        Left in the mode it was in.
-    task : GraphTask
-        The loss is that of its training nodes.
+    The loss is that of the training nodes; the model stays in the mode it was in.
     """
     was_training = model.training
     model.eval()

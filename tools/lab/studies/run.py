@@ -120,14 +120,7 @@ def _outcome(row: dict[str, Any]) -> str:
 class Estimate:
     """How long the rest takes: by the mean of a depth, else by layers at the mean of all.
 
-    Parameters
-    ----------
-    rows : list of dict
-        Of finished runs, with ``depth`` and ``seconds``, which may be empty.
-    work : list of Point
-        What is to be done.
-    jobs : int
-        Processes.
+    ``rows`` are of finished runs, with ``depth`` and ``seconds``, which may be empty.
     """
 
     def __init__(self, rows: list[dict], work: list[Point], jobs: int) -> None:

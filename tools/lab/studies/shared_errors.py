@@ -61,14 +61,7 @@ class SharedErrors:
 def shared_errors(probabilities: Sequence[Tensor], task: GraphTask, split: str) -> SharedErrors:
     """What several models get wrong together on the nodes of a split.
 
-    Parameters
-    ----------
-    probabilities : sequence of Tensors (N, C)
-        One a model, of all nodes of the task's graph.
-    task : GraphTask
-        One label a node.
-    split : {"train", "val", "test"}
-        Whose nodes are looked at.
+    ``probabilities`` are (N, C), one tensor a model; ``split`` is ``train``, ``val`` or ``test``.
 
     Raises
     ------

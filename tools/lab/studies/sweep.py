@@ -110,12 +110,7 @@ class Sweep(pydantic.BaseModel, **STRICT):
     ) -> list[Point]:
         """All runs in the order of work: seed after seed, so that a part of it covers all depths.
 
-        Parameters
-        ----------
-        models, depths : list, optional
-            Only these of the sweep's.
-        seeds : list of int, optional
-            Instead of the sweep's.
+        ``models`` and ``depths`` are some of the sweep's; ``seeds`` stand instead of the sweep's.
 
         Raises
         ------
