@@ -120,21 +120,9 @@ def default_cases(
 ) -> list[Case]:
     """The cases of a run; PyG's only where it is installed.
 
-    Parameters
-    ----------
-    graphs : sequence of str
-        One layer is measured on each; see :func:`~lab.benchmark.graphs.load_graph`. Training
-        steps run on the second (on the first where it is the only one).
-    widths : sequence of int
-        Features per head ``D``; training steps and curves take the first.
-    depths : sequence of int
-        Depths of the models whose training step is measured.
-    edges : sequence of int
-        Sizes ``E`` of the generated graphs that cost is drawn against.
-    implementations : iterable of str, optional
-        Names in ``IMPLEMENTATIONS``; all by default.
-    threads : int, optional
-        Threads; all cores by default.
+    One layer is measured on each of ``graphs`` (see :func:`load_graph`) for each of ``widths``;
+    training steps of models of ``depths`` on the second graph with the first width; the curve on
+    generated graphs of ``edges`` edges.
 
     Raises
     ------

@@ -38,16 +38,7 @@ def _context() -> multiprocessing.context.BaseContext:
 class Worker:
     """A process that measures one case (:mod:`lab.benchmark.worker`).
 
-    Parameters
-    ----------
-    case : Case
-        What it measures.
-    graph : path
-        What :func:`~lab.benchmark.graphs.save_graph` wrote.
-    limit_mib : float, optional
-        Memory that it may take.
-    numba_cache : path, optional
-        Where Numba looks for compiled kernels.
+    ``numba_cache`` is where Numba looks for compiled kernels.
     """
 
     def __init__(
@@ -113,15 +104,6 @@ class Pool:
 
     Where it does not, the worker whose turn is farthest away ends, and starts again (with an
     untimed step) when its turn comes.
-
-    Parameters
-    ----------
-    graph : path
-        What :func:`~lab.benchmark.graphs.save_graph` wrote.
-    num_nodes, num_edges : int
-        Its size.
-    limit_mib : float
-        Memory of all workers together.
     """
 
     def __init__(self, graph: Path, num_nodes: int, num_edges: int, limit_mib: float) -> None:

@@ -62,23 +62,9 @@ def run_benchmark(
     steps in turn, so that what else the machine does hits all alike. A case's time is the median
     over its turns. Steps that warm up are not counted. A slow case gets fewer turns, at least 3.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        See :func:`~lab.benchmark.default_cases`.
-    out : path
-        Folder of ``benchmark.csv``. Cases whose rows are there are not measured again.
-    repeats : int
-        Turns of a case.
-    memory_gib : float, optional
-        Memory of all processes together, and of each; three quarters of what is free by default,
-        at most 16. A case that needs more is noted as such.
-    raw_dir : str, optional
-        Where DGL's raw data lies.
-    force : bool
-        Measure again what is there already.
-    verbose : bool
-        Show a progress bar and a line a case.
+    Cases whose rows are in ``benchmark.csv`` are not measured again, unless ``force``.
+    ``repeats`` are the turns of a case. ``memory_gib`` is for all processes together, and for
+    each: three quarters of what is free by default, at most 16; a case that needs more is noted.
 
     Returns
     -------
