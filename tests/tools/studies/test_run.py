@@ -84,7 +84,7 @@ def test_a_sweep_that_is_killed_goes_on(tiny, tmp_path):
     program = [sys.executable, str(TOOL), "depth", "--sweep", str(path)]
     command = [*program, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     # One run is finished, another is in the middle.
     while process.poll() is None and not (
         (out / "runs.csv").is_file() and list(out.glob("runs/*/*/state.pt"))
@@ -126,7 +126,7 @@ def test_a_signal_ends_the_workers(tiny, tmp_path, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(out.glob("runs/*/*/metrics.csv")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
