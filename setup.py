@@ -47,10 +47,7 @@ setup(
     ],
     package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
     package_data={
-        "lipzoo.zoo_configs": [
-            "*.yaml",
-            *(f"{room}/*.yaml" for room in ("recipes", "experiments", "pretraining", "transfer")),
-        ],
+        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml"],
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[

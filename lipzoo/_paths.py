@@ -96,8 +96,8 @@ def path_hint(name: str) -> str:
     return f" (to mean what lies in this folder, write .{os.sep}{name})" if is_there else ""
 
 
-def find_config(path: str | os.PathLike, folder: str | Path, what: str) -> Path:
-    """A file by its path, or what ships in ``zoo_configs/<folder>`` by its name.
+def find_config(path: str | os.PathLike, folder: Path, what: str) -> Path:
+    """A file by its path, or a YAML file in ``folder`` by its name.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def find_config(path: str | os.PathLike, folder: str | Path, what: str) -> Path:
     """
     if is_path(path, _YAML):
         return as_path(path, what)
-    shipped = {f.stem: f for f in (packaged_folder("zoo_configs") / folder).glob("*.yaml")}
+    shipped = {f.stem: f for f in folder.glob("*.yaml")}
     if path not in shipped:
         hint = f"{path_hint(str(path))}{did_you_mean(path, shipped)}"
         raise UnknownNameError(f"no {what} {quoted(path)}{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lipzoo._tables import markdown_table
 from lipzoo.card import Summary
 from lipzoo.registry import find_pretrained, get_architecture, list_models, split_name
 from lipzoo.weights import read_verified
@@ -70,31 +71,24 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
 
 def pretrained_table() -> str:
     """A Markdown table of all pretrained weights, from their cards."""
-    rows = [
-        "| name | layers | parameters | test % | seeds | beside it |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in list_models(pretrained=True):
         card = read_verified(find_pretrained(name))[0]
+        layers = str(card.architecture.args["num_layers"])
+        what = [f"`{name}`", layers, f"{card.weights.num_parameters:,}"]
         if card.pretrained_on:
             seen = ", ".join(entry.name for entry in card.pretrained_on)
-            rows.append(
-                f"| `{name}` | {card.architecture.args['num_layers']} | "
-                f"{card.weights.num_parameters:,} | - | {len(card.seeds)} | a body without a head, "
-                f"from {seen}: docs/transfer.md |"
-            )
+            beside = f"a body without a head, from {seen}: docs/transfer.md"
+            rows.append([*what, "-", str(len(card.seeds)), beside])
             continue
         metric = next(key for key in card.metrics if key.startswith("test_") and "loss" not in key)
         beside = ", ".join(
             f"{baseline.replace('_', ' ')}: {_percent(metrics[metric])}"
             for baseline, metrics in card.baselines.items()
         )
-        rows.append(
-            f"| `{name}` | {card.architecture.args['num_layers']} | "
-            f"{card.weights.num_parameters:,} | {_percent(card.metrics[metric])} | "
-            f"{len(card.seeds)} | {beside or '-'} |"
-        )
-    return "\n".join(rows)
+        rows.append([*what, _percent(card.metrics[metric]), str(len(card.seeds)), beside or "-"])
+    header = ["name", "layers", "parameters", "test %", "seeds", "beside it"]
+    return "\n".join(markdown_table(header, rows))
 
 
 def _percent(summary: Summary) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 #: Run by the new environment's Python, in an empty folder.
 PROGRAM = """
 import json, pathlib, lipzoo
-from lipzoo.experiments import list_sweeps
 names = lipzoo.list_models(pretrained=True)
 model = lipzoo.load_pretrained("gat_lip_16.digits")
 task = lipzoo.load_dataset("digits")
@@ -25,9 +25,13 @@ print(json.dumps({
     "architectures": lipzoo.list_models(),
     "pretrained": names,
     "shape": list(logits.shape),
-    "sweeps": list_sweeps("depth"),
 }))
 """
+
+#: The rooms of the laboratory, and what they once were in the package.
+LABORATORY = {"tools", "lab", "experiments"} | {
+    path.name for path in (ROOT / "tools" / "lab").iterdir() if path.is_dir()
+}
 
 
 @pytest.mark.slow
@@ -43,6 +47,10 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
         check=True,
     )
     [wheel] = wheels.glob("lipzoo-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in names if LABORATORY & set(name.split("/"))] == []
+    held = {n.removeprefix("lipzoo/") for n in names if n.startswith("lipzoo/zoo_configs/")}
+    assert held == {str(path.relative_to(ROOT)) for path in (ROOT / "zoo_configs").rglob("*.yaml")}
 
     home = tmp_path / "env"
     venv.create(home, with_pip=True)
@@ -63,7 +71,6 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     assert {"gat_2", "gat_lip_16", "gat_lip_res_32", "gt_lip_8"} <= set(facts["architectures"])
     assert "gat_lip_16.digits" in facts["pretrained"]
     assert facts["shape"] == [1797, 10]
-    assert "cora" in facts["sweeps"]
     program = home / "bin" / "lipzoo"
     listed = subprocess.run([program, "list", "--pretrained"], capture_output=True, text=True)
     assert listed.stdout.split() == facts["pretrained"]

@@ -44,7 +44,7 @@ def test_what_looks_like_a_path(given, wanted):
 def test_a_suffix_of_a_kind_of_file_makes_a_path():
     assert looks_like_path("mine.npz")
     assert not looks_like_path("mine.yaml")
-    assert find_config("mine.yaml", "recipes", "recipe") == Path("mine.yaml")
+    assert find_config("mine.yaml", Path("recipes"), "recipe") == Path("mine.yaml")
 
 
 def test_home_is_written_out(monkeypatch):

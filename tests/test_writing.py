@@ -13,11 +13,11 @@ from checkpoints import card, small_model, unwritable_folder
 from other_writer import writing_elsewhere, writing_file_elsewhere
 
 import lipzoo
+from lab.pretraining import load_pretraining, pretrain
 from lipzoo._writing import LOCK_FILE, one_writer, output_path, writing, writing_file
 from lipzoo._yaml import read_yaml
 from lipzoo.cli import main
 from lipzoo.errors import OutputError
-from lipzoo.pretraining import load_pretraining, pretrain
 from lipzoo.training import export_run, train
 from lipzoo.training.recipe import make_recipe
 from lipzoo.weights import read_checkpoint, write_checkpoint

@@ -32,7 +32,7 @@ _MAX_DEATHS = 5
 #: The modules whose branches guide the search.
 _GUIDES = [
     *(f"lipzoo.{name}" for name in ("_yaml", "_files", "_schema", "_architecture", "card")),
-    *("lipzoo.weights", "lipzoo.datasets", "lipzoo.training.recipe", "lipzoo.experiments.sweep"),
+    *("lipzoo.weights", "lipzoo.datasets", "lipzoo.training.recipe", "lab.studies.sweep"),
     *("zipfile", "csv", "numpy.lib._format_impl"),
 ]
 _LIBRARIES = (

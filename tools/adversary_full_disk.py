@@ -57,7 +57,6 @@ def main() -> int:
 
 def write(args: argparse.Namespace, rows: dict, has_tmpfs: bool) -> None:
     from adversary.children import commit
-
     from lipzoo._yaml import write_atomically
 
     summary = {

@@ -53,7 +53,6 @@ def main() -> int:
 
 def write(args: argparse.Namespace, rows: dict) -> None:
     from adversary.children import commit
-
     from lipzoo._yaml import write_atomically
 
     summary = {

@@ -24,7 +24,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from adversary.radii import Trial, attacked_pretrained, run_case
-
 from lipzoo._yaml import write_all
 
 

@@ -6,7 +6,7 @@ tools/attention_scale.py --data cora --out results/gradients_cora
 
 import sys
 
-from lipzoo.experiments.attention_scale import main
+from lab.studies.attention_scale import main
 
 if __name__ == "__main__":
     sys.exit(main())

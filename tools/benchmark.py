@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Measure speed and memory of the backends: the same as ``lipzoo benchmark``."""
+"""Speed and memory of the backends beside DGL's and PyG's layers.
+
+tools/benchmark.py --out results/benchmark
+"""
 
 import sys
 
-from lipzoo.cli import main
+from lab.benchmark.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(["benchmark", *sys.argv[1:]]))
+    sys.exit(main())

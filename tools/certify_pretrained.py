@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
-import io
 import json
 import sys
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 import torch
 
 import lipzoo
+from lipzoo._tables import read_csv, to_csv
 from lipzoo._yaml import read_yaml, to_yaml, write_all
 from lipzoo.card import Card
 from lipzoo.lipschitz import Certificate, attack, bound, certify
@@ -58,16 +57,12 @@ def main() -> None:
         certificates = replaced(certificates, certificate.to_dict())
         if args.write_cards:
             write_card(folder, certificate)
-    text = io.StringIO()
     columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     content = {"command": " ".join(["python", *sys.argv]), "certificates": certificates}
     args.out.mkdir(parents=True, exist_ok=True)
     write_all(
         {
-            args.out / "pretrained.csv": text.getvalue().encode(),
+            args.out / "pretrained.csv": to_csv(rows, list(columns)),
             args.out / "pretrained.json": f"{json.dumps(content, indent=1)}\n".encode(),
         }
     )
@@ -77,8 +72,7 @@ def kept(folder: Path) -> tuple[list[dict], list[dict]]:
     """The rows and certificates that a folder holds."""
     if not (folder / "pretrained.csv").is_file():
         return [], []
-    with (folder / "pretrained.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "pretrained.csv")[1]
     return rows, json.loads((folder / "pretrained.json").read_text())["certificates"]
 
 

@@ -9,7 +9,7 @@ tools/reproduce.py depth --out results/depth_cora --report
 
 import sys
 
-from lipzoo.experiments.command import main
+from lab.studies.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

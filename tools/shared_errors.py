@@ -6,7 +6,7 @@ tools/shared_errors.py runs/res --out results/shared_errors_cora
 
 import sys
 
-from lipzoo.experiments.shared_errors import main
+from lab.studies.shared_errors import main
 
 if __name__ == "__main__":
     sys.exit(main())

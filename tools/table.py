@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from lipzoo.benchmark import compilation_lines, ratio_table, read_rows
+from lab.benchmark import compilation_lines, ratio_table, read_rows
 from lipzoo.info import pretrained_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ tools/transfer.py --out results/transfer --report
 
 import sys
 
-from lipzoo.transfer.command import main
+from lab.transfer.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from lipzoo._tables import to_csv
 from lipzoo._writing import writing
 from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask
@@ -113,19 +112,20 @@ class Certificate:
     def _write(self, path: Path) -> Path:
         content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         files = {
-            path / "layers.csv": _to_csv(self.to_dict()["bound"]["layers"]),
-            path / "report.html": self.report(),
+            path / "layers.csv": to_csv(self.to_dict()["bound"]["layers"]),
+            path / "report.html": self.report().encode("utf-8"),
         }
         if self.radii is not None:
             columns = (self.radii.predicted, self.radii.margin, self.radii.radius)
-            files[path / "radii.csv"] = _to_csv(
+            files[path / "radii.csv"] = to_csv(
                 [
                     {"node": node, "class": c, "margin": m, "radius": r}
                     for node, (c, m, r) in enumerate(zip(*(x.tolist() for x in columns)))
                 ]
             )
-        files[path / "certificate.json"] = f"{content}\n"
-        write_all({file: text.encode("utf-8") for file, text in files.items()})
+        # The JSON last: where it is, all is there.
+        files[path / "certificate.json"] = f"{content}\n".encode()
+        write_all(files)
         return path
 
     def report(self) -> str:
@@ -239,15 +239,6 @@ def _rows(rows) -> str:
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-
-
-def _to_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
 
 
 _PAGE = """<!DOCTYPE html>

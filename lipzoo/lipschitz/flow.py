@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lipzoo._tables import to_csv
 from lipzoo._yaml import write_atomically
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
@@ -62,7 +61,7 @@ class GradientFlow:
 
     def write_csv(self, path: str | Path) -> None:
         """Write the rows, atomically."""
-        _write_csv(path, self.rows)
+        write_atomically(path, to_csv(self.rows))
 
     def plot(self, path: str | Path) -> None:
         """Write a picture with a panel a column; the suffix decides its format.
@@ -263,7 +262,7 @@ class GradientFlowLog:
 
     def write_csv(self, path: str | Path) -> None:
         """Write all rows, atomically."""
-        _write_csv(path, self.rows)
+        write_atomically(path, to_csv(self.rows))
 
     def plot(self, path: str | Path, lines: int = 6) -> None:
         """Write a picture with a line for some of the epochs, evenly spaced."""
@@ -272,15 +271,6 @@ class GradientFlowLog:
         epochs = list(self.flows)
         chosen = epochs[:: max(1, -(-len(epochs) // lines))]
         save(plot_flow([(f"epoch {e}", self.flows[e].rows) for e in chosen], COLUMNS), path)
-
-
-def _write_csv(path: str | Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode("utf-8"))
 
 
 def _number(value: float | None) -> str:

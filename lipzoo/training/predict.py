@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipzoo._tables import to_csv
 from lipzoo._writing import writing_file
 from lipzoo._yaml import remove_leftovers, write_atomically
 from lipzoo.datasets import GraphTask
@@ -102,14 +101,12 @@ def predictions_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]
 
 
 def _to_csv(probabilities: Tensor, multilabel: bool, nodes: Sequence[int] | None) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))])
-    rows = probabilities.tolist()
+    columns = ["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))]
+    rows, lines = probabilities.tolist(), []
     for node, row in zip(range(len(rows)) if nodes is None else nodes, rows):
         if multilabel:
             named = " ".join(str(c) for c, p in enumerate(row) if p > 0.5)
         else:
             named = str(max(range(len(row)), key=row.__getitem__))
-        writer.writerow([node, named, *(f"{p:.6g}" for p in row)])
-    return text.getvalue().encode("utf-8")
+        lines.append(dict(zip(columns, [node, named, *(f"{p:.6g}" for p in row)])))
+    return to_csv(lines, columns)

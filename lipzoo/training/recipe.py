@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from lipzoo._paths import find_config
+from lipzoo._paths import find_config, packaged_folder
 from lipzoo._schema import validate
 from lipzoo._yaml import parse_yaml, read_yaml
 from lipzoo.errors import ConfigError
@@ -123,7 +123,7 @@ def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Re
     UnknownNameError
         If no recipe of that name ships with lipzoo.
     """
-    file = find_config(path, "recipes", "recipe")
+    file = find_config(path, packaged_folder("zoo_configs") / "recipes", "recipe")
     content = read_yaml(file)
     if isinstance(content.get("recipe"), dict):
         content = content["recipe"]

@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from adversary.ascent import ascend
-from adversary.draw import random_case
-from adversary.measure import Case, jacobian, local_constants
 from graph_zoo import directed, homogeneous, star
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import lipzoo
+from adversary.ascent import ascend
+from adversary.draw import random_case
+from adversary.measure import Case, jacobian, local_constants
 from lipzoo.attention import LipschitzNorm, Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import Constant, bound, register_bound

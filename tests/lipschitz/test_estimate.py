@@ -4,12 +4,12 @@ import importlib
 
 import pytest
 import torch
-from adversary.draw import random_case
-from adversary.measure import Case, jacobian, local_constants
 from graph_zoo import GRAPHS, homogeneous
 from torch.testing import assert_close
 
 import lipzoo
+from adversary.draw import random_case
+from adversary.measure import Case, jacobian, local_constants
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import bound, chunks, estimate
 from lipzoo.nn import GATConv

@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
-from adversary.measure import Slope, local_constants
 from graph_zoo import homogeneous
 from torch import nn
 
+from adversary.measure import Slope, local_constants
 from lipzoo.attention import as_structure
 from lipzoo.lipschitz import Constant, bound
 from lipzoo.lipschitz.pieces import constant_of

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from adversary.draw import random_case
 from graph_zoo import directed, homogeneous, star
 
 import lipzoo
+from adversary.draw import random_case
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import attack, bound, robustness

@@ -6,12 +6,12 @@ from fractions import Fraction
 import mpmath
 import pytest
 import torch
-from adversary.measure import Case
-from adversary.wild import wild_case
 from exact_bounds import exact_bound, matrix_of, norm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adversary.measure import Case
+from adversary.wild import wild_case
 from lipzoo.lipschitz import Constant, neighbourhood
 from lipzoo.lipschitz.attention import head_alphas
 from lipzoo.lipschitz.rounding import add_up, div_up, down, exp_down, hypot_up, mul_up, sqrt_up, up

@@ -4,11 +4,11 @@ import dgl
 import numpy as np
 import pytest
 import torch
-from adversary.measure import Case
 from graph_zoo import directed, homogeneous, star
 from reference import additive_scores, aggregate, softmax
 
 import lipzoo
+from adversary.measure import Case
 from lipzoo.attention import as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz import attack, bound, estimate, robustness

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from adversary.measure import local_constants
 from torch import nn
 from torch.testing import assert_close
 
+from adversary.measure import local_constants
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import bound

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from trust import strategies as damage
 
 import lipzoo
+from lab.studies.sweep import load_sweep
 from lipzoo._dgl import dgl
 from lipzoo._yaml import to_yaml
 from lipzoo.errors import LipzooError
-from lipzoo.experiments.sweep import load_sweep
 from lipzoo.registry.building import build_model, check_architecture
 from lipzoo.registry.files import read_architectures
 from lipzoo.training.recipe import load_recipe

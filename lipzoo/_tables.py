@@ -1,0 +1,53 @@
+"""Tables: CSV for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["markdown_table", "read_csv", "to_csv"]
+
+
+def to_csv(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (), line_end: str = "\n"
+) -> bytes:
+    """CSV in UTF-8, one line a row; without ``columns``, those of the first row.
+
+    Raises
+    ------
+    ValueError
+        If a row has a column that is not in the header.
+    """
+    rows = list(rows)
+    columns = list(columns or (rows[0] if rows else ()))
+    text = io.StringIO()
+    if columns:
+        writer = csv.DictWriter(text, columns, lineterminator=line_end)
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+def read_csv(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Header and rows, all as text, of what :func:`to_csv` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        return tuple(reader.fieldnames or ()), rows
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], figures: bool = False
+) -> list[str]:
+    """Lines of a table; with ``figures``, all columns but the first stand to the right."""
+    rule = "|" + "---|" * len(header)
+    if figures:
+        rule = _line(["---"] + ["--:"] * (len(header) - 1))
+    return [_line(header), rule, *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

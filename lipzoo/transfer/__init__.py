@@ -1,7 +1,0 @@
-"""What pretrained weights are worth on a graph that they have not seen, at few labels."""
-
-from lipzoo.transfer.report import write_report
-from lipzoo.transfer.run import run_study
-from lipzoo.transfer.study import Study, load_study
-
-__all__ = ["Study", "load_study", "run_study", "write_report"]

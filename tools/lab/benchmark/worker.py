@@ -1,0 +1,157 @@
+"""One case in a process of its own, so that cases share neither memory nor caches."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from lab.benchmark.cases import IMPLEMENTATIONS, Case
+from lab.benchmark.graphs import read_graph
+from lab.benchmark.layers import make_step
+from lipzoo._dgl import dgl
+
+__all__ = ["serve"]
+
+#: Seconds of the first step from which on another untimed one, before memory is measured, would
+#: cost more than it settles.
+_SLOW = 2.0
+
+
+def serve(
+    pipe: Connection, case: Case, graph: Path, limit_mib: float | None, numba_cache: Path | None
+) -> None:
+    """Answer what comes through ``pipe`` until it is closed.
+
+    Parameters
+    ----------
+    pipe : Connection
+        ``{"measure_memory": bool}`` builds the layer and runs the first steps; a number ``n`` runs
+        ``n`` steps. The answer is a dict: what was measured, or ``out_of_memory``, or ``error``.
+    case : Case
+        What is measured.
+    graph : path
+        What :func:`~lab.benchmark.graphs.save_graph` wrote.
+    limit_mib : float, optional
+        Memory that this process may take, where the system can limit it.
+    numba_cache : path, optional
+        Where Numba looks for compiled kernels.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    os.environ["NUMBA_NUM_THREADS"] = str(case.threads)
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
+    if numba_cache is not None:
+        os.environ["NUMBA_CACHE_DIR"] = str(numba_cache)
+    if "numba" in sys.modules:  # PyG has imported it, and with it these variables
+        sys.modules["numba"].config.reload_config()
+    step: Callable[[], None] | None = None
+    try:
+        _set_up(case, limit_mib)
+        while True:
+            request = pipe.recv()
+            if isinstance(request, dict):
+                step, answer = _warm(case, graph, **request)
+            else:
+                answer = {"seconds": [_timed(step) for _ in range(request)]}
+            pipe.send(answer)
+    except EOFError:
+        return
+    except Exception as fault:
+        if _is_out_of_memory(fault):
+            pipe.send({"out_of_memory": True})
+        else:
+            pipe.send({"error": f"{type(fault).__name__}: {fault}"})
+
+
+def _is_out_of_memory(fault: Exception) -> bool:
+    """Whether PyTorch, NumPy or DGL could not get memory."""
+    words = ("can't allocate memory", "not enough memory", "bad_alloc", "Unable to allocate")
+    return isinstance(fault, MemoryError) or any(word in str(fault) for word in words)
+
+
+def _set_up(case: Case, limit_mib: float | None) -> None:
+    torch.set_num_threads(case.threads)
+    with contextlib.suppress(AttributeError):  # DGL has an OpenMP of its own
+        dgl.utils.set_num_threads(case.threads)
+    if IMPLEMENTATIONS[case.implementation].library == "PyG":
+        importlib.import_module("lab.benchmark.pyg")  # not part of the first step
+    if limit_mib is not None:
+        with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
+            import resource
+
+            size = int(limit_mib * 2**20)
+            resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _warm(case: Case, graph: Path, measure_memory: bool) -> tuple[Callable[[], None], dict]:
+    """Run the first steps; say how long they took, and what memory a step takes.
+
+    ``memory_mib`` is the most a step holds above what the process holds between steps.
+    ``held_mib`` is what it holds between steps since the first one: indices of the graph,
+    compiled code, the optimiser's state. Both are ``None`` away from Linux.
+    """
+    step = make_step(case, read_graph(graph))
+    _trim()
+    start = _memory("VmRSS")
+    first = _timed(step)
+    answer = {"first_call": first, "pace": first, "memory_mib": None, "held_mib": None}
+    if not measure_memory:
+        return step, answer
+    if first < _SLOW:
+        step()
+    _trim()
+    before, most = _memory("VmRSS"), _memory("VmHWM")
+    can_measure = _reset_peak()
+    answer["pace"] = _timed(step)
+    if can_measure:
+        peak = _memory("VmHWM")
+        answer |= {
+            "memory_mib": (peak - before) / 1024,
+            "held_mib": (before - start) / 1024,
+            "idle_mib": before / 1024,
+            "peak_mib": max(peak, most) / 1024,
+        }
+    return step, answer
+
+
+def _timed(step: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
+
+
+def _trim() -> None:
+    """Give freed memory back: what an allocator keeps for later is not held by a step."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc's
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _memory(field: str) -> int | None:
+    """VmRSS (now) or VmHWM (peak) in KiB."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines[field].split()[0])
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak would be that of the whole process
+        return False
+    return True

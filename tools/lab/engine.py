@@ -1,0 +1,265 @@
+"""The engine of all studies: measure the points that a folder does not hold; stop, go on any time.
+
+::
+
+    OUT/<kind.file>         what was asked for last
+    OUT/<kind.rows>         the rows of finished points
+    OUT/runs/               what a point keeps while it runs
+
+A point has a ``key``, which says what decides its result (its settings by their hash), and a name,
+``str(point)``. Changed settings are another key: they are measured anew, and old rows stay.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lipzoo._tables import read_csv, to_csv
+from lipzoo._writing import LOCK_FILE, output_path, writing
+from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo.card import versions
+from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.training.run import end_with_parent
+
+__all__ = [
+    "MADE_WITH",
+    "Kind",
+    "Rows",
+    "check_jobs",
+    "made_with",
+    "open_study",
+    "run_study",
+]
+
+#: Columns that each row of a study has.
+MADE_WITH = ("lipzoo", "torch", "dgl")
+
+Measure = Callable[[Any], list[dict[str, Any]]]
+
+
+def made_with() -> dict[str, str]:
+    """The versions that a row is made with."""
+    known = versions()
+    return {name: known[name] for name in MADE_WITH}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of study lies on the disk.
+
+    ``what`` names it in messages; ``key`` are the columns that a point is known by.
+    """
+
+    what: str
+    file: str
+    rows: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+class Rows:
+    """The rows of a study in memory and on the disk: a table that only grows.
+
+    Raises
+    ------
+    OutputError
+        If the file holds other columns.
+    """
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self.path, self.kind = folder / kind.rows, kind
+        self.rows: list[dict[str, str]] = []
+        if self.path.is_file():
+            columns, self.rows = read_csv(self.path)
+            if columns != kind.columns:
+                raise OutputError(
+                    f"{self.path}: its columns are {list(columns)}, not {list(kind.columns)}; move "
+                    "it away, or choose another folder"
+                )
+
+    def keys(self) -> set[tuple[str, ...]]:
+        """The finished points."""
+        return {tuple(row[name] for name in self.kind.key) for row in self.rows}
+
+    def add(self, rows: list[dict]) -> None:
+        """Append rows. A kill leaves the file with all of them or none."""
+        self.rows += [{name: str(row[name]) for name in self.kind.columns} for row in rows]
+        write_atomically(self.path, to_csv(self.rows, self.kind.columns, line_end="\r\n"))
+
+
+def run_study(
+    kind: Kind,
+    content: dict[str, Any],
+    points: Sequence[Any],
+    out: str | os.PathLike,
+    measure: Measure,
+    follow: Callable[[Rows, list, int], Callable[[Any, list[dict]], str]],
+    *,
+    jobs: int,
+    say: Callable[[str], None],
+    title: str = "",
+) -> Rows:
+    """Measure the points whose rows are not in the folder yet, one thread each.
+
+    Parameters
+    ----------
+    content : dict
+        What is written as ``kind.file``.
+    points : sequence
+        All of them, checked: nothing of the folder is touched before.
+    measure : callable
+        Gives the rows of a point. It goes to the workers: a function of a module, or a
+        ``functools.partial`` of one.
+    follow : callable
+        Takes the rows there are, the points to do and the number of processes, and gives what
+        takes a point and its rows and gives the words for its line of progress.
+    jobs : int
+        Processes, never more than there are cores; 1 works in this one.
+    say : callable
+        Takes each line of progress.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be used, or another process works there.
+    LipzooError
+        If points failed, once all others are made; or at once if a worker was killed.
+    """
+    check_jobs(jobs)
+    folder = output_path(out)
+    _check(folder, kind)
+    with writing(folder):
+        table = Rows(folder, kind)
+        write_yaml(folder / kind.file, content)
+        done = table.keys()
+        work = [point for point in points if point.key not in done]
+        say(f"{title}{len(work)} of {len(points)} runs to do")
+        if work:
+            jobs = _within_cores(jobs, say)
+            words = follow(table, work, jobs)
+
+            def keep(point: Any, rows: list[dict]) -> str:
+                table.add(rows)
+                return words(point, rows)
+
+            _run_points(work, measure, keep, jobs, say)
+    return table
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise a ConfigError for fewer than one process."""
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+
+
+def open_study(kind: Kind, out: str | os.PathLike) -> dict[str, Any]:
+    """The study that a folder holds, as :func:`run_study` wrote it.
+
+    Raises
+    ------
+    OutputError
+        If it holds none.
+    """
+    file = Path(out) / kind.file
+    if not file.is_file():
+        raise OutputError(f"{out}: holds no {kind.what}; run one into it first, without --report")
+    return read_yaml(file)
+
+
+def _check(folder: Path, kind: Kind) -> None:
+    others = {*folder.iterdir()} - {folder / LOCK_FILE} if folder.is_dir() else ()
+    if others and not (folder / kind.file).is_file():
+        raise OutputError(f"{folder}: holds files, but no {kind.what}; choose another folder")
+
+
+# ------------------------------------------------------------------ processes
+
+
+def _within_cores(jobs: int, say: Callable[[str], None]) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if jobs > cores:
+        say(f"{cores} processes instead of {jobs}: this machine has no more cores")
+    return min(jobs, cores)
+
+
+def _run_points(
+    work: Sequence[Any],
+    measure: Measure,
+    keep: Callable[[Any, list[dict]], str],
+    jobs: int,
+    say: Callable[[str], None],
+) -> None:
+    """Measure each point, and keep its rows as soon as they are there."""
+    failed: list[str] = []
+    found = _here(work, measure) if jobs == 1 else _in_workers(work, measure, jobs)
+    with closing(found):
+        for number, (point, rows_of) in enumerate(found, 1):
+            line = f"[{number}/{len(work)}] {point}"
+            try:
+                rows = rows_of()
+            except BrokenProcessPool:
+                raise LipzooError(
+                    f"a worker process was killed, perhaps for want of memory, around {point}; "
+                    "the same command goes on, with fewer --jobs"
+                ) from None
+            except (LipzooError, ValueError, RuntimeError, OSError) as fault:
+                # One run that fails must not cost a night.
+                failed.append(f"{point}: {fault}")
+                say(f"{line}: failed: {fault}")
+                continue
+            say(f"{line}: {keep(point, rows)}")
+    if failed:
+        raise LipzooError(
+            f"{len(failed)} of {len(work)} runs failed; the same command tries them again; the "
+            f"first: {failed[0]}"
+        )
+
+
+Found = Iterator[tuple[Any, Callable[[], list[dict]]]]
+
+
+def _here(work: Sequence[Any], measure: Measure) -> Found:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for point in work:
+            yield point, lambda point=point: measure(point)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_workers(work: Sequence[Any], measure: Measure, jobs: int) -> Found:
+    before = set(multiprocessing.active_children())
+    # A forked child of a process that has used OpenMP may hang: spawn.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
+    try:
+        running: dict[Future, Any] = {pool.submit(measure, point): point for point in work}
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield running.pop(future), future.result
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    # Ctrl-C reaches the whole group; the parent ends the workers, which would all print.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,48 @@
+"""Figures of the laboratory as SVG and PNG; none without matplotlib, which is an optional extra."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+
+__all__ = ["is_available", "legend_below", "new_figure", "rendered"]
+
+
+def is_available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def new_figure(width: float, height: float, title: str, fontsize: str = "medium"):
+    """A figure of this size in inches, not counting its title."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height + 0.6), layout="constrained")
+    figure.suptitle(title, fontsize=fontsize, wrap=True)
+    return figure
+
+
+def legend_below(figure, axes, columns: int) -> None:
+    """One legend for all axes, each label once."""
+    handles = {
+        label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
+    }
+    place = {"loc": "outside lower center", "fontsize": "small"}
+    figure.legend(handles.values(), handles, ncols=columns, **place)
+
+
+def rendered(figure, name: str, text_as: str = "none") -> dict[str, bytes]:
+    """``{"<name>.svg": …, "<name>.png": …}``, the same bytes for the same figure.
+
+    ``text_as`` is ``none`` (text stays text in the SVG) or ``path`` (it is drawn).
+    """
+    import matplotlib
+
+    files = {}
+    # A fixed salt and no date: the same rows give the same files.
+    with matplotlib.rc_context({"svg.hashsalt": "lipzoo", "svg.fonttype": text_as}):
+        for kind, metadata in (("svg", {"Date": None}), ("png", None)):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata, dpi=120)
+            files[f"{name}.{kind}"] = buffer.getvalue()
+    return files

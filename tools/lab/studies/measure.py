@@ -1,0 +1,183 @@
+"""What a worker process does with one point of a sweep: train it, or follow its gradients."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.engine import MADE_WITH, made_with
+from lab.studies.sweep import Point, Sweep
+from lipzoo._yaml import read_yaml, write_yaml
+from lipzoo.datasets import GraphTask
+from lipzoo.training.loop import STATE_FILE, fit
+from lipzoo.training.metrics import task_loss
+from lipzoo.training.recipe import make_recipe
+from lipzoo.training.run import (
+    RECIPE_FILE,
+    RESULT_FILE,
+    build_from_recipe,
+    load_task,
+    train_seed,
+)
+from lipzoo.weights import WEIGHTS_FILE
+
+__all__ = ["GRADIENT_COLUMNS", "RUN_COLUMNS", "follow_gradients", "gradient_norms", "train_point"]
+
+_POINT_COLUMNS = ("model", "depth", "missing_rate", "seed")
+_VERSION_COLUMNS = ("recipe_hash", *MADE_WITH)
+RUN_COLUMNS = (
+    *_POINT_COLUMNS,
+    *("metric", "val", "test", "val_loss", "best_epoch", "epochs", "seconds"),
+    *_VERSION_COLUMNS,
+)
+GRADIENT_COLUMNS = (
+    *_POINT_COLUMNS,
+    *("epoch", "layer", "weight_gradient", "feature_gradient", "train_loss", "seconds"),
+    *_VERSION_COLUMNS,
+)
+
+
+def train_point(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> list[dict]:
+    """Train a point as ``lipzoo train`` trains a seed, from its state where it was stopped.
+
+    The one row of ``runs.csv``; ``seconds`` is empty where more than one process trained. Of
+    ``sweep`` only :func:`follow_gradients` reads. The run has a folder of its own below ``out``.
+    """
+    group = run_folder(point, out)
+    group.mkdir(parents=True, exist_ok=True)
+    write_yaml(group / RECIPE_FILE, point.recipe.to_dict())
+    folder = group / f"seed_{point.seed}"
+    was_begun = (folder / STATE_FILE).is_file() or (folder / RESULT_FILE).is_file()
+    task = _task(point, raw_dir)
+    began = time.perf_counter()
+    train_seed(point.recipe, folder, point.seed, task, verbose=False)
+    seconds = time.perf_counter() - began
+
+    result = read_yaml(folder / RESULT_FILE)
+    metrics, best_epoch = result["metrics"], result["best_epoch"]
+    return [
+        {
+            **_origin(point),
+            "metric": task.metric,
+            "val": metrics[f"val_{task.metric}"],
+            "test": metrics[f"test_{task.metric}"],
+            "val_loss": metrics["val_loss"],
+            "best_epoch": best_epoch,
+            # Early stopping ends a training exactly that long after the best epoch.
+            "epochs": min(point.recipe.epochs, best_epoch + point.recipe.early_stopping.patience),
+            "seconds": "" if was_begun else f"{seconds:.1f}",
+        }
+    ]
+
+
+def run_folder(point: Point, out: Path) -> Path:
+    """``OUT/runs/<model>_<depth>_<recipe hash>``."""
+    name = "".join(c if c.isalnum() else "-" for c in point.model)
+    return Path(out) / "runs" / f"{name}_{point.depth}_{point.recipe_hash}"
+
+
+def drop_state(point: Point, out: Path) -> None:
+    """Remove what a finished run needs no more: megabytes a run, hundreds of runs."""
+    for name in (STATE_FILE, WEIGHTS_FILE):
+        (run_folder(point, out) / f"seed_{point.seed}" / name).unlink(missing_ok=True)
+
+
+def follow_gradients(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> list[dict]:
+    """Train a point; a row a layer and recorded epoch, with the norms of its gradients."""
+    task = _task(point, raw_dir)
+    recorded = sorted(sweep.record_epochs)
+    rows: list[dict[str, Any]] = []
+    began = time.perf_counter()
+
+    def record(epoch: int) -> None:  # called before the epoch of this number, from 1
+        if epoch - 1 not in recorded:
+            return
+        loss, norms = gradient_norms(model, task)
+        for layer, (weights, features) in enumerate(norms, 1):
+            rows.append(
+                {
+                    **_origin(point),
+                    "epoch": epoch - 1,
+                    "layer": layer,
+                    "weight_gradient": weights,
+                    "feature_gradient": features,
+                    "train_loss": loss,
+                    "seconds": "",
+                }
+            )
+
+    epochs = recorded[-1] + 1
+    patience = point.recipe.early_stopping.model_copy(update={"patience": epochs})
+    settings = point.recipe.settings().model_copy(
+        update={"epochs": epochs, "early_stopping": patience}
+    )
+    torch.set_num_threads(point.recipe.num_threads or 1)
+    torch.manual_seed(point.seed)
+    model = build_from_recipe(point.recipe, task)
+    fit(model, task, settings, on_epoch=record, verbose=False)
+    rows[-1]["seconds"] = f"{time.perf_counter() - began:.1f}"
+    return rows
+
+
+def gradient_norms(model: nn.Module, task: GraphTask) -> tuple[float, list[tuple[float, float]]]:
+    r"""Training loss, and for each layer :math:`l` the norms of its gradients, without dropout.
+
+    .. math::
+        \lVert \partial L / \partial \theta_l \rVert_2, \qquad
+        \lVert \partial L / \partial h_l \rVert_F
+
+    where :math:`\theta_l` are all parameters of layer :math:`l` and :math:`h_l` (N, H * D) is
+    what it puts out. Gradients that are stored in the model are left alone.
+
+    The loss is that of the training nodes; the model stays in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    states = model.forward_intermediates(task.graph, task.feat)
+    logits = model.head(model.residual.output(states))[task.train_mask]
+    loss = task_loss(logits, task.labels[task.train_mask], task.multilabel)
+    groups = [
+        parameters for name, parameters in model.layer_groups().items() if name.startswith("layer_")
+    ]
+    wanted = [*states[1:], *(parameter for group in groups for parameter in group)]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    model.train(was_training)
+    features, rest = gradients[: len(groups)], iter(gradients[len(groups) :])
+    norms = [
+        (_norm([next(rest) for _ in group]), _norm([feature]))
+        for group, feature in zip(groups, features)
+    ]
+    return loss.item(), norms
+
+
+def _norm(gradients: list[Tensor | None]) -> float:
+    # In float64: the squares of small gradients underflow.
+    squares = [g.double().square().sum() for g in gradients if g is not None]
+    return torch.stack(squares).sum().sqrt().item() if squares else 0.0
+
+
+def _origin(point: Point) -> dict[str, Any]:
+    return {
+        "model": point.model,
+        "depth": point.depth,
+        "missing_rate": f"{point.missing_rate:g}",
+        "seed": point.seed,
+        "recipe_hash": point.recipe_hash,
+        **made_with(),
+    }
+
+
+def _task(point: Point, raw_dir: str | None) -> GraphTask:
+    content = {"architecture": point.recipe.architecture, "dataset": point.recipe.dataset}
+    return _cached_task(json.dumps(content, sort_keys=True), raw_dir)
+
+
+@lru_cache(maxsize=2)
+def _cached_task(content: str, raw_dir: str | None) -> GraphTask:
+    return load_task(make_recipe(json.loads(content), where="sweep"), raw_dir)

@@ -1,0 +1,94 @@
+"""The plots of sweeps and of the attention's scale; see :mod:`lab.plots`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.plots import is_available, legend_below, new_figure, rendered
+
+if TYPE_CHECKING:
+    from lab.studies.report import Cells
+    from lab.studies.sweep import Sweep
+
+__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale"]
+
+
+def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict[str, bytes]:
+    """Test metric in % against the number of layers, a panel a missing rate.
+
+    Ours are solid lines, with the standard deviation; published figures are dashed. Nothing
+    without matplotlib or results.
+    """
+    if not (is_available() and cells):
+        return {}
+    rates = [float(rate) for rate in sweep.missing_rates]
+    figure = new_figure(5.5 * len(rates), 4, title)
+    axes = figure.subplots(1, len(rates), sharey=True, squeeze=False)[0]
+    for axis, rate in zip(axes, rates):
+        for number, model in enumerate(sweep.models):
+            style = {"color": f"C{number}"}
+            ours = {d: c for (m, r, d), c in sorted(cells.items()) if (m, r) == (model, rate)}
+            if ours:
+                means, spread = zip(*((cell.mean, cell.bar) for cell in ours.values()))
+                axis.errorbar(
+                    list(ours), means, spread, marker="o", capsize=3, label=model, **style
+                )
+            published = sweep.reference.test.get(model, {}).get(rate, {})
+            if published:
+                points = sorted(published.items())
+                axis.plot(*zip(*points), "x--", alpha=0.6, label=f"{model}, published", **style)
+        axis.set_xlabel("attention layers")
+        axis.set_xticks(sweep.depths)
+        axis.grid(alpha=0.3)
+        if len(rates) > 1:
+            axis.set_title(f"{rate:.0%} missing vectors", fontsize="medium")
+    axes[0].set_ylabel(f"test metric on {sweep.dataset}, %")
+    legend_below(figure, axes, columns=3)
+    return rendered(figure, name)
+
+
+def gradients_by_layer(sweep: Sweep, means: dict, title: str, name: str) -> dict[str, bytes]:
+    """Norms of the gradients at the weights (above) and the output (below) of each layer.
+
+    A column an epoch; ``means`` is what :func:`~lab.studies.report.gradient_means` gives.
+    """
+    if not (is_available() and means):
+        return {}
+    epochs = sorted({epoch for _, _, epoch in means})
+    figure = new_figure(1.5 + 3 * len(epochs), 6, title)
+    axes = figure.subplots(2, len(epochs), sharex=True, sharey="row", squeeze=False)
+    colours = {model: f"C{number}" for number, model in enumerate(sweep.models)}
+    for (model, depth, epoch), (norms, _) in means.items():
+        for row in (0, 1):
+            axis = axes[row, epochs.index(epoch)]
+            label = f"{model}, {depth} layers" if len(sweep.depths) > 1 else model
+            axis.plot(range(1, depth + 1), norms[:, row], color=colours[model], label=label)
+    for column, epoch in enumerate(epochs):
+        axes[0, column].set_title(
+            f"after {epoch} epochs" if epoch else "at initialisation", fontsize="medium"
+        )
+        axes[1, column].set_xlabel("layer")
+    for row, what in enumerate(("weights", "output")):
+        axes[row, 0].set_yscale("log")
+        axes[row, 0].set_ylabel(f"gradient norm, {what}")
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    legend_below(figure, [axes[0, 0]], columns=3)
+    return rendered(figure, name)
+
+
+def gradients_by_scale(
+    lines: dict[str, list[tuple[float, float]]], title: str, name: str
+) -> dict[str, bytes]:
+    """First over last layer's gradient norm against the scale of the attention vectors."""
+    if not is_available():
+        return {}
+    figure = new_figure(5.5, 3.5, title)
+    axis = figure.subplots()
+    for model, points in lines.items():
+        axis.loglog(*zip(*points), marker="o", label=model)
+    axis.set_xlabel("attention vectors multiplied by")
+    axis.set_ylabel("gradient norm, first / last layer")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    return rendered(figure, name)

@@ -1,0 +1,189 @@
+"""From the rows of a sweep to a table in Markdown and plots, beside the published figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.engine import Rows
+from lab.plots import is_available
+from lab.report import Cell, grouped, versions_of, write_files
+from lab.studies import plots
+from lab.studies.run import kind_of
+from lab.studies.sweep import Sweep, make_sweep
+from lipzoo._tables import markdown_table
+
+__all__ = ["collect", "gradient_means", "write_report"]
+
+#: model, missing rate, depth
+Cells = dict[tuple[str, float, int], Cell]
+
+
+def collect(sweep: Sweep, rows: Iterable[dict[str, Any]]) -> tuple[Cells, list[dict[str, Any]]]:
+    """The rows by point, and those that belong to other settings.
+
+    A row counts where its recipe hash is that of the sweep as it is now; its seed may be any.
+    """
+    wanted = {
+        (p.model, str(p.depth), f"{p.missing_rate:g}", p.recipe_hash): (
+            (p.model, p.missing_rate, p.depth)
+        )
+        for p in sweep.points(seeds=[0])
+    }
+    columns = ("model", "depth", "missing_rate", "recipe_hash")
+    found, others = grouped(rows, columns, wanted)
+    return {key: Cell.of(group) for key, group in found.items()}, others
+
+
+def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
+    """Write ``table.md`` and the plots of what a folder holds, and return the table.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be read or written.
+    """
+    folder, sweep = Path(out), make_sweep(content, "sweep")
+    table = Rows(folder, kind_of(content))
+    report = _gradient_report if sweep.kind == "gradients" else _accuracy_report
+    return write_files(folder, *report(sweep, table))
+
+
+def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
+    cells, others = collect(sweep, table.rows)
+    metric = table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
+    lines = [
+        f"# {_title(sweep)}",
+        "",
+        f"Test {metric} in %: mean ± standard deviation (number of seeds) at the epoch chosen on "
+        "the validation nodes.",
+    ]
+    if sweep.reference.source:
+        lines += ["", f"Published: {sweep.reference.source}"]
+    for rate in map(float, sweep.missing_rates):
+        title = (
+            f"{rate:.0%} missing vectors" if len(sweep.missing_rates) > 1 else metric.capitalize()
+        )
+        lines += ["", f"## {title} by depth", "", *_depth_table(sweep, cells, rate)]
+        lines += ["", f"## {title} at the best depth", "", *_best_table(sweep, cells, rate)]
+    lines += _remarks(sweep, table, others)
+    name = f"accuracy_by_depth_{sweep.dataset}"
+    return lines, plots.accuracy_by_depth(sweep, cells, _title(sweep), name)
+
+
+def _title(sweep: Sweep) -> str:
+    return sweep.description or f"{sweep.kind.capitalize()} on {sweep.dataset}"
+
+
+def _published(sweep: Sweep, model: str, rate: float) -> dict[int, float]:
+    return sweep.reference.test.get(model, {}).get(rate, {})
+
+
+def _depth_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
+    header = ["layers"]
+    for model in sweep.models:
+        header += [model] + ["published"] * bool(_published(sweep, model, rate))
+    rows = []
+    for depth in sweep.depths:
+        row = [str(depth)]
+        for model in sweep.models:
+            row.append(str(cells.get((model, rate, depth), "-")))
+            published = _published(sweep, model, rate)
+            if published:
+                row.append(f"{published[depth]:g}" if depth in published else "-")
+        rows.append(row)
+    return markdown_table(header, rows, figures=True)
+
+
+def _best_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
+    """The depth that validation chooses, never the test metric."""
+    rows = []
+    for model in dict.fromkeys([*sweep.models, *sweep.reference.test]):
+        ours = {depth: cell for (m, r, depth), cell in cells.items() if (m, r) == (model, rate)}
+        published = _published(sweep, model, rate)
+        if not (ours or published):
+            continue
+        row = [model, "-", "-", "-"]
+        if ours:
+            depth = max(ours, key=lambda depth: (np.mean(ours[depth].val), -depth))
+            row[1:3] = str(depth), str(ours[depth])
+        if published:
+            depth = max(published, key=published.get)
+            row[3] = f"{published[depth]:g} ({depth} layers)"
+        rows.append(row)
+    header = ["model", "layers, by validation", "test", "published best"]
+    return markdown_table(header, rows, figures=True)
+
+
+def _remarks(sweep: Sweep, table: Rows, others: list[dict[str, Any]]) -> list[str]:
+    lines = [f"- {note}" for note in sweep.reference.notes]
+    if others:
+        lines.append(
+            f"- {len(others)} rows of {table.path.name} were made with other settings, and are "
+            "left out here."
+        )
+    versions = versions_of(row for row in table.rows if row not in others)
+    if versions:
+        lines.append(f"- {versions}; one thread a run.")
+    if not is_available():
+        lines.append("- No plot: `pip install 'lipzoo[plot]'` brings matplotlib.")
+    return ["", *lines] if lines else []
+
+
+def _gradient_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
+    hashes = {p.recipe_hash for p in sweep.points(seeds=[0])}
+    rows = [row for row in table.rows if row["recipe_hash"] in hashes]
+    lines = [
+        f"# {_title(sweep)}",
+        "",
+        "Norm of the gradient of the training loss, without dropout, at the weights of a layer and "
+        "at its output: geometric mean over the seeds, at the first and the last layer.",
+        "",
+    ]
+    means = gradient_means(rows)
+    lines += markdown_table(
+        _GRADIENT_HEADER,
+        [
+            [model, str(depth), str(epoch)]
+            + [f"{value:.2e}" for value in (g[0, 0], g[-1, 0], g[0, 1], g[-1, 1])]
+            + [f"{g[0, 1] / g[-1, 1]:.2e}" if g[-1, 1] else "-", str(seeds)]
+            for (model, depth, epoch), (g, seeds) in means.items()
+        ],
+        figures=True,
+    )
+    lines += _remarks(sweep, table, [row for row in table.rows if row not in rows])
+    name = f"gradients_{sweep.dataset}"
+    return lines, plots.gradients_by_layer(sweep, means, _title(sweep), name)
+
+
+_GRADIENT_HEADER = [
+    *("model", "layers", "epochs", "weights, first", "weights, last"),
+    *("output, first", "output, last", "first / last, output", "seeds"),
+]
+
+
+def gradient_means(
+    rows: list[dict[str, Any]],
+) -> dict[tuple[str, int, int], tuple[np.ndarray, int]]:
+    """Geometric means over the seeds, by model, depth and epoch.
+
+    Returns
+    -------
+    dict
+        To an array (L, 2) of weight and output gradient, and the number of seeds.
+    """
+    groups: dict[tuple[str, int, int], dict[int, dict[int, list[float]]]] = {}
+    for row in rows:
+        key = (row["model"], int(row["depth"]), int(row["epoch"]))
+        norms = [float(row["weight_gradient"]), float(row["feature_gradient"])]
+        groups.setdefault(key, {}).setdefault(int(row["seed"]), {})[int(row["layer"])] = norms
+    means = {}
+    for key, by_seed in groups.items():
+        stack = np.array([[layers[n] for n in sorted(layers)] for layers in by_seed.values()])
+        with np.errstate(divide="ignore"):  # a norm of 0 stays 0
+            means[key] = (np.exp(np.log(stack).mean(0)), len(by_seed))
+    return means

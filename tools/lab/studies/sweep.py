@@ -1,0 +1,254 @@
+"""Sweeps: YAML files that say which models are trained, how deep, and with which seeds.
+
+::
+
+    kind: depth                      # depth, missing or gradients
+    depths: [2, 10, 30]
+    seeds: 0..4
+    missing_rates: [0, 1]            # shares of all non-training nodes without features
+    recipe: {dataset: {name: cora}, epochs: 400, overrides: {hidden_feats: 64}}
+    by_depth: {30: {epochs: 800}}    # laid over `recipe`
+    models:                          # laid over both
+      GAT: {architecture: gat_2}
+      GAT+LipschitzNorm: {architecture: gat_lip_2}
+    reference: {source: …, test: {GAT: {0: {2: 82.3}}}}   # model, missing rate, depth: %
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from lab.settings import STRICT, Seeds, digest, read_settings
+from lipzoo._schema import validate
+from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
+from lipzoo.registry import get_architecture
+from lipzoo.training.recipe import Count, Recipe, make_recipe
+
+__all__ = ["Point", "Reference", "Sweep", "list_sweeps", "load_sweep", "make_sweep"]
+
+#: The sweeps of the docs.
+CONFIGS = Path(__file__).with_name("configs")
+
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Percent = Annotated[float, pydantic.Field(ge=0, le=100)]
+
+
+class Reference(pydantic.BaseModel, **STRICT):
+    """Published figures: test metric in % by model, missing rate and depth.
+
+    ``test`` may hold models that the sweep does not train. ``notes`` stand below the table.
+    """
+
+    source: str = ""
+    test: dict[str, dict[Share, dict[Count, Percent]]] = {}
+    notes: list[str] = []
+
+
+class Sweep(pydantic.BaseModel, **STRICT):
+    """A sweep file: models x missing rates x depths x seeds.
+
+    ``recipe`` holds the fields of a recipe that all runs share, ``by_depth`` and ``models`` what
+    a depth and a model lay over it, in this order; mappings such as ``optimizer`` are joined key
+    by key. The depth sets the override ``num_layers``. ``record_epochs`` is for gradients: how
+    many epochs were trained when their norms are taken.
+    """
+
+    description: str = ""
+    kind: Literal["depth", "missing", "gradients"]
+    depths: Annotated[list[Count], pydantic.Field(min_length=1)]
+    seeds: Seeds = "0..4"
+    missing_rates: Annotated[list[Share], pydantic.Field(min_length=1)] = [0.0]
+    recipe: dict[str, Any]
+    by_depth: dict[int, dict[str, Any]] = {}
+    models: Annotated[dict[str, dict[str, Any]], pydantic.Field(min_length=1)]
+    record_epochs: list[Annotated[int, pydantic.Field(ge=0)]] = []
+    reference: Reference = Reference()
+
+    @pydantic.field_validator("depths", "missing_rates", "record_epochs")
+    @classmethod
+    def _none_twice(cls, value: list) -> list:
+        if len(set(value)) < len(value):
+            raise ValueError("holds a value twice")
+        return value
+
+    @pydantic.field_validator("by_depth", mode="before")
+    @classmethod
+    def _depths_are_numbers(cls, value: Any) -> Any:
+        # `--set by_depth.30.epochs=9` names its key as text, beside the number in the file.
+        if not isinstance(value, dict):
+            return value
+        joined: dict[Any, Any] = {}
+        for key, fields in value.items():
+            key = int(key) if isinstance(key, str) and key.isdigit() else key
+            joined[key] = _laid_over(joined[key], fields) if key in joined else fields
+        return joined
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Sweep:
+        strange = sorted(set(self.by_depth) - set(self.depths))
+        if strange:
+            raise ValueError(f"by_depth: {strange} are none of the depths {self.depths}")
+        if (self.kind == "gradients") != bool(self.record_epochs):
+            raise ValueError("record_epochs: is for gradients, which need it; such as [0, 10, 100]")
+        return self
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return Path(self.recipe["dataset"]["name"]).stem
+
+    def points(
+        self,
+        models: list[str] | None = None,
+        depths: list[int] | None = None,
+        seeds: list[int] | None = None,
+    ) -> list[Point]:
+        """All runs in the order of work: seed after seed, so that a part of it covers all depths.
+
+        ``models`` and ``depths`` are some of the sweep's; ``seeds`` stand instead of the sweep's.
+
+        Raises
+        ------
+        ConfigError
+            If a model or depth is not the sweep's, or a recipe is wrong; all faults are named.
+        """
+        for name in models or []:
+            if name not in self.models:
+                raise ConfigError(
+                    f"no model {name!r} in the sweep{did_you_mean(name, self.models)}"
+                )
+        for depth in depths or []:
+            if depth not in self.depths:
+                raise ConfigError(
+                    f"no depth {depth} in the sweep (choices: {', '.join(map(str, self.depths))}); "
+                    "--set 'depths=[…]' changes them"
+                )
+        chosen = [
+            (model, depth, float(rate))
+            for depth in depths or self.depths
+            for rate in self.missing_rates
+            for model in models or self.models
+        ]
+        recipes, faults = {}, []
+        for model, depth, rate in chosen:
+            try:
+                recipes[model, depth, rate] = self.recipe_of(model, depth, rate)
+            except ConfigError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise ConfigError("; ".join(faults))
+        hashes = {key: recipe_hash(recipe) for key, recipe in recipes.items()}
+        return [
+            Point(*key, seed, recipes[key], hashes[key])
+            for seed in (self.seeds if seeds is None else seeds)
+            for key in chosen
+        ]
+
+    def recipe_of(self, model: str, depth: int, missing_rate: float) -> Recipe:
+        """The recipe of a model at a depth."""
+        content = _laid_over(self.recipe, self.by_depth.get(depth, {}))
+        content = _laid_over(content, self.models[model])
+        content = _laid_over(content, {"overrides": {"num_layers": depth}, "num_threads": 1})
+        if missing_rate:
+            content = _laid_over(content, {"dataset": {"missing_rate": missing_rate}})
+        return make_recipe(content, where=f"{model} at depth {depth}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    model: str
+    depth: int
+    missing_rate: float
+    seed: int
+    recipe: Recipe
+    recipe_hash: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a row of ``runs.csv`` is known by, as text."""
+        point = (self.model, str(self.depth), f"{self.missing_rate:g}", str(self.seed))
+        return (*point, self.recipe_hash)
+
+    def __str__(self) -> str:
+        rate = f", {self.missing_rate:.0%} missing" if self.missing_rate else ""
+        return f"{self.model}, {self.depth} layers{rate}, seed {self.seed}"
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Ten hexadecimal digits of what decides a result, seed and versions apart.
+
+    The architecture counts with its arguments, not its name: a changed YAML is another setting.
+    """
+    content = recipe.to_dict()
+    for name in ("description", "architecture", "tag", "seeds", "baselines"):
+        content.pop(name, None)
+    architecture = get_architecture(recipe.architecture)
+    content["model"] = architecture.model
+    content["overrides"] = {**architecture.args, **recipe.overrides}
+    return digest(content)
+
+
+def list_sweeps(kind: str) -> list[str]:
+    """The datasets for which ``configs/`` holds a sweep of this kind."""
+    return sorted(path.stem.removeprefix(f"{kind}_") for path in CONFIGS.glob(f"{kind}_*.yaml"))
+
+
+def load_sweep(
+    kind: str, data: str | os.PathLike, changes: list[str] | None = None
+) -> tuple[Sweep, dict[str, Any]]:
+    """Read a sweep of a kind: by the dataset of one in ``configs/``, or by the path of a file.
+
+    Returns the sweep and the content that :func:`make_sweep` makes it of again; ``changes`` are
+    ``key=value`` pairs, such as ``recipe.epochs=100``.
+
+    Raises
+    ------
+    UnknownNameError
+        If no sweep for that dataset is there.
+    ConfigError
+        If the file or a change is wrong; all faults are named.
+    """
+    is_path = Path(data).is_file() or Path(data).suffix in (".yaml", ".yml")
+    if not is_path and str(data) not in list_sweeps(kind):
+        hint = did_you_mean(data, list_sweeps(kind))
+        raise UnknownNameError(
+            f"no sweep {kind!r} for {str(data)!r}{hint}; one of your own is given by its path"
+        )
+    name = data if is_path else f"{kind}_{data}"
+    content, file = read_settings(name, CONFIGS, "sweep", changes or ())
+    sweep = make_sweep(content, file)
+    if sweep.kind != kind:
+        raise ConfigError(f"{file}: is a sweep of kind {sweep.kind!r}, not {kind!r}")
+    return sweep, content
+
+
+def make_sweep(content: dict[str, Any], where: str) -> Sweep:
+    """A sweep from a mapping.
+
+    Raises
+    ------
+    ConfigError
+        Which names all faults, those of the recipes too.
+    """
+    sweep = validate(Sweep, content, where)
+    try:
+        sweep.points(seeds=[0])
+    except ConfigError as fault:
+        raise ConfigError(f"{where}: {fault}") from None
+    return sweep
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``below`` with the fields of ``above``; mappings in both are joined."""
+    joined = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            joined[key] = {**below[key], **value}
+    return joined

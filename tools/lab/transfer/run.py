@@ -1,0 +1,93 @@
+"""Run the points of a study; :mod:`lab.engine` says what it writes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+from lab import engine
+from lab.engine import MADE_WITH, Kind, Rows, made_with
+from lab.pretraining.graphs import check_held_out
+from lab.transfer.methods import run_method
+from lab.transfer.study import Fold, Point, Study, make_study
+from lipzoo.datasets import GraphTask, load_dataset, random_split
+from lipzoo.datasets.encoding import encode_task
+from lipzoo.errors import ConfigError
+
+__all__ = ["TRANSFER", "run_study"]
+
+_KEY = ("target", "method", "labels", "seed", "settings_hash")
+_RESULT = ("weights", "val", "test", "best_epoch", "epochs_to_95", "seconds")
+TRANSFER = Kind("study", "study.yaml", "runs.csv", (*_KEY, *_RESULT, *MADE_WITH), _KEY)
+
+
+def run_study(
+    content: dict[str, Any],
+    out: str | os.PathLike,
+    *,
+    jobs: int = 1,
+    raw_dir: str | None = None,
+    say: Callable[[str], None] = print,
+    **parts: list | None,
+) -> Rows:
+    """Measure what a study asks for and the folder lacks; see :func:`lab.engine.run_study`.
+
+    ``parts`` are ``targets``, ``methods``, ``labels``, ``seeds``: only these.
+
+    Raises
+    ------
+    ConfigError
+        If the study is wrong, or weights were pretrained on one of their targets; then the folder
+        is as it was.
+    """
+    engine.check_jobs(jobs)
+    study = make_study(content, "study")
+    points = study.points(**parts)
+    for weights, target in {(point.fold.weights, point.target): None for point in points}:
+        _tasks(weights, target, raw_dir)
+    measure = partial(_measure, study=study, raw_dir=raw_dir)
+    return engine.run_study(TRANSFER, content, points, out, measure, _follow, jobs=jobs, say=say)
+
+
+def _follow(table: Rows, work: list[Point], jobs: int) -> Callable[[Point, list[dict]], str]:
+    return lambda point, rows: f"val {rows[0]['val']} test {rows[0]['test']}"
+
+
+def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, Any]]:
+    """The one row of a run."""
+    raw, encoded = _tasks(point.fold.weights, point.target, raw_dir)
+    masks = random_split(
+        raw.labels,
+        train_per_class=point.labels,
+        num_val=study.num_val,
+        seed=point.seed,
+        name=point.target,
+    )
+    began = time.perf_counter()
+    found = run_method(point, study, raw.with_ndata(**masks), encoded.with_ndata(**masks))
+    row = {
+        **dict(zip(_KEY, point.key)),
+        "weights": point.fold.checkpoint.card.full_name,
+        "val": f"{found.val:.4f}",
+        "test": f"{found.test:.4f}",
+        "best_epoch": "" if found.best_epoch is None else found.best_epoch,
+        "epochs_to_95": "" if found.epochs_to_95 is None else found.epochs_to_95,
+        "seconds": f"{time.perf_counter() - began:.1f}",
+        **made_with(),
+    }
+    return [row]
+
+
+@lru_cache(maxsize=8)
+def _tasks(weights: str, target: str, raw_dir: str | None) -> tuple[GraphTask, GraphTask]:
+    """A target, raw and encoded; refused where the weights have seen it."""
+    fold = Fold(weights=weights, targets=[target])
+    card = fold.checkpoint.card
+    raw = load_dataset(target, raw_dir=raw_dir)
+    if raw.multilabel:
+        raise ConfigError(f"{target}: nodes have several labels; a study counts labels a class")
+    check_held_out({e.name: e.fingerprint for e in card.pretrained_on}, raw, card.full_name)
+    return raw, encode_task(raw, **card.encoding)
