@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from lipzoo._dgl import dgl
 from lipzoo.errors import DataError
 
-__all__ = ["Structure", "as_structure"]
+__all__ = ["Structure", "as_structure", "lasting"]
+
+T = TypeVar("T")
 
 
 @contextmanager
-def _lasting() -> Iterator[None]:
+def lasting() -> Iterator[None]:
     """Make plain tensors, whatever the caller is in the middle of.
 
     A structure outlives the call that makes it. A tensor that is made under ``inference_mode``
@@ -45,6 +48,8 @@ class Structure:
     is_bipartite : bool
         True where source and destination nodes are different nodes, so that a self-loop has no
         meaning.
+    parent_degrees : Tensor (num_src,), optional
+        In-degrees of the source nodes in the graph that a block was cut from.
 
     Notes
     -----
@@ -52,12 +57,37 @@ class Structure:
     """
 
     def __init__(
-        self, src: Tensor, dst: Tensor, num_src: int, num_dst: int, is_bipartite: bool = False
+        self,
+        src: Tensor,
+        dst: Tensor,
+        num_src: int,
+        num_dst: int,
+        is_bipartite: bool = False,
+        parent_degrees: Tensor | None = None,
     ) -> None:
         self.src, self.dst = src.long(), dst.long()
         self.num_src, self.num_dst = num_src, num_dst
         self.is_bipartite = is_bipartite
-        self._copies: dict[torch.device, Structure] = {}
+        self.parent_degrees = parent_degrees
+        self._derived: dict[tuple, Any] = {}
+
+    def derived(self, make: Callable[..., T], *arguments: Any) -> T:
+        """``make(structure, *arguments)``, made once and kept as long as the structure.
+
+        For what follows from the edges alone: indices of kernels, roots of degrees, blocks.
+
+        Parameters
+        ----------
+        make : callable
+            A function that can be found again: of a module, not one made on the way.
+        *arguments
+            Hashable.
+        """
+        key = (make, *arguments)
+        if key not in self._derived:
+            with lasting():
+                self._derived[key] = make(self, *arguments)
+        return self._derived[key]
 
     @property
     def num_edges(self) -> int:
@@ -68,7 +98,7 @@ class Structure:
         return self.src.device
 
     @cached_property
-    @_lasting()
+    @lasting()
     def in_degrees(self) -> Tensor:
         """Number of in-edges of each destination node, (num_dst,)."""
         return torch.bincount(self.dst, minlength=self.num_dst)
@@ -78,26 +108,26 @@ class Structure:
         return bool((self.in_degrees == 0).any())
 
     @cached_property
-    @_lasting()
+    @lasting()
     def csc(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(indptr, src, edge_ids)`` by destination: in-edges of ``i`` are ``indptr[i:i+2]``."""
         return _compress(self.dst, self.src, self.num_dst)
 
     @cached_property
-    @_lasting()
+    @lasting()
     def csr(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(indptr, dst, edge_ids)`` by source: out-edges of ``j`` are ``indptr[j:j+2]``."""
         return _compress(self.src, self.dst, self.num_src)
 
     @cached_property
-    @_lasting()
+    @lasting()
     def dgl_block(self):
         """The same edges as a DGL block, for the ``dgl`` backend."""
         return dgl.create_block(
             (self.src, self.dst), num_src_nodes=self.num_src, num_dst_nodes=self.num_dst
         )
 
-    @_lasting()
+    @lasting()
     def with_self_loops(self) -> Structure:
         """Append ``i -> i`` for each destination node that lacks it, after the other edges.
 
@@ -121,29 +151,32 @@ class Structure:
             torch.cat([self.dst, missing]),
             self.num_src,
             self.num_dst,
+            parent_degrees=self.parent_degrees,
         )
 
-    @_lasting()
     def to(self, device: torch.device | str) -> Structure:
         """The structure on another device; copies are kept, so that a model moves it once."""
-        device = torch.empty(0, device=device).device  # resolves "cuda" to "cuda:0"
         if device == self.device:
             return self
-        if device not in self._copies:
-            self._copies[device] = Structure(
-                self.src.to(device),
-                self.dst.to(device),
-                self.num_src,
-                self.num_dst,
-                self.is_bipartite,
-            )
-        return self._copies[device]
+        device = torch.empty(0, device=device).device  # resolves "cuda" to "cuda:0"
+        return self if device == self.device else self.derived(_copy, device)
 
     def __repr__(self) -> str:
         return (
             f"Structure(num_src={self.num_src}, num_dst={self.num_dst}, "
             f"num_edges={self.num_edges}, device={self.device})"
         )
+
+
+def _copy(structure: Structure, device: torch.device) -> Structure:
+    return Structure(
+        structure.src.to(device),
+        structure.dst.to(device),
+        structure.num_src,
+        structure.num_dst,
+        structure.is_bipartite,
+        None if structure.parent_degrees is None else structure.parent_degrees.to(device),
+    )
 
 
 def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,7 +226,7 @@ def as_structure(graph, add_self_loops: bool = False) -> Structure:
     return structures[add_self_loops]
 
 
-@_lasting()
+@lasting()
 def _read(graph) -> Structure:
     src, dst = graph.edges(order="eid")
     source_type, _, target_type = graph.canonical_etypes[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
-from lipzoo.attention.structure import _lasting as lasting
 from lipzoo.nn import AttentionConv
 
 __all__ = ["in_pieces"]
@@ -57,27 +55,21 @@ def _piecewise(layer: AttentionConv, forward):
                 checkpoint(attend, feat, nodes, block, use_reentrant=False)
                 if torch.is_grad_enabled()
                 else attend(feat, nodes, block)
-                for nodes, block in _blocks(structure, layer.num_heads * layer.out_feats)
+                for nodes, block in structure.derived(_blocks, layer.num_heads * layer.out_feats)
             ]
         )
 
     return run
 
 
-_BLOCKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure]]:
     """Blocks of consecutive destination nodes, each with the nodes that it reads, those first."""
-    known = _BLOCKS.setdefault(structure, {})
-    if width not in known:
-        with lasting():  # they outlive a transform that this may run in
-            known[width] = list(_cut(structure, max(1, _PIECE // width)))
-    return known[width]
-
-
-def _cut(structure: Structure, edges_each: int) -> Iterator[tuple[Tensor, Structure]]:
+    edges_each = max(1, _PIECE // width)
     indptr, src, _ = structure.csc
+    degrees = structure.parent_degrees
+    if degrees is None and structure.num_src == structure.num_dst:
+        degrees = structure.in_degrees
+    blocks = []
     first = 0
     local = torch.empty(structure.num_src, dtype=torch.long)
     while first < structure.num_dst:
@@ -89,7 +81,10 @@ def _cut(structure: Structure, edges_each: int) -> Iterator[tuple[Tensor, Struct
         others = others[(others < first) | (others >= stop)]
         nodes = torch.cat([own, others])
         local[nodes] = torch.arange(len(nodes))
-        degrees = indptr[first + 1 : stop + 1] - indptr[first:stop]
-        dst = torch.repeat_interleave(torch.arange(stop - first), degrees)
-        yield nodes, Structure(local[sources], dst, len(nodes), stop - first)
+        in_degrees = indptr[first + 1 : stop + 1] - indptr[first:stop]
+        dst = torch.repeat_interleave(torch.arange(stop - first), in_degrees)
+        parent = None if degrees is None else degrees[nodes]
+        block = Structure(local[sources], dst, len(nodes), stop - first, parent_degrees=parent)
+        blocks.append((nodes, block))
         first = stop
+    return blocks

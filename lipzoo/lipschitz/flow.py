@@ -130,11 +130,12 @@ def gradient_flow(
     chosen = known if mask is None else known & mask
     if not chosen.any():
         raise DataError("gradient_flow: no node has a label")
-    structure = model._structures(graph)[0]
+    structure = model.structures(graph)[0]
     groups = model.layer_groups()
     trained = [p for group in groups.values() for p in group if p.requires_grad]
     with _evaluation(model), torch.inference_mode(False), torch.enable_grad():
-        states, attention = model._run(graph, feat, return_attention=True)
+        attention: list[Tensor] = []
+        states = model.run(graph, feat, attention)
         states = [s if s.requires_grad else s.requires_grad_() for s in states]
         logits = model.head(model.residual.output(states))
         loss = _loss(logits[chosen], labels[chosen])

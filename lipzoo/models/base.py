@@ -28,9 +28,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-DEGREE_NORMS = ("none", "symmetric")
-
-
 class DeepAttentionNet(nn.Module):
     r"""Input layer -> L attention layers -> linear head; base class of the architectures.
 
@@ -74,11 +71,8 @@ class DeepAttentionNet(nn.Module):
     residual : str or dict
         See :func:`~lipzoo.nn.residual.make_residual`.
     degree_norm : {"none", "symmetric"}
-        ``"symmetric"`` puts the square roots of the in-degrees around each attention layer,
-        :math:`D^{1/2} \, \mathrm{conv}_l(D^{-1/2} h)`, but for its bias. Where attention is
-        uniform, that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
-        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. It needs a whole graph, not
-        blocks.
+        ``"symmetric"`` puts the square roots of the in-degrees around each attention layer; see
+        :class:`~lipzoo.nn.conv.AttentionConv`. It needs a whole graph, not blocks.
     add_self_loops : bool
         Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
         need them.
@@ -132,9 +126,6 @@ class DeepAttentionNet(nn.Module):
         if activation not in ACTIVATIONS:
             hint = did_you_mean(activation, ACTIVATIONS)
             raise ConfigError(f"activation: no activation {activation!r}{hint}")
-        if degree_norm not in DEGREE_NORMS:
-            hint = did_you_mean(degree_norm, DEGREE_NORMS)
-            raise ConfigError(f"degree_norm: no degree norm {degree_norm!r}{hint}")
         for name, rate in (
             ("input_drop", input_drop),
             ("feat_drop", feat_drop),
@@ -166,6 +157,7 @@ class DeepAttentionNet(nn.Module):
                 score_norm=score_norm,
                 backend=backend,
                 identity_map=self.residual.identity_map(layer),
+                degree_norm=degree_norm,
             )
             for layer in range(1, num_layers + 1)
         )
@@ -209,13 +201,13 @@ class DeepAttentionNet(nn.Module):
         DataError
             If features, blocks or graph do not fit the model.
         """
-        states, attention = self._run(graph, feat, return_attention)
-        logits = self.forward_head(self.residual.output(states))
+        attention: list[Tensor] | None = [] if return_attention else None
+        logits = self.forward_head(self.residual.output(self.run(graph, feat, attention)))
         return (logits, attention) if return_attention else logits
 
     def forward_features(self, graph, feat: Tensor) -> Tensor:
         """What the head reads, (N, out)."""
-        return self.residual.output(self._run(graph, feat)[0])
+        return self.residual.output(self.run(graph, feat))
 
     def forward_head(self, feat: Tensor) -> Tensor:
         """Logits (N, C) of what :meth:`forward_features` returned."""
@@ -223,10 +215,19 @@ class DeepAttentionNet(nn.Module):
 
     def forward_intermediates(self, graph, feat: Tensor) -> list[Tensor]:
         """``[h_0, …, h_L]``, each (N, hidden_feats)."""
-        return self._run(graph, feat)[0]
+        return self.run(graph, feat)
 
-    def _run(self, graph, feat, return_attention=False) -> tuple[list[Tensor], list[Tensor]]:
-        structures = self._structures(graph)
+    def run(self, graph, feat: Tensor, attention: list[Tensor] | None = None) -> list[Tensor]:
+        """``[h_0, …, h_L]``, each (N, hidden_feats); all that a forward pass does before the head.
+
+        Parameters
+        ----------
+        graph, feat
+            See :meth:`forward`.
+        attention : list, optional
+            The attention weights of each layer, (E', H), are appended to it.
+        """
+        structures = [structure.to(feat.device) for structure in self.structures(graph)]
         if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
             raise DataError(
                 f"features are {tuple(feat.shape)}; this graph and model need "
@@ -234,10 +235,9 @@ class DeepAttentionNet(nn.Module):
                 "create_model(..., in_feats=...) or reset_input"
             )
         states = [self.activation(self._project(feat))]
-        attention: list[Tensor] = []
         is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
         for layer, structure in enumerate(structures):
-            arguments = layer, structure, states, return_attention
+            arguments = layer, structure, states, attention is not None
             if is_checkpointed:
                 states, weights = checkpoint(
                     self._run_layer,
@@ -247,9 +247,9 @@ class DeepAttentionNet(nn.Module):
                 )
             else:
                 states, weights = self._run_layer(*arguments)
-            if return_attention:
+            if attention is not None:
                 attention.append(weights)
-        return states, attention
+        return states
 
     def _project(self, feat: Tensor) -> Tensor:
         weight, bias = self.input.weight, self.input.bias
@@ -266,49 +266,44 @@ class DeepAttentionNet(nn.Module):
         self, layer: int, structure: Structure, states: list[Tensor], need_weights: bool
     ) -> tuple[list[Tensor], Tensor | None]:
         """The states after a layer, and its attention weights (E', H) where needed."""
-        feat, degrees = self.residual.input(states), self.degree_roots(structure)
-        if degrees is not None:
-            feat = feat / degrees
-        out = self.layers[layer](structure, feat, get_attention=need_weights)
         weights = None
-        if need_weights:
-            out, weights = out
+
+        def attend(read: Tensor) -> Tensor:
+            nonlocal weights
+            if not need_weights:
+                return self.layers[layer](structure, read).flatten(1)
+            out, weights = self.layers[layer](structure, read, get_attention=True)
             weights = weights.squeeze(-1)
-        out = out.flatten(1)
-        if degrees is not None:
-            out = self.times_degrees(self.layers[layer], out, degrees)
-        if structure.num_src != structure.num_dst:
-            states = [state[: structure.num_dst] for state in states]
-        out = self.residual.before_activation(out, states)
-        if len(self.norms):
-            # Feature norms look at the nodes that a layer puts out, which in a block are
-            # not those it reads.
-            out = self.norms[layer](structure, out)
+            return out.flatten(1)
+
+        def behind(out: Tensor) -> Tensor:
+            # Feature norms look at the nodes that a layer puts out, which in a block are not
+            # those it reads.
+            if len(self.norms):
+                out = self.norms[layer](structure, out)
+            return self.activation(out)
+
+        def own(state: Tensor) -> Tensor:
+            return state if structure.num_src == structure.num_dst else state[: structure.num_dst]
+
+        state = self.residual.next_state(states, attend, behind, own)
         # A new list: a checkpoint runs this again on the states it was given.
-        return [*states, self.residual.after_activation(self.activation(out), states)], weights
+        return [*map(own, states), state], weights
 
-    def degree_roots(self, structure: Structure) -> Tensor | None:
-        """Square roots of the in-degrees, (N, 1), that go around each layer; None where none do.
+    def structures(self, graph) -> list[Structure]:
+        """The structure that each layer attends over, with the self-loops that it sees.
 
-        A node without in-edges counts as one with one.
+        Parameters
+        ----------
+        graph : DGLGraph, Structure, or list of L blocks
+            See :meth:`forward`.
+
+        Raises
+        ------
+        DataError
+            If graph or blocks do not fit the model.
         """
-        if self.degree_norm == "none":
-            return None
-        weight = self.input.weight
-        return structure.in_degrees.to(weight).clamp_min(1).sqrt().unsqueeze(1)
-
-    @staticmethod
-    def times_degrees(conv: AttentionConv, out: Tensor, degrees: Tensor) -> Tensor:
-        """What a layer put out, (N, H * D), times ``degrees``; its bias stays, as in GCN."""
-        return out * degrees if conv.bias is None else torch.lerp(conv.bias, out, degrees)
-
-    def _structures(self, graph) -> list[Structure]:
         if isinstance(graph, (list, tuple)):
-            if self.degree_norm != "none":
-                raise DataError(
-                    f"degree_norm={self.degree_norm!r} needs the degrees of all nodes, which "
-                    "blocks do not tell: pass the whole graph, or a subgraph of it"
-                )
             if len(graph) != self.num_layers:
                 raise DataError(
                     f"got {len(graph)} blocks for {self.num_layers} layers: sample as many "

@@ -16,9 +16,11 @@ from lipzoo.attention import Structure, as_structure, graph_attention, make_scor
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["AttentionConv", "IdentityMappedLinear", "projection"]
+__all__ = ["DEGREE_NORMS", "AttentionConv", "IdentityMappedLinear", "degree_roots", "projection"]
 
 Feat = Tensor | tuple[Tensor, Tensor]
+
+DEGREE_NORMS = ("none", "symmetric")
 
 
 class IdentityMappedLinear(nn.Linear):
@@ -72,8 +74,27 @@ def projection(in_feats: int, out_feats: int, bias: bool, identity_map: float | 
     return IdentityMappedLinear(in_feats, identity_map, bias=bias)
 
 
+def degree_roots(structure: Structure, dtype: torch.dtype) -> Tensor:
+    """Square roots of the in-degrees of the source nodes, (N_src,); none counts as one.
+
+    Raises
+    ------
+    DataError
+        If the structure is a block that does not tell them.
+    """
+    degrees = structure.parent_degrees
+    if degrees is None:
+        if structure.num_src != structure.num_dst or structure.is_bipartite:
+            raise DataError(
+                "degree_norm needs the degrees of all nodes, which blocks do not tell: pass the "
+                "whole graph, or a subgraph of it"
+            )
+        degrees = structure.in_degrees
+    return degrees.to(dtype).clamp_min(1).sqrt()
+
+
 class AttentionConv(nn.Module):
-    """Base class of the graph-conv modules.
+    r"""Base class of the graph-conv modules.
 
     Parameters
     ----------
@@ -90,6 +111,12 @@ class AttentionConv(nn.Module):
         :func:`~lipzoo.attention.make_score_norm`.
     backend : {"auto", "dgl", "torch", "fused"}
         See :func:`~lipzoo.attention.graph_attention`.
+    degree_norm : {"none", "symmetric"}
+        ``"symmetric"`` puts the square roots of the in-degrees around the layer,
+        :math:`D^{1/2} \, \mathrm{conv}(D^{-1/2} x)`, but for its bias. Where attention is uniform,
+        that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
+        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. It needs a whole graph, not
+        a block.
     """
 
     #: Score norm that ``lipschitzify`` gives this layer.
@@ -104,6 +131,7 @@ class AttentionConv(nn.Module):
         allow_zero_in_degree: bool = False,
         score_norm=None,
         backend: str = "auto",
+        degree_norm: str = "none",
     ) -> None:
         super().__init__()
         is_pair = isinstance(in_feats, tuple)
@@ -113,7 +141,10 @@ class AttentionConv(nn.Module):
         if backend not in (*BACKENDS, "auto"):
             hint = did_you_mean(backend, [*BACKENDS, "auto"])
             raise ConfigError(f"backend: no backend {backend!r}{hint}")
-        self.backend = backend
+        if degree_norm not in DEGREE_NORMS:
+            hint = did_you_mean(degree_norm, DEGREE_NORMS)
+            raise ConfigError(f"degree_norm: no degree norm {degree_norm!r}{hint}")
+        self.backend, self.degree_norm = backend, degree_norm
         self.score_norm = make_score_norm(score_norm)
         # What the layers of this family may have behind the attention.
         self.res_fc = self.bias = self.activation = None
@@ -219,7 +250,19 @@ class AttentionConv(nn.Module):
                 "There are 0-in-degree nodes in the graph: nothing reaches them. Add self-loops "
                 "with dgl.add_self_loop(g), or construct the layer with allow_zero_in_degree=True."
             )
-        return structure, h_src, h_dst
+        roots = self._degree_roots(structure, h_src)
+        if roots is None:
+            return structure, h_src, h_dst
+        divided = h_src / roots
+        own = divided[: structure.num_dst]
+        return structure, divided, divided if h_dst is h_src else own
+
+    def _degree_roots(self, structure: Structure, like: Tensor) -> Tensor | None:
+        """What goes around the layer, for features (N, *, F); None where nothing does."""
+        if self.degree_norm == "none":
+            return None
+        roots = structure.derived(degree_roots, like.dtype)
+        return roots[: len(like)].view(-1, *[1] * (like.dim() - 1))
 
     def _make_residual(self, residual: bool, bias: bool) -> nn.Module | None:
         width = self.num_heads * self.out_feats
@@ -227,13 +270,21 @@ class AttentionConv(nn.Module):
             return nn.Linear(self.in_dst_feats, width, bias=bias)
         return nn.Identity() if residual else None
 
-    def _finish(self, out: Tensor, h_dst: Tensor, weights: Tensor | None):
+    def _finish(self, structure: Structure, out: Tensor, h_dst: Tensor, weights: Tensor | None):
         """Residual, bias, activation; the attention weights in DGL's shape where there are any."""
+        bias = None
         if self.res_fc is not None:
             residual = self.res_fc(h_dst)
             out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
+            bias = getattr(self.res_fc, "bias", None)
         if self.bias is not None:
+            bias = self.bias
             out = out + self.bias.view(self.num_heads, self.out_feats)
+        roots = self._degree_roots(structure, out)
+        if roots is not None:
+            # The bias stays as it is, as in GCN.
+            as_rows = None if bias is None else bias.view(self.num_heads, self.out_feats)
+            out = out * roots if bias is None else torch.lerp(as_rows, out, roots)
         if self.activation is not None:
             out = self.activation(out)
         return out if weights is None else (out, weights.unsqueeze(-1))

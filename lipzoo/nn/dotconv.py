@@ -29,7 +29,7 @@ class DotGatConv(AttentionConv):
         Number of heads ``H``.
     allow_zero_in_degree : bool
         Do not raise on nodes without in-edges.
-    score_norm, backend
+    score_norm, backend, degree_norm
         See :class:`~lipzoo.nn.conv.AttentionConv`.
 
     Shapes
@@ -56,6 +56,7 @@ class DotGatConv(AttentionConv):
         *,
         score_norm=None,
         backend: str = "auto",
+        degree_norm: str = "none",
     ) -> None:
         super().__init__(
             in_feats,
@@ -64,6 +65,7 @@ class DotGatConv(AttentionConv):
             allow_zero_in_degree=allow_zero_in_degree,
             score_norm=score_norm,
             backend=backend,
+            degree_norm=degree_norm,
         )
         width = num_heads * out_feats
         if isinstance(in_feats, tuple):
@@ -83,7 +85,7 @@ class DotGatConv(AttentionConv):
         out, weights = self._attend(
             structure, DotProductScores(query, key, value), value, need_weights=get_attention
         )
-        return self._finish(out, h_dst, weights)
+        return self._finish(structure, out, h_dst, weights)
 
 
 class TransformerConv(AttentionConv):
@@ -113,7 +115,7 @@ class TransformerConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias to the output.
-    score_norm, backend
+    score_norm, backend, degree_norm
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in the value projection ``(1-β) I + β V``; needs
@@ -152,6 +154,7 @@ class TransformerConv(AttentionConv):
         *,
         score_norm=None,
         backend: str = "auto",
+        degree_norm: str = "none",
         identity_map: float | None = None,
     ) -> None:
         super().__init__(
@@ -161,6 +164,7 @@ class TransformerConv(AttentionConv):
             allow_zero_in_degree=allow_zero_in_degree,
             score_norm=score_norm,
             backend=backend,
+            degree_norm=degree_norm,
         )
         width = num_heads * out_feats
         self.fc_query = nn.Linear(self.in_dst_feats, width, bias=False)
@@ -188,4 +192,4 @@ class TransformerConv(AttentionConv):
         out, weights = self._attend(
             structure, scores, value, self.attn_drop.p, need_weights=get_attention
         )
-        return self._finish(out, h_dst, weights)
+        return self._finish(structure, out, h_dst, weights)

@@ -42,7 +42,7 @@ class GATConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias.
-    score_norm, backend
+    score_norm, backend, degree_norm
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
@@ -80,6 +80,7 @@ class GATConv(AttentionConv):
         *,
         score_norm=None,
         backend: str = "auto",
+        degree_norm: str = "none",
         identity_map: float | None = None,
     ) -> None:
         super().__init__(
@@ -89,6 +90,7 @@ class GATConv(AttentionConv):
             allow_zero_in_degree=allow_zero_in_degree,
             score_norm=score_norm,
             backend=backend,
+            degree_norm=degree_norm,
         )
         width = num_heads * out_feats
         if isinstance(in_feats, tuple):
@@ -118,7 +120,7 @@ class GATConv(AttentionConv):
         out, weights = self._attend(
             structure, scores, v_src, self.attn_drop.p, edge_weight, get_attention
         )
-        return self._finish(out, h_dst, weights)
+        return self._finish(structure, out, h_dst, weights)
 
     def _project(self, h_src: Tensor, h_dst: Tensor, is_pair: bool):
         """Dropout and projection; the nodes that source and destination share are done once."""

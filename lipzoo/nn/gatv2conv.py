@@ -45,7 +45,7 @@ class GATv2Conv(AttentionConv):
         Give the projections a learnt bias.
     share_weights : bool
         Use one projection for source and destination.
-    score_norm, backend
+    score_norm, backend, degree_norm
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
@@ -83,6 +83,7 @@ class GATv2Conv(AttentionConv):
         *,
         score_norm=None,
         backend: str = "auto",
+        degree_norm: str = "none",
         identity_map: float | None = None,
     ) -> None:
         super().__init__(
@@ -92,6 +93,7 @@ class GATv2Conv(AttentionConv):
             allow_zero_in_degree=allow_zero_in_degree,
             score_norm=score_norm,
             backend=backend,
+            degree_norm=degree_norm,
         )
         width = num_heads * out_feats
         # DGL shares weights only where source and destination have the same width.
@@ -124,4 +126,4 @@ class GATv2Conv(AttentionConv):
         out, weights = self._attend(
             structure, scores, v_src, self.attn_drop.p, need_weights=get_attention
         )
-        return self._finish(out, h_dst, weights)
+        return self._finish(structure, out, h_dst, weights)

@@ -2,13 +2,20 @@
 
 A scheme says how wide the input of layer ``l`` is, what its input is, how its output is joined
 with what came before, and what the head reads. To write another one, subclass
-:class:`ResidualScheme` and add it to ``RESIDUAL_SCHEMES``.
+:class:`ResidualScheme` and register it with ``RESIDUAL_SCHEMES``.
+
+The same four methods are read three ways: on features, by the forward pass; on Lipschitz
+constants, by :func:`lipzoo.lipschitz.bound`; on radii, by :func:`lipzoo.lipschitz.robustness`. So
+a scheme that joins states with ``+`` and the functions :func:`mix`, :func:`side_by_side`,
+:func:`mean_of` and :func:`max_of` has its bounds without another line. What else it does to a
+state works on features alone, and its bound is infinite, with that reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +30,63 @@ __all__ = [
     "NoResidual",
     "Residual",
     "ResidualScheme",
+    "Stretch",
     "make_residual",
+    "max_of",
+    "mean_of",
+    "mix",
+    "side_by_side",
 ]
+
+
+class Stretch:
+    """What stands for a state where a deep model is read for how far it can move: a Lipschitz
+    constant, or the radii of the nodes. Subclasses say what the ways to join states do to it.
+    """
+
+    def __add__(self, other: Any) -> Any:
+        return NotImplemented
+
+    def mix(self, other: Any, share: float) -> Any:
+        """Of ``(1 - share) a + share b``."""
+        raise NotImplementedError
+
+    @classmethod
+    def side_by_side(cls, states: list) -> Any:
+        """Of states beside each other; their elementwise maximum moves no further."""
+        raise NotImplementedError
+
+    @classmethod
+    def mean_of(cls, states: list) -> Any:
+        """Of the mean of several states."""
+        raise NotImplementedError
+
+
+#: Features (N, F), or what stands for them.
+State = TypeVar("State", Tensor, Stretch)
+
+
+def mix(a: State, b: State, share: float) -> State:
+    """``(1 - share) a + share b``."""
+    return torch.lerp(a, b, share) if isinstance(a, Tensor) else a.mix(b, share)
+
+
+def side_by_side(states: list[State]) -> State:
+    """The states of each node in one row."""
+    first = states[0]
+    return torch.cat(states, dim=-1) if isinstance(first, Tensor) else first.side_by_side(states)
+
+
+def mean_of(states: list[State]) -> State:
+    """Their mean."""
+    first = states[0]
+    return torch.stack(states).mean(0) if isinstance(first, Tensor) else first.mean_of(states)
+
+
+def max_of(states: list[State]) -> State:
+    """Their elementwise maximum."""
+    first = states[0]
+    return torch.stack(states).amax(0) if isinstance(first, Tensor) else first.side_by_side(states)
 
 
 class ResidualScheme(nn.Module):
@@ -55,21 +117,46 @@ class ResidualScheme(nn.Module):
         """Width of what the head reads."""
         return self.hidden_feats
 
-    def input(self, states: list[Tensor]) -> Tensor:
+    def input(self, states: list[State]) -> State:
         """What the next layer reads."""
         return states[-1]
 
-    def before_activation(self, out: Tensor, states: list[Tensor]) -> Tensor:
+    def before_activation(self, out: State, states: list[State]) -> State:
         """Join a layer's output with the states, before feature norm and activation."""
         return out
 
-    def after_activation(self, out: Tensor, states: list[Tensor]) -> Tensor:
+    def after_activation(self, out: State, states: list[State]) -> State:
         """Join a layer's output with the states, after feature norm and activation."""
         return out
 
-    def output(self, states: list[Tensor]) -> Tensor:
+    def output(self, states: list[State]) -> State:
         """What the head reads, of all ``L + 1`` states."""
         return states[-1]
+
+    def next_state(
+        self,
+        states: list[State],
+        attend: Callable[[State], State],
+        behind: Callable[[State], State],
+        own: Callable[[State], State] = lambda state: state,
+    ) -> State:
+        """``h_l`` from ``[h_0, …, h_{l-1}]``.
+
+        Parameters
+        ----------
+        states : list
+            The states so far.
+        attend : callable
+            The attention layer.
+        behind : callable
+            Feature norm and activation.
+        own : callable
+            Takes a state of the nodes that the layer reads to that of the nodes it puts out, which
+            in a block are some of them.
+        """
+        out = attend(self.input(states))
+        states = [own(state) for state in states]
+        return self.after_activation(behind(self.before_activation(out, states)), states)
 
 
 class NoResidual(ResidualScheme):
@@ -122,7 +209,7 @@ class InitialResidual(ResidualScheme):
         return min(1.0, math.log(self.decay / layer + 1))
 
     def before_activation(self, out, states):
-        return torch.lerp(out, states[0], self.initial)
+        return mix(out, states[0], self.initial)
 
     def extra_repr(self) -> str:
         return f"initial={self.initial:g}, decay={self.decay:g}"
@@ -143,10 +230,10 @@ class Dense(ResidualScheme):
         return self.hidden_feats * (self.num_layers + 1)
 
     def input(self, states):
-        return torch.cat(states, dim=-1)
+        return side_by_side(states)
 
     def output(self, states):
-        return torch.cat(states, dim=-1)
+        return side_by_side(states)
 
 
 class JumpingKnowledge(ResidualScheme):
@@ -176,10 +263,8 @@ class JumpingKnowledge(ResidualScheme):
         return self.hidden_feats * (self.num_layers if self.mode == "cat" else 1)
 
     def output(self, states):
-        if self.mode == "cat":
-            return torch.cat(states[1:], dim=-1)
-        stacked = torch.stack(states[1:])
-        return stacked.amax(0) if self.mode == "max" else stacked.mean(0)
+        join = {"cat": side_by_side, "max": max_of, "mean": mean_of}[self.mode]
+        return join(states[1:])
 
     def extra_repr(self) -> str:
         return f"mode={self.mode!r}"

@@ -89,9 +89,9 @@ def test_lower_layers_learn_more_slowly(tiny_source, other_iris):
 class TestLinearProbe:
     def test_the_body_runs_once_and_stays(self, tiny_source, other_iris, monkeypatch):
         runs = []
-        run = DeepAttentionNet._run
+        run = DeepAttentionNet.run
         monkeypatch.setattr(
-            DeepAttentionNet, "_run", lambda *args: runs.append(args[0].training) or run(*args)
+            DeepAttentionNet, "run", lambda *args: runs.append(args[0].training) or run(*args)
         )
         before = copies(lipzoo.load_pretrained(tiny_source).layer_groups())
         result = lipzoo.finetune(

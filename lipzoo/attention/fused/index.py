@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,19 +29,18 @@ class KernelIndex:
     has_all_loops: bool
 
 
-_INDICES: weakref.WeakKeyDictionary[Structure, KernelIndex] = weakref.WeakKeyDictionary()
-
-
 def kernel_index(structure: Structure) -> KernelIndex:
-    """The index of a structure on the CPU, from the cache."""
-    if structure not in _INDICES:
-        loops = structure.dst[structure.src == structure.dst]
-        _INDICES[structure] = KernelIndex(
-            _by_node(structure.csc),
-            _by_node(structure.csr),
-            torch.unique(loops).numel() == structure.num_dst,
-        )
-    return _INDICES[structure]
+    """The index of a structure on the CPU, made once."""
+    return structure.derived(_index)
+
+
+def _index(structure: Structure) -> KernelIndex:
+    loops = structure.dst[structure.src == structure.dst]
+    return KernelIndex(
+        _by_node(structure.csc),
+        _by_node(structure.csr),
+        torch.unique(loops).numel() == structure.num_dst,
+    )
 
 
 def _by_node(compressed: tuple[torch.Tensor, ...]) -> tuple[np.ndarray, ...]:

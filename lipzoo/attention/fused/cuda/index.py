@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 
 import torch
@@ -57,14 +56,13 @@ class CudaIndex:
     out_edges: Segments
 
 
-_INDICES: weakref.WeakKeyDictionary[Structure, CudaIndex] = weakref.WeakKeyDictionary()
-
-
 def cuda_index(structure: Structure) -> CudaIndex:
-    """The index of a structure, on its device, from the cache."""
-    if structure not in _INDICES:
-        _INDICES[structure] = CudaIndex(_cut(*structure.csc), _cut(*structure.csr))
-    return _INDICES[structure]
+    """The index of a structure, on its device, made once."""
+    return structure.derived(_index)
+
+
+def _index(structure: Structure) -> CudaIndex:
+    return CudaIndex(_cut(*structure.csc), _cut(*structure.csr))
 
 
 def _cut(indptr: Tensor, other: Tensor, edge: Tensor) -> Segments:
