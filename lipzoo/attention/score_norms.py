@@ -2,7 +2,7 @@ r"""Score norms: what is applied to the scores just before the edge softmax.
 
 Both norms come from Dasoulas, Scaman, Virmaux, "Lipschitz Normalization for Self-Attention
 Layers with Application to Graph Neural Networks", ICML 2021 (arXiv:2103.04886). They hold no
-parameters. To write another one, subclass :class:`ScoreNorm` and add it to ``SCORE_NORMS``.
+parameters. To write another one, subclass :class:`ScoreNorm` and register its name, as here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lipzoo._names import Registry
 from lipzoo.attention.ops import Ops
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
 from lipzoo.errors import ConfigError, did_you_mean
@@ -41,6 +42,11 @@ class ScoreNorm(nn.Module):
             )
 
 
+#: Names that YAML files and ``score_norm=`` accept.
+SCORE_NORMS: Registry[ScoreNorm] = Registry("score norm", "score_norm", ScoreNorm)
+
+
+@SCORE_NORMS.register("lipschitz")
 class LipschitzNorm(ScoreNorm):
     r"""LipschitzNorm for additive scores.
 
@@ -103,6 +109,7 @@ class LipschitzNorm(ScoreNorm):
         return f"alpha={self.alpha:g}, per_head={self.per_head}"
 
 
+@SCORE_NORMS.register("dot_lipschitz")
 class DotProductLipschitzNorm(ScoreNorm):
     r"""LipschitzNorm for dot-product scores.
 
@@ -173,13 +180,6 @@ def _divide_by_root(e: Tensor, square: Tensor) -> Tensor:
     return (e / square.masked_fill(tiny, 1).sqrt()).masked_fill(tiny, 0)
 
 
-#: Names that YAML files and ``score_norm=`` accept.
-SCORE_NORMS: dict[str, type[ScoreNorm]] = {
-    "lipschitz": LipschitzNorm,
-    "dot_lipschitz": DotProductLipschitzNorm,
-}
-
-
 def make_score_norm(spec: str | Mapping | ScoreNorm | None) -> ScoreNorm | None:
     """A score norm from a name, ``{"name": …, **arguments}``, a score norm, or ``None``.
 
@@ -188,13 +188,4 @@ def make_score_norm(spec: str | Mapping | ScoreNorm | None) -> ScoreNorm | None:
     ConfigError
         If the name or an argument is unknown.
     """
-    if spec is None or isinstance(spec, ScoreNorm):
-        return spec
-    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = arguments.pop("name", None)
-    if name not in SCORE_NORMS:
-        raise ConfigError(f"score_norm: no score norm {name!r}{did_you_mean(name, SCORE_NORMS)}")
-    try:
-        return SCORE_NORMS[name](**arguments)
-    except TypeError as fault:
-        raise ConfigError(f"score_norm {name!r}: {fault}") from None
+    return None if spec is None else SCORE_NORMS.make(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from contextlib import nullcontext
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lipzoo._names import Registry
 from lipzoo.attention import Structure, as_structure
-from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.errors import ConfigError, DataError
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import make_feature_norm
@@ -19,13 +21,16 @@ from lipzoo.nn.sparse import sparse_dropout_linear
 
 __all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+#: Names that YAML files and ``activation=`` accept.
+ACTIVATIONS: Registry[nn.Module] = Registry("activation", "activation", nn.Module)
+for _name, _class in {
     "elu": nn.ELU,
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "gelu": nn.GELU,
     "identity": nn.Identity,
-}
+}.items():
+    ACTIVATIONS.register(_name)(_class)
 
 
 class DeepAttentionNet(nn.Module):
@@ -62,8 +67,8 @@ class DeepAttentionNet(nn.Module):
     node_drop : float
         DropNode: how often all input features of a node are zeroed at once (Feng et al., "Graph
         Random Neural Networks", NeurIPS 2020); goes with consistency training.
-    activation : str
-        A name in ``ACTIVATIONS``.
+    activation : str, dict or torch.nn.Module
+        A name in ``ACTIVATIONS``, ``{"name": …, **arguments}``, or a module.
     score_norm : str, dict or None
         See :func:`~lipzoo.attention.make_score_norm`.
     feature_norm : str, dict or None
@@ -107,7 +112,7 @@ class DeepAttentionNet(nn.Module):
         head_drop: float = 0.6,
         attn_drop: float = 0.3,
         node_drop: float = 0.0,
-        activation: str = "elu",
+        activation: str | dict | nn.Module = "elu",
         score_norm: str | dict | None = None,
         feature_norm: str | dict | None = None,
         residual: str | dict = "none",
@@ -123,9 +128,6 @@ class DeepAttentionNet(nn.Module):
                 f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
                 f"and {num_heads}"
             )
-        if activation not in ACTIVATIONS:
-            hint = did_you_mean(activation, ACTIVATIONS)
-            raise ConfigError(f"activation: no activation {activation!r}{hint}")
         for name, rate in (
             ("input_drop", input_drop),
             ("feat_drop", feat_drop),
@@ -161,9 +163,12 @@ class DeepAttentionNet(nn.Module):
             )
             for layer in range(1, num_layers + 1)
         )
-        norms = [make_feature_norm(feature_norm, hidden_feats) for _ in range(num_layers)]
+        # An instance is copied: each layer has its own parameters and statistics.
+        norms = [
+            make_feature_norm(copy.deepcopy(feature_norm), hidden_feats) for _ in range(num_layers)
+        ]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = ACTIVATIONS.make(activation)
         self.head_drop = Dropout(head_drop)
         self.head = self._make_head(num_classes)
 

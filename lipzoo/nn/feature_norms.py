@@ -1,8 +1,8 @@
 """Feature norms: what is applied to node features between layers.
 
 All are called as ``norm(graph, feat)`` with ``feat`` (N, F), so that a model need not know which
-of them look at the neighbourhood. To write another one, subclass :class:`FeatureNorm` and add it
-to ``FEATURE_NORMS``.
+of them look at the neighbourhood. To write another one, subclass :class:`FeatureNorm` and register
+its name, as here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lipzoo._names import Registry
 from lipzoo.attention import as_structure
-from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.errors import DataError
 
 __all__ = [
     "FEATURE_NORMS",
@@ -37,6 +38,12 @@ class FeatureNorm(nn.Module):
         raise NotImplementedError
 
 
+#: Names that YAML files and ``feature_norm=`` accept.
+FEATURE_NORMS: Registry[FeatureNorm] = Registry("feature norm", "feature_norm", FeatureNorm)
+
+
+@FEATURE_NORMS.register("pairnorm")
+@FEATURE_NORMS.register("pairnorm_si", individually=True)
 class PairNorm(FeatureNorm):
     r"""PairNorm: centre the features, then give them a fixed total length.
 
@@ -80,6 +87,7 @@ class PairNorm(FeatureNorm):
         return f"scale={self.scale:g}, individually={self.individually}"
 
 
+@FEATURE_NORMS.register("layernorm")
 class LayerNorm(FeatureNorm):
     """Layer normalisation over the features of each node (Ba, Kiros, Hinton, 2016)."""
 
@@ -91,6 +99,7 @@ class LayerNorm(FeatureNorm):
         return self.norm(feat)
 
 
+@FEATURE_NORMS.register("batchnorm")
 class BatchNorm(FeatureNorm):
     """Batch normalisation of each feature over the nodes (Ioffe, Szegedy, ICML 2015)."""
 
@@ -105,6 +114,7 @@ class BatchNorm(FeatureNorm):
         return self.norm(feat)
 
 
+@FEATURE_NORMS.register("neighbornorm")
 class NeighborNorm(FeatureNorm):
     r"""NeighborNorm: divide each feature by its spread over the neighbourhood.
 
@@ -157,16 +167,6 @@ class NeighborNorm(FeatureNorm):
         return f"scale={self.scale:g}, eps={self.eps:g}"
 
 
-#: Names that YAML files and ``feature_norm=`` accept: class and arguments.
-FEATURE_NORMS: dict[str, tuple[type[FeatureNorm], dict]] = {
-    "pairnorm": (PairNorm, {}),
-    "pairnorm_si": (PairNorm, {"individually": True}),
-    "layernorm": (LayerNorm, {}),
-    "batchnorm": (BatchNorm, {}),
-    "neighbornorm": (NeighborNorm, {}),
-}
-
-
 def make_feature_norm(spec: str | Mapping | None, num_feats: int) -> FeatureNorm | None:
     """A feature norm of width ``num_feats`` from a name, ``{"name": …, **arguments}`` or ``None``.
 
@@ -175,15 +175,4 @@ def make_feature_norm(spec: str | Mapping | None, num_feats: int) -> FeatureNorm
     ConfigError
         If the name or an argument is unknown.
     """
-    if spec is None:
-        return None
-    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = arguments.pop("name", None)
-    if name not in FEATURE_NORMS:
-        hint = did_you_mean(name, FEATURE_NORMS)
-        raise ConfigError(f"feature_norm: no feature norm {name!r}{hint}")
-    kind, defaults = FEATURE_NORMS[name]
-    try:
-        return kind(num_feats, **{**defaults, **arguments})
-    except TypeError as fault:
-        raise ConfigError(f"feature_norm {name!r}: {fault}") from None
+    return None if spec is None else FEATURE_NORMS.make(spec, num_feats)

@@ -2,7 +2,7 @@
 
 A scheme says how wide the input of layer ``l`` is, what its input is, how its output is joined
 with what came before, and what the head reads. To write another one, subclass
-:class:`ResidualScheme` and register it with ``RESIDUAL_SCHEMES``.
+:class:`ResidualScheme` and register its name, as here.
 
 The same four methods are read three ways: on features, by the forward pass; on Lipschitz
 constants, by :func:`lipzoo.lipschitz.bound`; on radii, by :func:`lipzoo.lipschitz.robustness`. So
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lipzoo._names import Registry
 from lipzoo.errors import ConfigError, did_you_mean
 
 __all__ = [
@@ -159,10 +160,16 @@ class ResidualScheme(nn.Module):
         return self.after_activation(behind(self.before_activation(out, states)), states)
 
 
+#: Names that YAML files and ``residual=`` accept.
+RESIDUAL_SCHEMES: Registry[ResidualScheme] = Registry("residual scheme", "residual", ResidualScheme)
+
+
+@RESIDUAL_SCHEMES.register("none")
 class NoResidual(ResidualScheme):
     """Layers in a row: ``h_l = act(conv(h_{l-1}))``."""
 
 
+@RESIDUAL_SCHEMES.register("residual")
 class Residual(ResidualScheme):
     """``h_l = act(conv(h_{l-1})) + h_{l-1}`` (He et al., CVPR 2016)."""
 
@@ -170,6 +177,7 @@ class Residual(ResidualScheme):
         return out + states[-1]
 
 
+@RESIDUAL_SCHEMES.register("initial")
 class InitialResidual(ResidualScheme):
     r"""Initial residual with identity mapping.
 
@@ -215,6 +223,7 @@ class InitialResidual(ResidualScheme):
         return f"initial={self.initial:g}, decay={self.decay:g}"
 
 
+@RESIDUAL_SCHEMES.register("dense")
 class Dense(ResidualScheme):
     """Each layer, and the head, reads all states so far side by side (DenseNet; DeepGCNs).
 
@@ -236,6 +245,7 @@ class Dense(ResidualScheme):
         return side_by_side(states)
 
 
+@RESIDUAL_SCHEMES.register("jumping")
 class JumpingKnowledge(ResidualScheme):
     """The head reads the outputs of all layers, joined by ``mode``.
 
@@ -270,16 +280,6 @@ class JumpingKnowledge(ResidualScheme):
         return f"mode={self.mode!r}"
 
 
-#: Names that YAML files and ``residual=`` accept.
-RESIDUAL_SCHEMES: dict[str, type[ResidualScheme]] = {
-    "none": NoResidual,
-    "residual": Residual,
-    "initial": InitialResidual,
-    "dense": Dense,
-    "jumping": JumpingKnowledge,
-}
-
-
 def make_residual(spec: str | Mapping, hidden_feats: int, num_layers: int) -> ResidualScheme:
     """A residual scheme from a name or ``{"name": …, **arguments}``.
 
@@ -288,12 +288,4 @@ def make_residual(spec: str | Mapping, hidden_feats: int, num_layers: int) -> Re
     ConfigError
         If the name or an argument is unknown.
     """
-    arguments = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = arguments.pop("name", None)
-    if name not in RESIDUAL_SCHEMES:
-        hint = did_you_mean(name, RESIDUAL_SCHEMES)
-        raise ConfigError(f"residual: no residual scheme {name!r}{hint}")
-    try:
-        return RESIDUAL_SCHEMES[name](hidden_feats, num_layers, **arguments)
-    except TypeError as fault:
-        raise ConfigError(f"residual {name!r}: {fault}") from None
+    return RESIDUAL_SCHEMES.make(spec, hidden_feats, num_layers)

@@ -136,7 +136,7 @@ def test_neighbornorm_needs_the_neighbours():
 def test_make_feature_norm(name):
     norm = make_feature_norm(name, 3)
     assert norm.num_feats == 3
-    assert isinstance(norm, FEATURE_NORMS[name][0])
+    assert isinstance(norm, FEATURE_NORMS[name])
     assert getattr(norm, "individually", False) == (name == "pairnorm_si")
 
 
