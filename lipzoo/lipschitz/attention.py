@@ -12,7 +12,6 @@ norm divides by the former, so that the product is bounded whatever the features
 from __future__ import annotations
 
 import math
-import weakref
 
 import numpy as np
 import torch
@@ -332,14 +331,6 @@ def _finish(layer: AttentionConv, attention: Constant, structure: Structure) -> 
     return attention
 
 
-_NEIGHBOURHOODS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 def _neighbourhood(structure: Structure, spread: float) -> Neighbourhood:
     """Layers of one model share it."""
-    known = _NEIGHBOURHOODS.setdefault(structure, {})
-    if spread not in known:
-        if len(known) > 256:
-            known.clear()
-        known[spread] = neighbourhood_of(structure, spread)
-    return known[spread]
+    return structure.derived(neighbourhood_of, spread)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lipzoo.lipschitz.rounding import add_up, div_up, hypot_up, mul_up, sqrt_up
+from lipzoo.lipschitz.rounding import add_up, div_up, hypot_up, mul_up, sqrt_up, up
+from lipzoo.nn.residual import Stretch
 
 __all__ = ["ONE", "ZERO", "Constant", "infinite", "product"]
 
@@ -13,7 +14,7 @@ product = mul_up
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Stretch):
     r"""Bounds on the Lipschitz constant of a map between node features.
 
     What is computed from several of them is rounded up, and nothing times infinity is nothing:
@@ -44,6 +45,8 @@ class Constant:
 
     def __add__(self, other: Constant) -> Constant:
         """Of the sum of two maps of the same input."""
+        if not isinstance(other, Constant):
+            return NotImplemented
         return Constant(
             add_up(self.frobenius, other.frobenius),
             add_up(self.per_node, other.per_node),
@@ -55,18 +58,28 @@ class Constant:
         size = abs(factor)
         return Constant(mul_up(size, self.frobenius), mul_up(size, self.per_node), self.reason)
 
-    @staticmethod
-    def stacked(*maps: Constant) -> Constant:
+    def mix(self, other: Constant, share: float) -> Constant:
+        """Of ``(1 - share)`` times this map and ``share`` times another."""
+        share = float(share)
+        return self.scaled(up(abs(1 - share))) + other.scaled(share)
+
+    @classmethod
+    def side_by_side(cls, states: list[Constant]) -> Constant:
         """Of several maps of the same input, their outputs side by side."""
-        return Constant(
-            hypot_up(*(m.frobenius for m in maps)),
-            hypot_up(*(m.per_node for m in maps)),
-            next((m.reason for m in maps if m.reason), ""),
+        return cls(
+            hypot_up(*(m.frobenius for m in states)),
+            hypot_up(*(m.per_node for m in states)),
+            next((m.reason for m in states if m.reason), ""),
         )
 
-    def averaged(self, number: int) -> Constant:
-        """Of this map divided by ``number``."""
-        return Constant(div_up(self.frobenius, number), div_up(self.per_node, number), self.reason)
+    @classmethod
+    def mean_of(cls, states: list[Constant]) -> Constant:
+        """Of the mean of several maps of the same input."""
+        total = states[0]
+        for state in states[1:]:
+            total = total + state
+        number = len(states)
+        return cls(div_up(total.frobenius, number), div_up(total.per_node, number), total.reason)
 
     def with_nodes(self, num_in: int, num_out: int) -> Constant:
         r"""Each of the two bounds the other, for a map from ``num_in`` nodes to ``num_out``.

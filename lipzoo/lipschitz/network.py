@@ -8,24 +8,15 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
-from lipzoo.attention import as_structure
+from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz.constant import ONE, Constant, infinite
 from lipzoo.lipschitz.pieces import constant_of, hooked, overridden
-from lipzoo.lipschitz.rounding import div_up, sqrt_up, up
+from lipzoo.lipschitz.rounding import div_up, sqrt_up
 from lipzoo.models import DeepAttentionNet
-from lipzoo.nn import (
-    AttentionConv,
-    BatchNorm,
-    Dense,
-    GATConv,
-    InitialResidual,
-    JumpingKnowledge,
-    LayerNorm,
-    NoResidual,
-    Residual,
-)
+from lipzoo.nn import AttentionConv, BatchNorm, GATConv, LayerNorm
 from lipzoo.nn.multihead import LipschitzMultiheadAttention
+from lipzoo.nn.residual import ResidualScheme
 
 __all__ = ["Bound", "LayerBound", "bound", "network_fault"]
 
@@ -194,6 +185,8 @@ def bound(
     structure = graph if isinstance(graph, int) else as_structure(graph).to("cpu")
     options = {} if edge_weight is None else {"largest_weight": _largest(module, edge_weight)}
     constant = constant_of(module, structure, **options)
+    if getattr(module, "degree_norm", "none") != "none" and structure.num_dst:
+        constant = constant.scaled(degree_stretch(structure))
     if heads == "mean":
         if not isinstance(module, AttentionConv):
             raise DataError(f"heads: {type(module).__name__} has no heads to take the mean of")
@@ -217,8 +210,6 @@ def network_fault(model: DeepAttentionNet) -> str:
     changed = overridden(type(model), DeepAttentionNet, _OPEN)
     if changed:
         return f"{type(model).__name__} has a {changed[0]} of its own"
-    if type(model.residual) not in _JOINS:
-        return f"nothing is known about the residual scheme {type(model.residual).__name__}"
     return ""
 
 
@@ -239,9 +230,8 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     fault = network_fault(model)
     if fault:
         return _bound([], infinite(fault))
-    structures = [structure.to("cpu") for structure in model._structures(graph)]
-    num_in = structures[0].num_src
-    join = _JOINS[type(model.residual)]
+    structures = [structure.to("cpu") for structure in model.structures(graph)]
+    num_in, num_out = structures[0].num_src, structures[-1].num_dst
     activation = constant_of(model.activation, structures[0])
     first = constant_of(model.input, structures[0]).then(activation)
     states = [first]
@@ -251,29 +241,56 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
     # itself keeps its constant: they count once, between that norm and the plain one.
     stretch = 1.0
     if model.degree_norm != "none" and num_in:
-        degrees = structures[0].in_degrees.clamp_min(1)
-        stretch = sqrt_up(div_up(degrees.max().item(), degrees.min().item()))
+        stretch = degree_stretch(structures[0])
         states = [first.scaled(stretch)]
         rows.append(_row("degrees", "degree_norm", ONE.scaled(stretch), states[0]))
     for index, (conv, structure) in enumerate(zip(model.layers, structures)):
-        parts = [conv, *([model.norms[index]] if len(model.norms) else []), model.activation]
-        alone = constant_of(parts[0], structure)
-        behind = ONE
-        for part in parts[1:]:
+        alone, behind = constant_of(conv, structure), ONE
+        parts = [*([model.norms[index]] if len(model.norms) else []), model.activation]
+        for part in parts:
             constant = constant_of(part, structure)
             by_itself = part is model.activation or isinstance(part, _NODE_BY_NODE)
             behind = behind.then(constant if by_itself else constant.scaled(stretch))
-        state = join(model.residual, states, alone, behind).with_nodes(num_in, structure.num_dst)
-        states.append(_named(state, f"layer {index + 1}"))
-        names = ", ".join(map(_name, parts))
+        through = [lambda s, c=constant: s.then(c) for constant in (alone, behind)]
+        state = _joined(model.residual, "next_state", states, *through)
+        states.append(_named(state.with_nodes(num_in, structure.num_dst), f"layer {index + 1}"))
+        names = ", ".join(map(_name, [conv, *parts]))
         rows.append(_row(f"layer_{index + 1}", names, alone.then(behind), states[-1]))
-    num_out = structures[-1].num_dst
-    features = whole = _output(model.residual, states).with_nodes(num_in, num_out)
+    features = whole = _joined(model.residual, "output", states).with_nodes(num_in, num_out)
     if type(model.head) is not nn.Identity:
         head = constant_of(model.head, structures[-1])
         whole = whole.then(head).with_nodes(num_in, num_out)
         rows.append(_row("head", _name(model.head), head, whole))
     return _bound(rows, whole, features.per_node)
+
+
+def _joined(
+    scheme: ResidualScheme, method: str, states: list[Constant], *through: Callable
+) -> Constant:
+    """What a method of a residual scheme makes of constants in place of features."""
+    if states[-1].reason:
+        return infinite(states[-1].reason)
+    try:
+        found = getattr(scheme, method)(states, *through)
+    except Exception as fault:  # it does something to a state that only features can bear
+        return infinite(not_joined(scheme, fault))
+    return found if isinstance(found, Constant) else infinite(not_joined(scheme, found))
+
+
+def not_joined(scheme: ResidualScheme, fault: object) -> str:
+    """Why nothing is known about a residual scheme."""
+    words = " ".join(str(fault).split())
+    return (
+        f"nothing is known about the residual scheme {type(scheme).__name__} ({words}): its bound "
+        "follows where it joins states with + and the functions of lipzoo.nn.residual alone"
+    )
+
+
+def degree_stretch(structure: Structure) -> float:
+    """How much longer rows can get between the degrees of a layer with ``degree_norm``."""
+    degrees = structure.parent_degrees
+    degrees = (structure.in_degrees if degrees is None else degrees).clamp_min(1)
+    return sqrt_up(div_up(degrees[: structure.num_dst].max().item(), degrees.min().item()))
 
 
 def _named(state: Constant, place: str) -> Constant:
@@ -307,50 +324,3 @@ def _row(name: str, what: str, alone: Constant, so_far: Constant) -> LayerBound:
 def _name(module: nn.Module) -> str:
     norm = getattr(module, "score_norm", None)
     return type(module).__name__ + (f" + {type(norm).__name__}" if norm is not None else "")
-
-
-# ------------------------------------------------------------------- residual schemes
-#
-# states: constants of x -> h_0 … h_{l-1}; layer: of the attention layer; behind: of the feature
-# norm and the activation behind it.
-
-
-def _plain_join(scheme, states, layer, behind):
-    return states[-1].then(layer).then(behind)
-
-
-def _residual_join(scheme, states, layer, behind):
-    return states[-1].then(layer).then(behind) + states[-1]
-
-
-def _initial_join(scheme, states, layer, behind):
-    out = states[-1].then(layer).scaled(up(abs(1 - scheme.initial)))
-    return (out + states[0].scaled(scheme.initial)).then(behind)
-
-
-def _dense_join(scheme, states, layer, behind):
-    return Constant.stacked(*states).then(layer).then(behind)
-
-
-_JOINS: dict[type, Callable[..., Constant]] = {
-    NoResidual: _plain_join,
-    Residual: _residual_join,
-    InitialResidual: _initial_join,
-    Dense: _dense_join,
-    JumpingKnowledge: _plain_join,
-}
-
-
-def _output(scheme, states: list[Constant]) -> Constant:
-    """Of what the head reads."""
-    if isinstance(scheme, Dense):
-        return Constant.stacked(*states)
-    if isinstance(scheme, JumpingKnowledge):
-        if scheme.mode == "mean":
-            total = states[1]
-            for state in states[2:]:
-                total = total + state
-            return total.averaged(len(states[1:]))
-        # An elementwise maximum moves no further than the states side by side.
-        return Constant.stacked(*states[1:])
-    return states[-1]
