@@ -8,6 +8,8 @@ pass to the output's. docs/lipschitz.md, section 8, has the proofs.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -16,11 +18,13 @@ from lipzoo.lipschitz.attention import layer_fault
 from lipzoo.lipschitz.local_attention import ATTENTION_RULES
 from lipzoo.lipschitz.local_norms import NORM_RULES
 from lipzoo.lipschitz.outward import beyond, longest
-from lipzoo.lipschitz.passage import Passage, elementwise, times
+from lipzoo.lipschitz.passage import Passage, certain, elementwise, times
 from lipzoo.lipschitz.pieces import constant_of, linear_weight
 from lipzoo.lipschitz.rounding import gamma, up
+from lipzoo.lipschitz.state_radii import Step, rounded
 from lipzoo.models.base import ACTIVATIONS
 from lipzoo.nn import AttentionConv, FeatureNorm
+from lipzoo.nn.conv import degree_roots
 
 __all__ = ["local_rule"]
 
@@ -28,7 +32,7 @@ __all__ = ["local_rule"]
 _UNKNOWN = 64
 
 
-def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[Tensor, Passage]:
+def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[Tensor, Step]:
     """The output of a module at ``feat``, and how radii pass through it.
 
     Parameters
@@ -40,6 +44,8 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
     feat : Tensor (N, F)
         Float64.
     """
+    if isinstance(module, AttentionConv) and module.degree_norm != "none":
+        return _between_degrees(module, structure, feat)
     constant = constant_of(module, structure).per_node
     if isinstance(module, tuple(ACTIVATIONS.values())):
         return module(feat), elementwise(module, constant, feat)
@@ -59,6 +65,33 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
         return up(gamma(_UNKNOWN) * (longest(out) + steep(radius) + 1), 4)
 
     return out, Passage(steep, steep, rounding, structure.num_src)
+
+
+def _between_degrees(
+    layer: AttentionConv, structure: Structure, feat: Tensor
+) -> tuple[Tensor, Step]:
+    """Of a layer between the square roots of the degrees, but for its bias and activation."""
+    inner = copy.copy(layer)
+    inner.degree_norm, inner.activation = "none", None
+    roots = structure.derived(degree_roots, torch.float64)
+    divided, attend = local_rule(inner, structure, feat / roots.unsqueeze(1))
+    without = copy.copy(layer)
+    without.activation = None
+    out = without(structure, feat).flatten(1)
+    read, size = longest(feat), longest(divided)
+    bias = layer.bias if layer.bias is not None else getattr(layer.res_fc, "bias", None)
+    added = 0.0 if bias is None else longest(bias)
+
+    def step(radii: Tensor) -> Tensor:
+        inside = rounded(radii, read, 4) / roots
+        moved = attend(up(inside, 4))
+        reach = (size + moved[0] + added) * roots
+        return certain(up(moved * roots + 4 * gamma(8) * reach + beyond(reach), 6))
+
+    if layer.activation is None:
+        return out, step
+    bent, bend = local_rule(layer.activation, structure, out)
+    return bent, lambda radii: bend(step(radii))
 
 
 def _all(structure: Structure, constant: float, radius: Tensor) -> Tensor:

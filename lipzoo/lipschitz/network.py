@@ -277,6 +277,14 @@ def _joined(
     return found if isinstance(found, Constant) else infinite(not_joined(scheme, found))
 
 
+def scheme_fault(model: DeepAttentionNet) -> str:
+    """Why nothing is known about how a model joins its states; empty where it is known."""
+    scheme, states = model.residual, [ONE]
+    for _ in model.layers:
+        states.append(_joined(scheme, "next_state", states, lambda s: s, lambda s: s))
+    return _joined(scheme, "output", states).reason
+
+
 def not_joined(scheme: ResidualScheme, fault: object) -> str:
     """Why nothing is known about a residual scheme."""
     words = " ".join(str(fault).split())

@@ -7,36 +7,28 @@ of :math:`\lVert X' - X \rVert_F \le r` too. The graph and the weights stay.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.lipschitz.local import local_rule
-from lipzoo.lipschitz.network import Bound, bound, network_fault
+from lipzoo.lipschitz.network import Bound, bound, network_fault, scheme_fault
 from lipzoo.lipschitz.outward import beyond, longest
-from lipzoo.lipschitz.passage import Passage, certain
 from lipzoo.lipschitz.pieces import hooked, overridden
 from lipzoo.lipschitz.rounding import down, gamma, up
+from lipzoo.lipschitz.state_radii import StateRadii, Step
 from lipzoo.models import DeepAttentionNet
-from lipzoo.nn import (
-    AttentionConv,
-    Dense,
-    InitialResidual,
-    JumpingKnowledge,
-    NoResidual,
-    Residual,
-)
+from lipzoo.nn import AttentionConv
 
 __all__ = ["Robustness", "robustness"]
 
 METHODS = ("local", "global")
-
-#: Radii and rounding (2, N) of the input's rows -> the same of the output's.
-Step = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -148,8 +140,7 @@ def robustness(
             f"robustness: needs a model of the zoo, got {type(model).__name__}; for a layer, use "
             "lipzoo.lipschitz.bound"
         )
-    fault = network_fault(model)
-    fault = fault or _head_fault(model)
+    fault = network_fault(model) or _head_fault(model) or scheme_fault(model)
     if not fault and hooked(model):
         fault = f"{hooked(model)} has forward hooks; remove them, for they may change its output"
     if fault:
@@ -200,40 +191,35 @@ class _Network:
 
     def __init__(self, model: DeepAttentionNet, graph, feat: Tensor) -> None:
         self.model = model
-        structures = [structure.to("cpu") for structure in model._structures(graph)]
+        structures = [structure.to("cpu") for structure in model.structures(graph)]
         structure = structures[0]
         if structure.num_src != feat.shape[0] or structure.num_src != structure.num_dst:
             raise DataError(
                 f"robustness: needs a whole graph and features of all its nodes; got "
                 f"{tuple(feat.shape)} for {structure.num_src} nodes"
             )
-        h, first = local_rule(model.input, structure, feat)
-        h, bend = local_rule(model.activation, structure, h)
-        self.first: list[Step] = [first, bend]
-        self.layers: list[tuple[Step, Tensor, list[Step]]] = []
-        states = [h]
-        for index, (conv, structure) in enumerate(zip(model.layers, structures)):
-            read, degrees = model.residual.input(states), model.degree_roots(structure)
-            out, attend = local_rule(conv, structure, read if degrees is None else read / degrees)
-            if degrees is not None:
-                attend = _between(degrees.squeeze(1), attend, longest(read), longest(out), conv)
-                out = model.times_degrees(conv, out, degrees)
-            reach = longest(out)
-            out = model.residual.before_activation(out, states)
-            behind: list[Step] = []
-            if len(model.norms):
-                out, spread = local_rule(model.norms[index], structure, out)
-                behind.append(spread)
-            out, spread = local_rule(model.activation, structure, out)
-            behind.append(spread)
-            reach = up(
-                torch.maximum(reach, longest(out)) + longest(states[0]) + longest(states[-1]), 2
-            )
-            self.layers.append((attend, reach, behind))
-            states.append(model.residual.after_activation(out, states))
         self.num_nodes = structure.num_dst
-        self.state_sizes = up(sum(map(longest, states)), len(states))
-        self._read_head(model.residual.output(states))
+        scheme = model.residual
+        #: How radii pass through each module, and how long its computed output is.
+        self.steps: list[tuple[Step, Tensor]] = []
+        states = [self._through([model.input, model.activation], structure, feat)]
+        for index, (conv, structure) in enumerate(zip(model.layers, structures)):
+            parts = [*([model.norms[index]] if len(model.norms) else []), model.activation]
+            states.append(
+                scheme.next_state(
+                    states,
+                    partial(self._through, [conv], structure),
+                    partial(self._through, parts, structure),
+                )
+            )
+        self._read_head(scheme.output(states))
+
+    def _through(self, modules: list[nn.Module], structure: Structure, feat: Tensor) -> Tensor:
+        """What modules in a row compute; how radii pass is kept."""
+        for module in modules:
+            feat, step = local_rule(module, structure, feat)
+            self.steps.append((step, longest(feat)))
+        return feat
 
     def _read_head(self, feat: Tensor) -> None:
         head = self.model.head
@@ -257,13 +243,19 @@ class _Network:
     def radii(self, radius: float) -> Tensor:
         """Of what the head reads, (2, N), where each row of the features moves by ``radius``."""
         moved = torch.full((self.num_nodes,), radius, dtype=torch.float64)
-        state = torch.stack([moved, torch.zeros_like(moved)])
-        states = [_through(state, self.first)]
-        scheme = self.model.residual
-        read, join = _STATE_RADII[type(scheme)]
-        for attend, reach, behind in self.layers:
-            states.append(join(scheme, states, attend(read(states)), reach, behind))
-        return _output_radii(scheme, states, self.state_sizes)
+        steps, scheme = iter(self.steps), self.model.residual
+
+        def through(count: int, state: StateRadii) -> StateRadii:
+            for step, size in islice(steps, count):
+                state = state.through(step, size)
+            return state
+
+        given = StateRadii(torch.stack([moved, torch.zeros_like(moved)]), torch.zeros_like(moved))
+        states = [through(2, given)]
+        behind = 2 if len(self.model.norms) else 1
+        for _ in self.model.layers:
+            states.append(scheme.next_state(states, partial(through, 1), partial(through, behind)))
+        return scheme.output(states).radii
 
     def needed(self, moved: Tensor, radius: Tensor) -> Tensor:
         """Margins over each class, (N, C), above which none is lost where what the head reads
@@ -324,75 +316,3 @@ def _certified(network: _Network, limit: Bound, method: str, points: int) -> Ten
         ).tolist():
             try_radius(radius)
     return found
-
-
-def _between(degrees: Tensor, attend: Passage, read: Tensor, out: Tensor, conv) -> Step:
-    """How radii pass where the square roots of the degrees (N,) stand around a layer."""
-    bias = 0.0 if conv.bias is None else longest(conv.bias)
-
-    def step(radii: Tensor) -> Tensor:
-        inside = _rounded(radii, read, 4) / degrees
-        moved = attend(up(inside, 4))
-        reach = (out + moved[0] + bias) * degrees
-        return certain(up(moved * degrees + 4 * gamma(8) * reach + beyond(reach), 6))
-
-    return step
-
-
-def _rounded(radii: Tensor, size: Tensor, ops: int) -> Tensor:
-    """Radii (2, N) of what some rounded operations give, of parts together ``size`` long."""
-    reach = size + radii[0]
-    return certain(up(radii + 2 * gamma(ops) * reach, 4) + beyond(reach))
-
-
-# ------------------------------------------------------------------- residual schemes
-
-
-def _through(radii: Tensor, behind: list[Step]) -> Tensor:
-    for step in behind:
-        radii = step(radii)
-    return radii
-
-
-def _last(states: list[Tensor]) -> Tensor:
-    return states[-1]
-
-
-def _together(states: list[Tensor]) -> Tensor:
-    return longest(torch.stack(states), 0)
-
-
-def _join_plain(scheme, states, moved, reach, behind):
-    return _through(moved, behind)
-
-
-def _join_residual(scheme, states, moved, reach, behind):
-    return _rounded(_through(moved, behind) + states[-1], reach, 8)
-
-
-def _join_initial(scheme, states, moved, reach, behind):
-    joined = (1 - scheme.initial) * moved + scheme.initial * states[0]
-    # A lerp adds a part of the difference of the two, whatever their shares are.
-    size = reach + moved[0] + states[0][0]
-    return _through(_rounded(joined, size, 8), behind)
-
-
-#: How the radii of the states give that of a layer's input, and that of its output the next state.
-_STATE_RADII = {
-    NoResidual: (_last, _join_plain),
-    Residual: (_last, _join_residual),
-    InitialResidual: (_last, _join_initial),
-    Dense: (_together, _join_plain),
-    JumpingKnowledge: (_last, _join_plain),
-}
-
-
-def _output_radii(scheme, states: list[Tensor], sizes: Tensor) -> Tensor:
-    if isinstance(scheme, Dense):
-        return _together(states)
-    if isinstance(scheme, JumpingKnowledge):
-        if scheme.mode == "mean":
-            mean = up(torch.stack(states[1:]).mean(0), len(states))
-            return _rounded(mean, sizes, len(states) + 8)
-        return _together(states[1:])
-    return states[-1]
