@@ -71,8 +71,8 @@ def add_up(first: Number, *others: Number) -> Number:
     """No less than the sum."""
     total = first
     for other in others:
-        exact = (total == 0) | (other == 0)
-        total = _above(total + other, exact)
+        total = total + other  # 0 only where both are
+        total = _above(total, total == 0)
     return total
 
 
@@ -80,9 +80,7 @@ def mul_up(first: Number, *others: Number) -> Number:
     """No less than the product; 0 where a factor is 0, whatever the others are."""
     product = first
     for other in others:
-        nothing = (product == 0) | (other == 0)
-        exact = (product == 1) | (other == 1)
-        product = _above(product * other, exact, nothing)
+        product = _above(product * other, (product == 0) | (other == 0))
     return product
 
 
@@ -90,16 +88,14 @@ def div_up(over: Number, under: Number) -> Number:
     """No less than the quotient, where ``under`` is no more than the divisor; something over
     nothing is infinite."""
     if isinstance(over, Tensor) or isinstance(under, Tensor):
-        return _above(over / under, under == 1, _tensor(over) == 0)
-    if over == 0:
-        return 0.0
-    return _above(over / under, under == 1) if under > 0 else math.inf
+        return _above(over / under, torch.as_tensor(over == 0))
+    return _above(over / under if under > 0 else math.inf, over == 0)
 
 
 def sqrt_up(value: Number) -> Number:
     """No less than the square root."""
     root = value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
-    return _above(root, (value == 0) | (value == 1))
+    return _above(root, value == 0)
 
 
 def hypot_up(*values: float) -> float:
@@ -112,19 +108,11 @@ def exp_down(value: float) -> float:
     return down(math.exp(value), 4)  # libraries are right to within one unit in the last place
 
 
-def _tensor(value: Number) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64)
+_INFINITY = torch.tensor(math.inf, dtype=torch.float64)
 
 
-def _above(value: Number, exact, nothing=False) -> Number:
-    """The next number, but for those that are known to be exact, or to be 0."""
+def _above(value: Number, is_zero) -> Number:
+    """The next number above, but for an exact zero."""
     if isinstance(value, Tensor):
-        value = torch.where(_mask(exact), value, torch.nextafter(value, _tensor(math.inf)))
-        return value.masked_fill(_mask(nothing), 0.0)
-    if nothing:
-        return 0.0
-    return value if exact else math.nextafter(value, math.inf)
-
-
-def _mask(value) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.bool)
+        return torch.nextafter(value, _INFINITY).masked_fill(is_zero, 0.0)
+    return 0.0 if is_zero else math.nextafter(value, math.inf)

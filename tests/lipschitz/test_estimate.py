@@ -116,3 +116,22 @@ def test_a_map_that_moves_nothing():
     layer = GATConv(3, 2, 1, score_norm="lipschitz")
     torch.nn.init.zeros_(layer.fc.weight)
     assert float(estimate(layer, homogeneous(), features(width=3))) == 0
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_no_square_overflows_on_the_way(size):
+    model = torch.nn.Linear(4, 4, bias=False).double().requires_grad_(False)
+    plain = float(estimate(_OnGraph(model), homogeneous(), torch.ones(10, 4).double()))
+    model.weight.mul_(size)
+    found = float(estimate(_OnGraph(model), homogeneous(), torch.ones(10, 4).double()))
+    assert found == pytest.approx(plain * size, rel=1e-9)
+    assert found <= bound(model, homogeneous()).frobenius * (1 + 1e-12)
+
+
+class _OnGraph(torch.nn.Module):
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, graph, feat):
+        return self.linear(feat)
