@@ -62,6 +62,8 @@ def make_case(seed: int) -> tuple[str, nn.Module, Structure, Tensor]:
     kind = draw.choice(["random", "random", "trained", "trained", "saturated", "large logits"])
     if kind == "saturated":
         return kind, *saturated(draw)
+    if kind == "large logits":
+        return kind, *large_logits(draw)
     graph = random_graph(draw)
     feat = random_features(draw, graph.num_src, draw.integer(1, 4))
     model, name = random_model(draw, feat.shape[1])
@@ -69,8 +71,6 @@ def make_case(seed: int) -> tuple[str, nn.Module, Structure, Tensor]:
         train(model, graph, feat, draw)
     with torch.no_grad():
         sharpen(model, draw)
-        if kind == "large logits":
-            model.head.bias += 10 ** draw.uniform(8, 17)
     return f"{kind} {name}", model.eval().requires_grad_(False), graph, feat
 
 
@@ -180,12 +180,25 @@ def saturated(draw: Draw) -> tuple[nn.Module, Structure, Tensor]:
     conv.bias.zero_()
     model.head.weight.zero_()
     model.head.weight[0, 0] = 1.0
-    model.head.bias.copy_(torch.tensor([-share * draw.uniform(0.0, 0.4), 0.0]))
+    model.head.bias.copy_(torch.tensor([-share * draw.uniform(0.0, 0.2), 0.0]))
     nodes = draw.integer(3, 6)
     feat = torch.zeros(nodes, width, dtype=torch.float64)
     feat[0, 0] = math.log(share / (1 - share)) * math.sqrt(width) / size
     feat[1, 1] = 1.0
     return model, Structure(torch.tensor([1]), torch.tensor([0]), nodes, nodes), feat @ turn.T
+
+
+def large_logits(draw: Draw) -> tuple[nn.Module, Structure, Tensor]:
+    """Nodes that see themselves alone, so that bounds are tight, under logits whose difference is
+    mostly rounding."""
+    model = KINDS[draw.choice(list(KINDS))](
+        1, 2, draw.integer(1, 2), 1, 1, activation="identity", backend="torch"
+    ).double()
+    model.eval().requires_grad_(False)
+    model.head.bias += 10 ** draw.uniform(10, 16)
+    nodes = draw.integer(2, 6)
+    loops = torch.arange(nodes)
+    return model, Structure(loops, loops, nodes, nodes), draw.normal(nodes, 1)
 
 
 # ------------------------------------------------------------------------------- attacks
