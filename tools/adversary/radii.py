@@ -191,9 +191,10 @@ def saturated(draw: Draw) -> tuple[nn.Module, Structure, Tensor]:
 def large_logits(draw: Draw) -> tuple[nn.Module, Structure, Tensor]:
     """Nodes that see themselves alone, so that bounds are tight, under logits whose difference is
     mostly rounding."""
-    model = KINDS[draw.choice(list(KINDS))](
-        1, 2, draw.integer(1, 2), 1, 1, activation="identity", backend="torch"
-    ).double()
+    kind = draw.choice(list(KINDS))
+    norm = "dot_lipschitz" if kind == "gt" else "lipschitz"
+    model = KINDS[kind](1, 2, 1, 1, 1, activation="identity", score_norm=norm, backend="torch")
+    model = model.double()
     model.eval().requires_grad_(False)
     model.head.bias += 10 ** draw.uniform(10, 16)
     nodes = draw.integer(2, 6)
