@@ -18,8 +18,8 @@ from lipzoo.errors import ConfigError, quoted
 __all__ = ["fetch", "is_remote"]
 
 HUB_PREFIX = "hf-hub:"
-#: No address is longer; servers refuse such.
-_MAX_NAME = 4096
+#: Longer than any address of a folder, its query included.
+MAX_LENGTH = 4096
 
 
 def is_remote(name: object) -> bool:
@@ -52,8 +52,11 @@ def fetch(name: str) -> Path:
     OutputError
         If the cache cannot be written.
     """
-    if not name.isprintable() or len(name) > _MAX_NAME:
-        raise ConfigError(f"{quoted(name)}: is no address; check it")
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) or len(name) > MAX_LENGTH:
+        raise ConfigError(
+            f"{quoted(name)}: is no address of weights: control characters, half characters, or "
+            f"more than {MAX_LENGTH} of them; check what you pasted"
+        )
     # Not at the top: most users load what ships with the package, and need no HTTP library.
     if name.startswith(HUB_PREFIX):
         from lipzoo.hub.huggingface import fetch_from_hub

@@ -105,12 +105,17 @@ def _split_pin(text: str) -> tuple[str, str | None]:
 
 
 def _local_folder(url: str) -> Path:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not unquote(parts.path).startswith("/"):
+    try:
+        parts = urlsplit(url)
+        path = Path(url2pathname(parts.path))
+        is_absolute = parts.netloc in ("", "localhost") and unquote(parts.path).startswith("/")
+        folder = path.parent if path.name in (CARD_FILE, WEIGHTS_FILE) else path
+        is_there = folder.is_dir()
+    except (OSError, ValueError) as fault:
+        raise ConfigError(f"{url[:200]}: names no folder ({fault})"[:400]) from None
+    if not is_absolute:
         raise ConfigError(f"{url}: must look like file:///folder, with an absolute path")
-    path = as_path(url2pathname(parts.path))
-    folder = path.parent if path.name in (CARD_FILE, WEIGHTS_FILE) else path
-    if not folder.is_dir():
+    if not is_there:
         raise UnknownNameError(f"{url}: there is no folder {folder}")
     return folder
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from adversary.bounds import make_case, run_chunk
 from torch import nn
 
+from adversary.bounds import make_case, run_chunk
 from lipzoo.lipschitz import Constant, pieces
 from lipzoo.lipschitz.constant import ONE
 
