@@ -10,6 +10,7 @@ from typing import Any
 
 from adversary.children import KILLED, Disturbance, run_child
 from adversary.writers import Writer, check_readable
+from lipzoo._writing import LOCK_FILE
 from lipzoo.cli import main
 
 __all__ = ["Scene", "attack"]
@@ -99,7 +100,8 @@ class Scene:
             resumes = "--resume" in writer.again
             outcome = self.run(version, Disturbance(), *(writer.again if named or resumes else ()))
             assert outcome.code == 0, f"the same command again fails: {outcome.words}"
-        found = writer.files(out, writer.free)
+        # Where nothing is left to do, nobody removes the lock of a process that is no more.
+        found = writer.files(out, (*writer.free, LOCK_FILE) if done else writer.free)
         # An old run that was gone on with is the old output.
         wanted = self.wholes["old", "nothing"] if version == "old" else self.wholes["new", start]
         odd = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
