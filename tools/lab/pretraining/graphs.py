@@ -14,11 +14,10 @@ from lab.pretraining.recipe import Objective, PretrainingRecipe, Source
 from lipzoo._dgl import dgl
 from lipzoo._schema import check_arguments
 from lipzoo.datasets import GraphTask, load_dataset
-from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.encoding import adjacency_matrix, encode_task
 from lipzoo.errors import ConfigError
 
-__all__ = ["Sample", "check_held_out", "data_fingerprint", "load_source", "samples"]
+__all__ = ["Sample", "check_held_out", "load_source", "samples"]
 
 #: How many nodes a part grows from, and how many neighbours of a node it takes up.
 _ROOTS, _FANOUT = 20, 10
@@ -61,14 +60,6 @@ def load_source(source: Source, raw_dir: str | None) -> GraphTask:
     return load_dataset(source.name, raw_dir=raw_dir, **source.options)
 
 
-def data_fingerprint(task: GraphTask) -> str:
-    """Fingerprint of edges, features and labels alone: the same for every split of a graph."""
-    graph = task.graph.local_var()
-    for mask in MASKS:
-        graph.ndata.pop(mask, None)
-    return GraphTask(task.name, graph, task.num_classes, task.multilabel).fingerprint
-
-
 def check_held_out(seen: dict[str, str], target: GraphTask, what: str) -> None:
     """Refuse weights that were pretrained on the very data they are to be measured on.
 
@@ -80,7 +71,7 @@ def check_held_out(seen: dict[str, str], target: GraphTask, what: str) -> None:
     ConfigError
         If the target's fingerprint is among them, whatever its name.
     """
-    fingerprint = data_fingerprint(target)
+    fingerprint = target.data_fingerprint
     for name, known in seen.items():
         if known == fingerprint:
             raise ConfigError(

@@ -23,7 +23,6 @@ from torch import nn
 from lab.pretraining.graphs import (
     Sample,
     check_held_out,
-    data_fingerprint,
     load_source,
     samples,
 )
@@ -126,7 +125,7 @@ def _read_graphs(
     graphs, entries, seen = [], [], {}
     for source in recipe.graphs:
         task = load_source(source, raw_dir)
-        seen[source.name] = data_fingerprint(task)
+        seen[source.name] = task.data_fingerprint
         entries.append(
             DatasetEntry(name=task.name, options=task.options, fingerprint=seen[source.name])
         )
