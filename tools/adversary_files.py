@@ -63,7 +63,8 @@ def main() -> int:
         share = (args.minutes * 60 - (time.monotonic() - begun)) / (len(names) - number)
         files = args.files * (number + 1) // len(names) - args.files * number // len(names)
         rows[name] = watch(name, files, max(share, 1), args.seed)
-    report(rows, args)
+        report(rows, args)
+    print(report(rows, args))
     return 1 if any(row["findings"] for row in rows.values()) else 0
 
 
@@ -131,7 +132,8 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def report(rows: dict[str, dict], args: argparse.Namespace) -> None:
+def report(rows: dict[str, dict], args: argparse.Namespace) -> str:
+    """The table, written with all findings to ``args.out``."""
     total = sum(row["loaded"] + row["refused"] + len(row["findings"]) for row in rows.values())
     command = " ".join(
         ["python", "tools/adversary_files.py", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])]
@@ -153,7 +155,6 @@ def report(rows: dict[str, dict], args: argparse.Namespace) -> None:
             f"| {len(row['findings'])} | {row['slowest']:.2f} | {row['memory'] / 2**20:.0f} |"
         )
     lines += ["", f"{total:,} files. `{command}`", ""]
-    print("\n".join(lines))
     if args.out is not None:
         from lipzoo._yaml import write_all
 
@@ -165,6 +166,7 @@ def report(rows: dict[str, dict], args: argparse.Namespace) -> None:
                 args.out / "files.md": "\n".join(lines).encode(),
             }
         )
+    return "\n".join(lines)
 
 
 # -------------------------------------------------------------------- the child
