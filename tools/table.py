@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the README's tables: pretrained weights from their cards, the benchmark from its CSV."""
+"""Write the tables of README and docs: weights from their cards, the benchmark from its CSV."""
 
 from pathlib import Path
 
@@ -15,19 +15,22 @@ def benchmark_table() -> str:
     return f"{ratio_table(rows)}\n\n{compilation_lines(rows)}".strip()
 
 
-TABLES = {"pretrained": pretrained_table, "benchmark": benchmark_table}
+#: Where a table stands, and what makes it.
+TABLES = {
+    "README.md": ("pretrained", pretrained_table),
+    "docs/backends.md": ("benchmark", benchmark_table),
+}
 
 
-def with_table(text: str) -> str:
-    """``text`` with what stands between each pair of markers replaced."""
-    for name, make in TABLES.items():
-        begin, end = f"<!-- {name}: begin (tools/table.py writes this) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
-    return text
+def with_table(file: str) -> str:
+    """The text of ``file`` with what stands between its markers made anew."""
+    name, make = TABLES[file]
+    begin, end = f"<!-- {name}: begin (tools/table.py writes this) -->", f"<!-- {name}: end -->"
+    before, rest = (ROOT / file).read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{make()}\n{end}{after}"
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in TABLES:
+        (ROOT / file).write_text(with_table(file), encoding="utf-8")

@@ -24,7 +24,6 @@ COMMANDS = (
     "certify",
     "new",
     "push",
-    "benchmark",
     "demo",
 )
 
