@@ -1,12 +1,15 @@
 """Certified radii hold in floating point: saturated softmaxes, long rows, extreme weights."""
 
+import exact_model
 import pytest
 import torch
 
 from lipzoo.attention import Structure
+from lipzoo.errors import ConfigError
 from lipzoo.lipschitz import attack, robustness
+from lipzoo.lipschitz.radii import _Network
 from lipzoo.lipschitz.softmax import softmax_limits
-from lipzoo.models import DeepGraphTransformer
+from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 
 
 def saturated():
@@ -90,3 +93,136 @@ def test_the_attack_finds_what_a_saturated_softmax_hides():
         assert found.flipped.all()
         assert ((found.feat - feat).norm(dim=1) <= 1e-3).all()
         assert model(graph, found.feat)[0].argmax() != model(graph, feat)[0].argmax()
+
+
+EXTREME = {
+    "sharp plain attention": ({}, 1e4, 1.0),
+    "sharp attention with its norm": ({"norm": True}, 1e6, 1.0),
+    "tiny features": ({"norm": True}, 1.0, 1e-7),
+    "squares that underflow": ({"norm": True}, 1.0, 1e-160),
+    "long features": ({"norm": True}, 1.0, 1e8),
+    "squares that overflow": ({"norm": True}, 1.0, 1e155),
+    "a large alpha": ({"norm": True, "alpha": 300.0}, 1.0, 1.0),
+    "a falling LeakyReLU": ({"slope": -0.5}, 30.0, 1.0),
+}
+
+
+def extreme(kind, options, sharpness, size, seed):
+    torch.manual_seed(seed)
+    norm = None
+    if options.get("norm"):
+        norm = {"name": "lipschitz", "alpha": options.get("alpha", 0.25)}
+        norm = "dot_lipschitz" if kind is DeepGraphTransformer else norm
+    activation = ["elu", "identity", "relu"][seed % 3]
+    model = kind(2, 3, 2, 4, 2, score_norm=norm, activation=activation, backend="torch").double()
+    model.eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if "attn" in name or "query" in name or "key" in name:
+            parameter *= sharpness
+        if name.endswith("bias") and name != "head.bias":
+            parameter.zero_()
+    for layer in model.layers:
+        if hasattr(layer, "leaky_relu"):
+            layer.leaky_relu.negative_slope = options.get("slope", 0.2)
+    draw = torch.Generator().manual_seed(seed)
+    feat = torch.randn(5, 2, generator=draw, dtype=torch.float64) * size
+    feat[seed % 5] = 0
+    graph = Structure(torch.randint(5, (7,), generator=draw), torch.arange(7) % 5, 5, 5)
+    return model, graph, feat
+
+
+@pytest.mark.parametrize("kind", [DeepGAT, DeepGATv2, DeepGraphTransformer])
+@pytest.mark.parametrize("case", EXTREME)
+def test_exact_and_computed_features_stay_within_their_radii(case, kind):
+    """Against 50 digits, with no room for rounding."""
+    options, sharpness, size = EXTREME[case]
+    for seed in range(2):
+        model, graph, feat = extreme(kind, options, sharpness, size, seed)
+        network = _Network(model, graph, feat)
+        centre, structure = model.forward_features(graph, feat), graph.with_self_loops()
+        draw = torch.Generator().manual_seed(seed)
+        for radius in (0.0, 1e-12 * size, 1e-3 * size):
+            limit, apart = network.radii(radius)
+            change = torch.randn(feat.shape, generator=draw, dtype=torch.float64)
+            moved = feat + change / change.norm(dim=1, keepdim=True) * radius * 0.999
+            exact = exact_model.features(model, structure, moved)
+            computed = exact_model.numbers(model.forward_features(graph, moved).nan_to_num(0))
+            for i, row in enumerate(exact):
+                if not limit[i].isfinite():
+                    assert size > 1e100, "only lengths that overflow are given up"
+                    continue
+                middle = exact_model.numbers(centre[i])
+                for got in (row, computed[i]):
+                    far = exact_model.length([a - b for a, b in zip(got, middle)])
+                    assert far <= limit[i].item()
+                far = exact_model.length([a - b for a, b in zip(row, computed[i])])
+                assert far <= apart[i].item()
+
+
+@pytest.mark.parametrize("kind", [DeepGAT, DeepGATv2, DeepGraphTransformer])
+def test_exact_classes_stay_within_certified_radii(kind):
+    for case in ("sharp plain attention", "a large alpha", "tiny features"):
+        model, graph, feat = extreme(kind, *EXTREME[case], seed=3)
+        result = robustness(model, graph, feat, points=8)
+        node = int(result.radius.argmax())
+        assert result.radius[node] > 0
+        found = attack(model, graph, feat, node, result.radius[node].item(), steps=5)
+        logits = exact_model.logits(model, graph.with_self_loops(), found.feat)[node]
+        assert max(range(3), key=lambda c: logits[c]) == result.predicted[node]
+
+
+def test_logits_that_differ_by_their_rounding_are_not_certified():
+    model, graph, feat = extreme(DeepGAT, {"norm": True}, 1.0, 1.0, 0)
+    before = robustness(model, graph, feat).radius
+    model.head.bias += 1e17
+    after = robustness(model, graph, feat)
+    assert (before > 0).all()
+    assert (after.radius == 0).all()
+    assert after.reason
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e300])
+def test_nothing_is_certified_where_features_are_not_finite_or_overflow(value):
+    model, graph, feat = extreme(DeepGAT, {"norm": True}, 1.0, 1.0, 0)
+    feat[:] = value
+    for method in ("local", "global"):
+        result = robustness(model, graph, feat, method=method)
+        assert (result.radius == 0).all()
+        assert result.reason
+
+
+def test_ties_are_not_certified():
+    model, graph, feat = extreme(DeepGAT, {"norm": True}, 1.0, 1.0, 0)
+    model.head.weight[1], model.head.bias[1] = model.head.weight[0], model.head.bias[0]
+    model.head.weight[2], model.head.bias[2] = model.head.weight[0], model.head.bias[0] - 1
+    result = robustness(model, graph, feat)
+    assert (result.margin == 0).all()
+    assert (result.radius == 0).all()
+
+
+def test_features_of_other_types_are_the_same_numbers():
+    model, graph, feat = extreme(DeepGAT, {"norm": True}, 1.0, 1.0, 0)
+    for dtype in (torch.float16, torch.float32):
+        short = feat.to(dtype)
+        expected = robustness(model, graph, short.double()).radius
+        assert torch.equal(robustness(model, graph, short).radius, expected)
+    sparse = robustness(model, graph, feat.to_sparse_csr()).radius
+    assert torch.equal(sparse, robustness(model, graph, feat).radius)
+
+
+def test_heads_that_nothing_is_known_about_are_refused():
+    model, graph, feat = extreme(DeepGAT, {"norm": True}, 1.0, 1.0, 0)
+    model.head = torch.nn.Sequential(model.head, torch.nn.Linear(3, 3).double())
+    with pytest.raises(ConfigError, match="the head is a Sequential"):
+        robustness(model, graph, feat)
+
+
+def test_a_model_of_two_classes_and_one_without_a_head():
+    for classes in (2, 0):
+        torch.manual_seed(0)
+        model = DeepGAT(2, classes, 1, 4, 2, score_norm="lipschitz").double().eval()
+        _, graph, feat = extreme(DeepGAT, {}, 1.0, 1.0, 0)
+        result = robustness(model, graph, feat)
+        assert (result.radius > 0).any()
+        node = int(result.radius.argmax())
+        assert not attack(model, graph, feat, node, result.radius[node].item()).flipped
