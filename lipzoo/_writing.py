@@ -112,7 +112,8 @@ def _held(target: Path, file: Path, made: list[Path] | None) -> Iterator[None]:
         ) from None
     finally:
         if lock.lock_counter == 1:  # the outermost
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()
         lock.release()
 
 
@@ -136,8 +137,9 @@ def _acquire(target: Path, file: Path, made: list[Path] | None) -> FileLock:
                         file.write_text(str(os.getpid()))
                 return lock
     except OSError as fault:
+        verb = "written" if file.parent.is_dir() else "made"
         raise OutputError(
-            f"{target}: cannot be written ({fault.strerror}); choose a folder that you may write to"
+            f"{target}: cannot be {verb} ({fault.strerror}); choose a folder that you may write to"
         ) from None
     raise _busy(target, file)
 
