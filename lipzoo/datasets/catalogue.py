@@ -4,8 +4,8 @@
     def karate() -> GraphTask:
         return GraphTask.from_graph(graph, "karate")  # with masks, if it has a public split
 
-A loader may take ``raw_dir`` (the folder that raw files are kept in) and ``k`` (neighbours), by
-keyword; `lipzoo.load_dataset` hands over those that its signature names.
+A loader may take ``raw_dir`` (the folder that raw files are kept in) and options of its own with
+defaults, such as ``k`` (neighbours), all by keyword: `lipzoo.load_dataset` hands them over.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Dataset:
         """Whether the loader has this option."""
         return option in inspect.signature(self.load).parameters
 
-    def default(self, option: str) -> object:
-        """The option's default in the loader's signature."""
-        return inspect.signature(self.load).parameters[option].default
+    def options(self) -> dict[str, object]:
+        """The loader's own options, with their defaults."""
+        parameters = inspect.signature(self.load).parameters.values()
+        return {p.name: p.default for p in parameters if p.name != "raw_dir"}
 
 
 DATASETS: dict[str, Dataset] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lipzoo._paths import as_path, name_of_path, path_hint
-from lipzoo._schema import check_arguments
+from lipzoo._schema import argument_names, check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.datasets.files import GRAPH_SUFFIXES, looks_like_path, read_graph
@@ -43,9 +43,9 @@ def load_dataset(
     missing_rate: float = 0.0,
     missing_seed: int = 0,
     missing_fill: str = "zero",
-    k: int | None = None,
     encoding: dict[str, int] | None = None,
     require_labels: bool = True,
+    **options: Any,
 ) -> GraphTask:
     """Load a dataset by name, or a graph of your own by path, ready to train on.
 
@@ -71,12 +71,13 @@ def load_dataset(
         Seed that picks the erased nodes.
     missing_fill : {"zero", "propagate", "propagate-svd"}
         What stands in for the erased features (see `lipzoo.datasets.erase_features`).
-    k : int, optional
-        Neighbours of a node, for graphs that are made of scikit-learn's data sets (8).
     encoding : dict, optional
         Encode the features: arguments of `lipzoo.datasets.encode_task`, such as ``{"width": 64}``.
     require_labels : bool
         False takes graphs without labels or masks, to predict on; no split is drawn then.
+    **options
+        What the dataset's own loader takes, such as ``k`` (neighbours of a node, 8) for the graphs
+        that are made of scikit-learn's data sets.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def load_dataset(
             raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
     dataset = _find(name_or_path, name)
     task = _prepare(
-        _load(dataset, name, raw_dir=raw_dir, k=k),
+        _load(dataset, name, raw_dir, options),
         dataset,
         split=split,
         train_per_class=train_per_class,
@@ -143,9 +144,9 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
     if task.fingerprint == fingerprint:
         return True
     # The fingerprint is of the data before they are filled or encoded, and the graph is there.
-    left_out = {"k", "encoding", "missing_fill"}
-    options = {key: value for key, value in options.items() if key not in left_out}
     dataset = DATASETS.get(name) or Dataset(lambda: task)
+    left_out = {*dataset.options(), "encoding", "missing_fill"}
+    options = {key: value for key, value in options.items() if key not in left_out}
     try:
         check_arguments(load_dataset, options, where=name)
         again = _prepare(task.source.to("cpu").with_ndata(), dataset, **options)
@@ -205,14 +206,17 @@ def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:
 
 
 def _load(
-    dataset: Dataset, name: str, raw_dir: str | os.PathLike | None, k: int | None
+    dataset: Dataset, name: str, raw_dir: str | os.PathLike | None, options: dict[str, Any]
 ) -> GraphTask:
-    """Call the loader with the options it takes."""
-    options = {}
-    if dataset.takes("k"):
-        options["k"] = int(dataset.default("k") if k is None else k)
-    elif k is not None:
-        raise ConfigError(f"{name}: k does not apply, its edges are given; leave k out")
+    """Call the loader with the options that it takes."""
+    own = dataset.options()
+    unknown = sorted(set(options) - set(own))
+    if unknown:
+        hint = did_you_mean(unknown[0], [*argument_names(load_dataset), *own])
+        raise ConfigError(f"{name}: no option {', '.join(map(repr, unknown))}{hint}")
+    given = {key: value for key, value in options.items() if value is not None}
+    check_arguments(dataset.load, given, where=name)
+    options = {**own, **given}
     # Where raw files are is a matter of the machine: it stays off cards, and harms no dataset.
     where = {"raw_dir": raw_dir} if dataset.takes("raw_dir") else {}
     task = dataset.load(**options, **where)

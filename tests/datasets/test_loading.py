@@ -52,7 +52,7 @@ def test_negative_seeds(option):
 
 
 def test_options_that_do_not_apply(raw_dir):
-    with pytest.raises(ConfigError, match="cora: k does not apply"):
+    with pytest.raises(ConfigError, match="cora: no option 'k'"):
         load_dataset("cora", raw_dir=raw_dir, k=3)
     with pytest.raises(ConfigError, match="cora: num_val, split_seed would need a random split"):
         load_dataset("cora", raw_dir=raw_dir, num_val=30, split_seed=1)
@@ -88,3 +88,23 @@ def test_register_dataset(graph):
             register_dataset("ring")(ring)
     finally:
         del DATASETS["ring"]
+
+
+def test_a_loader_of_ones_own_has_options_of_its_own(graph):
+    try:
+
+        @register_dataset("rings", num_val=1)
+        def rings(number: int = 3, raw_dir: str | None = None) -> GraphTask:
+            task = GraphTask.from_graph(graph, "rings")
+            return task.with_ndata(feat=task.feat + number)
+
+        first, other = load_dataset("rings"), load_dataset("rings", number=4)
+        assert (first.options["number"], other.options["number"]) == (3, 4)
+        assert first.fingerprint != other.fingerprint
+        assert load_dataset("rings", **other.options).fingerprint == other.fingerprint
+        with pytest.raises(ConfigError, match=r"no option 'numbr'; did you mean 'number'"):
+            load_dataset("rings", numbr=4)
+        with pytest.raises(ConfigError, match="number: input should be a valid integer"):
+            load_dataset("rings", number="four")
+    finally:
+        del DATASETS["rings"]
