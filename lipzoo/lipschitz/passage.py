@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from lipzoo.lipschitz.outward import longest
 from lipzoo.lipschitz.rounding import gamma, up
 
-__all__ = ["Passage", "Spread", "certain", "elementwise", "times"]
+__all__ = ["Passage", "Spread", "certain", "elementwise", "remembered", "times"]
 
 #: Radii (N_src,) of the input's rows -> lengths (N_dst,) of the output's.
 Spread = Callable[[Tensor], Tensor]
@@ -74,6 +75,20 @@ class Passage:
             rounding,
             self.num_src,
         )
+
+
+def remembered(function: Callable) -> Callable:
+    """A function of radii that keeps what it gave for as long as the radii live: movement and
+    rounding ask for the same, one layer at a time."""
+    known = WeakTensorKeyDictionary()
+
+    @wraps(function)
+    def once(radius: Tensor):
+        if radius not in known:
+            known[radius] = function(radius)
+        return known[radius]
+
+    return once
 
 
 def certain(radius: Tensor) -> Tensor:
