@@ -1,10 +1,17 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`; `make test-all` is thorough.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint install clean
+# Kills, fuzzing, many processes, the laboratory, packaging, the README, odd graphs, and the GPU
+# kernels in Triton's interpreter, in processes of their own.
+THOROUGH := tests/trust tests/tools tests/hub/test_at_once.py tests/training/test_finetune_killed.py \
+	tests/test_examples.py tests/test_odd_graphs.py tests/test_packaging.py tests/test_readme.py \
+	tests/attention/test_fused_cuda.py tests/attention/test_fused_cuda_compiles.py
+PYTEST   := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: demo test test-all lint install clean
 
 install: $(READY)
 
@@ -19,7 +26,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(THOROUGH:%=--ignore=%) $(PYTEST_ARGS)
+
+test-all: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
