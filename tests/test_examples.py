@@ -27,7 +27,7 @@ recipe = make_recipe(
 )
 train(recipe, "run", seeds=[0], verbose=False)
 model = lipzoo.load_pretrained(export_run("run", "weights"))
-tuned = lipzoo.finetune("weights", lipzoo.load_dataset("iris"), epochs=2, verbose=False)
+tuned = lipzoo.finetune("./weights", lipzoo.load_dataset("iris"), epochs=2, verbose=False)
 deep = lipzoo.create_model("tied_gat_16", in_feats=task.in_feats, num_classes=3)
 print(json.dumps({
     "names": names,
