@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-#: Seconds of the processor that one file may take, and of the clock before it counts as hung.
+#: Seconds of the processor that one file may take, and before the system ends the process. Not of
+#: the clock: the machine may be busy, or the search paused.
 MAX_SECONDS, HUNG = 5, 60
+#: Seconds of the clock beyond its share after which a reader waits for something, and is ended.
+_PATIENCE = 900
 #: A reader whose process died this often has shown enough.
 _MAX_DEATHS = 5
 #: The modules whose branches guide the search.
@@ -95,9 +99,7 @@ def watch(name: str, files: int, seconds: float, seed: int) -> dict:
             command = [sys.executable, __file__, "--child", name, "--files", str(left)]
             command += ["--minutes", str(rest / 60), "--seed", str(seed + attempt)]
             with (Path(place) / "words").open("wb") as words:
-                code = subprocess.run(
-                    command, stdout=words, stderr=words, env={**os.environ, "ADVERSARY": place}
-                ).returncode
+                code = run(command, words, {**os.environ, "ADVERSARY": place}, rest + _PATIENCE)
             told = json.loads(log.read_text()) if log.exists() else {}
             for key in ("loaded", "refused"):
                 row[key] += told.get(key, 0)
@@ -117,6 +119,15 @@ def watch(name: str, files: int, seconds: float, seed: int) -> dict:
     for each in row["findings"]:
         print(f"  after {each['after']} s: {each['what']}\n{each['words']}")
     return row
+
+
+def run(command: list[str], words, environment: dict[str, str], seconds: float) -> int | str:
+    try:
+        return subprocess.run(
+            command, stdout=words, stderr=words, env=environment, timeout=seconds
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return f"none, after {seconds:.0f} s"
 
 
 def finding(what: str, words: str, case: bytes) -> dict:
@@ -203,7 +214,7 @@ def run_child(name: str, files: int, seconds: float, seed: int) -> int:
         return changed[:max_size]
 
     options = [f"-runs={files}", f"-seed={seed + 1}", f"-max_total_time={int(seconds) + 1}"]
-    options += ["-max_len=16384", f"-timeout={HUNG}", "-rss_limit_mb=0", "-verbosity=0"]
+    options += ["-max_len=16384", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0"]
     options += ["-len_control=0", "-detect_leaks=0", f"-artifact_prefix={place}/", "-print_pcs=0"]
     atheris.Setup([sys.argv[0], *options, *folders], searcher.take, custom_mutator=mutate)
     searcher.limit_memory()
@@ -280,6 +291,7 @@ class Searcher:
         os.ftruncate(self.last, len(case))
         self.lay(self.start.files(case))
         result, found, begun = "refused", None, time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, HUNG)  # nobody handles it: it ends the process
         try:
             result = self.outcome(self.start.read, self.folder)
         except BaseException as fault:
