@@ -155,6 +155,16 @@ class DotProductLipschitzNorm(ScoreNorm):
         w = _root(ops.max_in(scores.value.square().sum(-1)))
         return torch.maximum(torch.maximum(u * v, u * w), v * w)
 
+    def divide_query(self, scores: DotProductScores, ops: Ops) -> Tensor:
+        r""":math:`q_i / \max(uv, uw, vw)`, (N_dst, *, H, D): all in-edges share the divisor.
+
+        Its value is a constant beside its derivative, which keeps the numbers in between as small
+        as those of :meth:`forward`: the identity :math:`q / m = (q / c)(c / m)` for ``c = m``.
+        """
+        divisor = self.divisor(scores, ops).unsqueeze(-1)
+        unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
+        return divide(scores.query, unit) * divide(unit, divisor)
+
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
 

@@ -1,5 +1,6 @@
 """The fused kernels against the reference, the other backends, and what they promise."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -239,6 +240,35 @@ def test_what_it_does_not_compute_goes_elsewhere():
     half = {name: leaf.bfloat16() for name, leaf in leaves.items()}
     scores, norm, value = kind.build(half, 10)
     assert not suits_fused(scores, value, norm, structure)
+
+
+@pytest.mark.parametrize("kind", ["additive", "gatv2", "dot_product"])
+def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
+    """The next process reads it from the disk, whatever a kernel closes over."""
+    program = (
+        "import sys, numpy as np, torch\n"
+        "from lipzoo.attention import *\n"
+        "from lipzoo.attention.fused.runtime import kernels_for\n"
+        "s = Structure(torch.arange(9), torch.arange(9), 9, 9)\n"
+        "v = torch.randn(9, 1, 2, requires_grad=True)\n"
+        "scores, norm = {\n"
+        "    'additive': (AdditiveScores(v, v, v[:1], v[:1]), LipschitzNorm()),\n"
+        "    'gatv2': (GATv2Scores(v, v, v[:1]), LipschitzNorm()),\n"
+        "    'dot_product': (DotProductScores(v, v, v), None),\n"
+        "}[sys.argv[1]]\n"
+        "graph_attention(s, scores, v, score_norm=norm, backend='fused')[0].sum().backward()\n"
+        "sizes = (1, 2) if sys.argv[1] == 'dot_product' else (1, 2, True)\n"
+        "kernels = vars(kernels_for(sys.argv[1], torch.float32, *sizes)).values()\n"
+        "print(sum(sum(k.stats.cache_misses.values()) for k in kernels if hasattr(k, 'stats')))\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", program, kind]
+    first, second = (
+        int(subprocess.check_output(command, env=environment, text=True).split()[-1])
+        for _ in range(2)
+    )
+    assert first >= 3
+    assert second == 0
 
 
 def test_importing_lipzoo_does_not_import_numba():

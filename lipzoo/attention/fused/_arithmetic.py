@@ -21,6 +21,7 @@ __all__ = [
     "exp",
     "flush",
     "keep",
+    "normed",
 ]
 
 #: For what belongs to nodes and is computed once: sums may be reordered and divisions approximated;
@@ -116,6 +117,20 @@ def keep(bits, h, threshold):
     for any number of threads; ``Dropout.mask`` is the same in PyTorch's operations.
     """
     return mix(u32(bits + u32(h) * u32(0x9E3779B9))) < threshold
+
+
+@numba.njit(inline="always")
+def normed(s, n, inv_m, one, largest):
+    """``(s u / M, u, r)`` with ``r = n / M``, ``u = 1 / sqrt(1 + r²)``: LipschitzNorm of a score,
+    for lengths ``n <= M``; one beyond the largest number is the largest number.
+
+    Not a closure of the kernels: Numba would compile those anew in every process.
+    """
+    r = n * inv_m
+    u = one / math.sqrt(one + r * r)
+    s = s * (u * inv_m)
+    s = largest if s > largest else s
+    return -largest if s < -largest else s, u, r
 
 
 @numba.njit(inline="always")

@@ -24,14 +24,22 @@ the score, ``g_i·v_j`` and ``c_i`` come from the same operations in the same or
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from types import SimpleNamespace
 
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import BLOCK, FAST, bounds, edge_bits, exp, flush, keep
+from lipzoo.attention.fused._arithmetic import (
+    BLOCK,
+    FAST,
+    bounds,
+    edge_bits,
+    exp,
+    flush,
+    keep,
+    normed,
+)
 from lipzoo.attention.fused._nodes import TINY, add_from_lengths, give_to_winners, lengths
 from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, prefetch
 from lipzoo.attention.fused.dropout import KEEP_ALL
@@ -63,15 +71,6 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
     INV_M, SHIFT, INV_Z, C = H, 2 * H, 3 * H, 4 * H
     kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
     node_kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
-
-    @numba.njit(inline="always")
-    def normed(leaky, n, inv_m):
-        """``(s, u, r)``; a score beyond the largest number is the largest number."""
-        r = n * inv_m
-        u = one / math.sqrt(one + r * r)
-        s = leaky * (u * inv_m)
-        s = largest if s > largest else s
-        return lowest if s < lowest else s, u, r
 
     @node_kernel
     def row_products(chunk_from, chunk_to, v, a, to):
@@ -130,7 +129,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         for h in range(H):
                             x = S[far + h] + S[er + h]
                             leaky = x if x > zero else slope * x
-                            s, _, _ = normed(leaky, S[far + N + h], S[inv_m + h])
+                            s, _, _ = normed(leaky, S[far + N + h], S[inv_m + h], one, largest)
                             S[top + h] = max(S[top + h], s)
                 elif shifted:
                     # LeakyReLU grows with its argument: the largest score is the largest el's.
@@ -159,7 +158,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             x = S[far + h] + S[er + h]
                             s = x if x > zero else slope * x
                             if has_norm:
-                                s, _, _ = normed(s, S[far + N + h], S[inv_m + h])
+                                s, _, _ = normed(s, S[far + N + h], S[inv_m + h], one, largest)
                             p = exp(s - S[top + h])
                             S[z + h] += p
                             S[w + h] *= p
@@ -233,7 +232,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             if has_norm:
                                 n = S[far + N + h]
                                 inv_m = S[own + INV_M + h]
-                                s, u, _ = normed(s, n, inv_m)
+                                s, u, _ = normed(s, n, inv_m, one, largest)
                             p = exp(s - S[own + SHIFT + h]) * S[own + INV_Z + h]
                             ds = p * (S[w + h] * S[gv + h] - S[own + C + h])
                             if has_norm:
@@ -305,7 +304,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             s = f * x
                             if has_norm:
                                 inv_m = S[far + INV_M + h]
-                                s, u, r = normed(s, S[el + N + h], inv_m)
+                                s, u, r = normed(s, S[el + N + h], inv_m, one, largest)
                             p = exp(s - S[far + SHIFT + h]) * S[far + INV_Z + h]
                             ds = p * (S[w + h] * S[gv + h] - S[far + C + h])
                             S[w + h] *= p

@@ -13,7 +13,7 @@ from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.fused.index import kernel_index
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps, make_ops
-from lipzoo.attention.score_norms import DotProductLipschitzNorm, divide
+from lipzoo.attention.score_norms import DotProductLipschitzNorm
 from lipzoo.attention.scores import DotProductScores
 from lipzoo.attention.structure import Structure
 
@@ -31,10 +31,10 @@ def dot_product_attention(
     The score norm divides all scores of a destination node by one number a head, so it divides
     its query instead.
     """
-    query = scores.query / scores.query.shape[-1] ** 0.5
+    query = scores.query
     if norm is not None:
-        divisor = norm.divisor(scores, make_ops(structure, "auto", query))
-        query = divide(query, divisor.unsqueeze(-1))
+        query = norm.divide_query(scores, make_ops(structure, "auto", query))
+    query = query / query.shape[-1] ** 0.5
     return _DotProductAttention.apply(query, scores.key, scores.value, structure, dropout)
 
 

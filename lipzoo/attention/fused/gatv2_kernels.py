@@ -18,14 +18,13 @@ With ``y = v_j + t_i``, ``r = n_j / M_i``, ``u = 1 / sqrt(1 + r²)``, ``f = u / 
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from types import SimpleNamespace
 
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import BLOCK, edge_bits, exp, flush, keep
+from lipzoo.attention.fused._arithmetic import BLOCK, edge_bits, exp, flush, keep, normed
 from lipzoo.attention.fused._nodes import TINY, add_from_lengths, give_to_winners, lengths
 from lipzoo.attention.fused._rows import (
     AHEAD,
@@ -63,15 +62,6 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
     # Columns of a destination row.
     INV_M, SHIFT, INV_Z, C, OWN, DST = 0, H, 2 * H, 3 * H, 4 * H, 5 * H
     kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
-
-    @numba.njit(inline="always")
-    def normed(score, n, inv_m):
-        """``(s, u, r)``; a score beyond the largest number is the largest number."""
-        r = n * inv_m
-        u = one / math.sqrt(one + r * r)
-        s = score * (u * inv_m)
-        s = largest if s > largest else s
-        return lowest if s < lowest else s, u, r
 
     @kernel
     def forward(
@@ -128,7 +118,9 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                         rises = False
                         for h in range(H):
                             if has_norm:
-                                s, _, _ = normed(S[score + h], S[far + h], S[inv_m + h])
+                                s, _, _ = normed(
+                                    S[score + h], S[far + h], S[inv_m + h], one, largest
+                                )
                                 S[score + h] = s
                             rises |= S[score + h] > S[top + h]
                             S[w + h] = one
@@ -231,7 +223,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             s = S[score + h]
                             if has_norm:
                                 n, inv_m = S[far + h], S[row + INV_M + h]
-                                s, u, _ = normed(s, n, inv_m)
+                                s, u, _ = normed(s, n, inv_m, one, largest)
                             p = exp(s - S[row + SHIFT + h]) * S[row + INV_Z + h]
                             ds = p * (S[w + h] * S[gv + h] - S[row + C + h])
                             if has_norm:
@@ -328,7 +320,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                             s = S[score + h]
                             if has_norm:
                                 inv_m = S[far + INV_M + h]
-                                s, u, r = normed(s, S[n + h], inv_m)
+                                s, u, r = normed(s, S[n + h], inv_m, one, largest)
                             p = exp(s - S[far + SHIFT + h]) * S[far + INV_Z + h]
                             ds = p * (S[w + h] * S[gv + h] - S[far + C + h])
                             S[w + h] *= p

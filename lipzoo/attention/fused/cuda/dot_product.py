@@ -40,7 +40,7 @@ from lipzoo.attention.fused.cuda.maximum import NodeOps
 from lipzoo.attention.fused.cuda.softmax import finish_softmax, merge_softmax, softmax_step
 from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.ops import TorchOps
-from lipzoo.attention.score_norms import DotProductLipschitzNorm, divide
+from lipzoo.attention.score_norms import DotProductLipschitzNorm
 from lipzoo.attention.scores import DotProductScores
 from lipzoo.attention.structure import Structure
 
@@ -56,9 +56,10 @@ def attend(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = compute_dtype(scores.value)
     exact = DotProductScores(*(t.to(dtype) for t in (scores.query, scores.key, scores.value)))
-    query = exact.query / exact.query.shape[-1] ** 0.5
+    query = exact.query
     if norm is not None:
-        query = divide(query, norm.divisor(exact, NodeOps(structure)).unsqueeze(-1))
+        query = norm.divide_query(exact, NodeOps(structure))
+    query = query / query.shape[-1] ** 0.5
     return _Attention.apply(query, scores.key, scores.value, structure, dropout)
 
 
