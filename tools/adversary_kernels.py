@@ -20,8 +20,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from adversary.kernels import draw, errors, second_derivatives
 
+from adversary.kernels import draw, errors, second_derivatives
 from lipzoo._yaml import write_atomically
 
 #: Every so many cases, one for second derivatives.

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from adversary.kernels import Case, errors
 from graph_zoo import GRAPHS
 from kinds import HEADS, KINDS, WIDTH
 
+from adversary.kernels import Case, errors
 from lipzoo.attention import (
     AdditiveScores,
     DotProductScores,

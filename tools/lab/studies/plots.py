@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from lab.plots import is_available, legend_below, new_figure, rendered
 
 if TYPE_CHECKING:
-    from lab.studies.report import Cells
+    from lab.report import Cell
     from lab.studies.sweep import Sweep
 
 __all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale"]
 
 
-def accuracy_by_depth(sweep: Sweep, cells: Cells, title: str, name: str) -> dict[str, bytes]:
+def accuracy_by_depth(
+    sweep: Sweep, cells: dict[tuple[str, float, int], Cell], title: str, name: str
+) -> dict[str, bytes]:
     """Test metric in % against the number of layers, a panel a missing rate.
 
     Ours are solid lines, with the standard deviation; published figures are dashed. Nothing
