@@ -24,6 +24,7 @@ EXTRAS["dev"] = [
     *EXTRAS["hub"],
     'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
+    "mpmath>=1.3",  # references in many digits; PyTorch brings it
     "pytest>=7",
     "pytest-xdist>=3",
     "ruff",
