@@ -7,7 +7,7 @@ import pytest
 import lipzoo
 from lipzoo.errors import LipzooError
 from lipzoo.hub import fetch, is_remote
-from lipzoo.hub.huggingface import push_to_hub
+from lipzoo.hub.push import push_to_hub
 
 pytestmark = pytest.mark.usefixtures("home")
 
