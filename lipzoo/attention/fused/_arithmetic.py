@@ -15,6 +15,7 @@ from lipzoo.attention.fused.index import NUM_CHUNKS
 __all__ = [
     "BLOCK",
     "FAST",
+    "LARGE",
     "bounds",
     "build_exp",
     "edge_bits",
@@ -29,6 +30,12 @@ __all__ = [
 #: to come out the same to the last bit: the weight ``exp(score - largest)`` of a score of 1e6 is
 #: worth nothing if the score moves by a rounding error. There no operation is fused or reordered.
 FAST = ("nsz", "arcp", "contract", "afn", "reassoc")
+
+#: Where the largest score of a node is beyond this, either way, ``c_i = g_i·out_i`` is computed a
+#: second time, as ``sum_j p_ij g_i·v_j``, before the gradients ``p (g_i·v_j - c_i)`` of the scores:
+#: where several equal edges share the weight, each is then exactly 0, as it should be, where
+#: ``out_i`` is off by a rounding error that large features would multiply.
+LARGE = 32.0
 
 #: Edges that are summed before the sum is added to the node's: one running sum of the 100,000
 #: edges of a hub would lose digits in float32.

@@ -20,9 +20,9 @@ TINY = {np.float32: np.float32(np.finfo(np.float32).tiny), np.float64: np.finfo(
 
 
 @kernel
-def lengths(chunk_from, chunk_to, v, heads, to, column):
+def lengths(chunk_from, chunk_to, v, heads, tiny, to, column):
     """``to[:, column + h] = ||v_h||``, of any size: where squares do not do, those of ``v`` over
-    its largest entry."""
+    its largest entry. A row below ``tiny`` is as long as its largest entry."""
     width = v.shape[1] // heads
     for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
         for h in range(heads):
@@ -36,8 +36,9 @@ def lengths(chunk_from, chunk_to, v, heads, to, column):
             largest = abs(v[j, first])
             for k in range(first, first + width):
                 largest = max(largest, abs(v[j, k]))
-            square = v[j, first] - v[j, first]  # zero, or not a number
-            if largest > 0:
+            square = v[j, first] - v[j, first] + 1  # or not a number
+            if largest >= tiny:
+                square -= 1
                 for k in range(first, first + width):
                     part = v[j, k] / largest
                     square += part * part

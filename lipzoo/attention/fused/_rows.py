@@ -7,9 +7,9 @@ how: a head's features fill a register, its weight is broadcast, heads follow on
 Each works on one row that is gathered from an array (N, H * D) and on scratch ``S``, an array
 of one dimension; the other arguments are offsets into ``S``, and constants.
 
-Scores and products (:func:`dot_rows`, :func:`pair_scores`) are the same to the last bit wherever
-they are computed, with either end of the edge as the gathered row: their instructions may not be
-fused or reordered. Where rows are only added up, they may.
+No instruction is fused with another, or reordered. So scores and products (:func:`dot_rows`,
+:func:`pair_scores`) are the same to the last bit wherever they are computed, with either end of the
+edge as the gathered row, and terms that cancel each other leave nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lipzoo.attention.fused._arithmetic import FAST, build_exp
+from lipzoo.attention.fused._arithmetic import build_exp
 
 __all__ = [
     "AHEAD",
@@ -137,8 +137,8 @@ class _Rows:
         return self.builder.shuffle_vector(vector, vector, mask)
 
     def add_product(self, total, a, b):
-        product = self.builder.fmul(a, b, flags=FAST)
-        return product if total is None else self.builder.fadd(total, product, flags=FAST)
+        product = self.builder.fmul(a, b)
+        return product if total is None else self.builder.fadd(total, product)
 
     def leaky_slope(self, x, slope, length):
         """The slope of the LeakyReLU at each ``x``."""
@@ -351,10 +351,10 @@ def add_slopes(typing_context, scratch, x, row, own, weights, sums, slope, heads
             for offset, length in rows.vectors():
                 here = rows.at(start, _i64(offset))
                 a = rows.load(rows.scratch, rows.at(mine, here), length)
-                pair = builder.fadd(a, rows.load(rows.row, here, length), flags=FAST)
+                pair = builder.fadd(a, rows.load(rows.row, here, length))
                 term = rows.leaky_slope(pair, args[6], length)
                 for t in range(count.literal_value):
-                    term = builder.fmul(term, pair, flags=FAST) if t else term
+                    term = builder.fmul(term, pair) if t else term
                     place = rows.at(acc, here, _i64(t * rows.heads * rows.width))
                     total = rows.load(rows.scratch, place, length)
                     rows.store(rows.add_product(total, rows.broadcast(number, length), term), place)

@@ -31,9 +31,7 @@ def additive_attention(
     v_src, v_dst, attn_l, attn_r = scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r
     is_shared = _are_same(v_src, v_dst)
     if norm is not None:
-        # The scale is positive, and goes into the vectors before the LeakyReLU as well.
-        scale = norm.scale(scores).unsqueeze(-1)
-        attn_l, attn_r = scale * attn_l, scale * attn_r
+        attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
     # Scores are at most alpha where a node sees its own projection.
     is_bounded = (
         is_shared
@@ -81,7 +79,7 @@ class _AdditiveAttention(torch.autograd.Function):
         launch(kernels.row_products, v, rows(attn_l)[0], src)
         launch(kernels.row_products, v_own, rows(attn_r)[0], dst)
         if has_norm:
-            launch(kernels.lengths, v, heads, src, heads)
+            launch(kernels.lengths, v, heads, kernels.tiny, src, heads)
         index = kernel_index(structure)
         launch(kernels.forward, *index.in_edges, v, src, dst, not is_bounded, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)

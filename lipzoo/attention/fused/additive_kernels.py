@@ -19,7 +19,8 @@ With ``x = el_j + er_i``, ``r = n_j / M_i``, ``u = 1 / sqrt(1 + r²)``, ``f = sl
 
 A saturated softmax leaves one weight of 1, and there ``ds`` is exactly 0, however large the scores:
 the score, ``g_i·v_j`` and ``c_i`` come from the same operations in the same order in every pass
-(see ``FAST``). Ratios of lengths in place of squares know neither over- nor underflow.
+(see ``FAST``; ``LARGE`` for several equal weights). Ratios of lengths in place of squares know
+neither over- nor underflow.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 from lipzoo.attention.fused._arithmetic import (
     BLOCK,
     FAST,
+    LARGE,
     bounds,
     edge_bits,
     exp,
@@ -62,7 +64,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
     """
     ft = np.float64 if is_double else np.float32
     tiny, largest, lowest = TINY[ft], ft(np.finfo(ft).max), ft(np.finfo(ft).min)
-    zero, one = ft(0), ft(1)
+    zero, one, large = ft(0), ft(1), ft(LARGE)
     everything = np.uint32(KEEP_ALL)
     HD = H * D
     SRC, DST = 2 * H if has_norm else H, 5 * H
@@ -213,37 +215,56 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     S[most + h] = S[first + h] = -one
                 begin = indptr[i]
                 end = indptr[i + 1]
-                for start in range(begin, end, BLOCK):
-                    for e in range(start, min(start + BLOCK, end)):
-                        j = index[e]
-                        prefetch(v, index[min(e + AHEAD, last)])
-                        copy_row(S, src, j, far, SRC)
-                        dot_rows(S, v, j, g_own, gv, H, D)
-                        for h in range(H):
-                            S[w + h] = one
-                        if threshold < everything:
-                            bits = edge_bits(edge[e], seed)
+                is_large = False
+                for h in range(H):
+                    is_large |= abs(S[own + SHIFT + h]) > large
+                for turn in range(0 if is_large else 1, 2):
+                    for start in range(begin, end, BLOCK):
+                        for e in range(start, min(start + BLOCK, end)):
+                            j = index[e]
+                            prefetch(v, index[min(e + AHEAD, last)])
+                            copy_row(S, src, j, far, SRC)
+                            dot_rows(S, v, j, g_own, gv, H, D)
                             for h in range(H):
-                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                                S[w + h] = one
+                            if threshold < everything:
+                                bits = edge_bits(edge[e], seed)
+                                for h in range(H):
+                                    S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                            if turn == 0:
+                                for h in range(H):
+                                    x = S[far + h] + S[own + h]
+                                    s = x if x > zero else slope * x
+                                    if has_norm:
+                                        s, _, _ = normed(
+                                            s, S[far + N + h], S[own + INV_M + h], one, largest
+                                        )
+                                    p = exp(s - S[own + SHIFT + h])
+                                    S[h] += p * (S[w + h] * S[gv + h]) / (one / S[own + INV_Z + h])
+                                continue
+                            for h in range(H):
+                                x = S[far + h] + S[own + h]
+                                f = one if x > zero else slope
+                                s = f * x
+                                if has_norm:
+                                    n = S[far + N + h]
+                                    inv_m = S[own + INV_M + h]
+                                    s, u, _ = normed(s, n, inv_m, one, largest)
+                                p = exp(s - S[own + SHIFT + h]) * S[own + INV_Z + h]
+                                ds = p * (S[w + h] * S[gv + h] - S[own + C + h])
+                                if has_norm:
+                                    # As large as g, whatever the size of v.
+                                    ds = zero if abs(s) == largest else ds * inv_m * u
+                                    S[d_m + h] -= ds * u * s
+                                    is_more = n > S[most + h]
+                                    S[most + h] = n if is_more else S[most + h]
+                                    S[first + h] = ft(e - begin) if is_more else S[first + h]
+                                S[h] += ds * f
+                        flush(S, SUMS)
+                    if turn == 0:
                         for h in range(H):
-                            x = S[far + h] + S[own + h]
-                            f = one if x > zero else slope
-                            s = f * x
-                            if has_norm:
-                                n = S[far + N + h]
-                                inv_m = S[own + INV_M + h]
-                                s, u, _ = normed(s, n, inv_m, one, largest)
-                            p = exp(s - S[own + SHIFT + h]) * S[own + INV_Z + h]
-                            ds = p * (S[w + h] * S[gv + h] - S[own + C + h])
-                            if has_norm:
-                                # As large as g, whatever the size of v.
-                                ds = zero if abs(s) == largest else ds * inv_m * u
-                                S[d_m + h] -= ds * u * s
-                                is_more = n > S[most + h]
-                                S[most + h] = n if is_more else S[most + h]
-                                S[first + h] = ft(e - begin) if is_more else S[first + h]
-                            S[h] += ds * f
-                    flush(S, SUMS)
+                            S[own + C + h] = dst[i, C + h] = S[SUMS + h]
+                            S[SUMS + h] = zero
                 for h in range(H):
                     d_dst[i, h] = S[SUMS + h]
                     d_dst[i, H + h] = S[SUMS + d_m + h]

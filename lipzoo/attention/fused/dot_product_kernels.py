@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import BLOCK, edge_bits, exp, flush, keep
+from lipzoo.attention.fused._arithmetic import BLOCK, LARGE, edge_bits, exp, flush, keep
 from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, exp_row, prefetch
 from lipzoo.attention.fused.dropout import KEEP_ALL
 
@@ -37,7 +37,7 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
     """
     ft = np.float64 if is_double else np.float32
     lowest = ft(np.finfo(ft).min)
-    zero, one = ft(0), ft(1)
+    zero, one, large = ft(0), ft(1), ft(LARGE)
     HD = H * D
     # Columns of a destination row.
     SHIFT, INV_Z, C, DST = 0, H, 2 * H, 3 * H
@@ -143,25 +143,38 @@ def make_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
                 for h in range(H):
                     dst[i, C + h] = S[row + C + h]
                 end = indptr[i + 1]
-                for start in range(indptr[i], end, BLOCK):
-                    for e in range(start, min(start + BLOCK, end)):
-                        j = index[e]
-                        ahead = index[min(e + AHEAD, last)]
-                        prefetch(key, ahead)
-                        prefetch(v, ahead)
-                        dot_rows(S, key, j, own, score, H, D)
-                        dot_rows(S, v, j, g_own, gv, H, D)
-                        for h in range(H):
-                            S[w + h] = one
-                        if threshold < everything:
-                            bits = edge_bits(edge[e], seed)
+                is_large = False
+                for h in range(H):
+                    is_large |= abs(S[row + SHIFT + h]) > large
+                for turn in range(0 if is_large else 1, 2):
+                    for start in range(indptr[i], end, BLOCK):
+                        for e in range(start, min(start + BLOCK, end)):
+                            j = index[e]
+                            ahead = index[min(e + AHEAD, last)]
+                            prefetch(key, ahead)
+                            prefetch(v, ahead)
+                            dot_rows(S, key, j, own, score, H, D)
+                            dot_rows(S, v, j, g_own, gv, H, D)
                             for h in range(H):
-                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                                S[w + h] = one
+                            if threshold < everything:
+                                bits = edge_bits(edge[e], seed)
+                                for h in range(H):
+                                    S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                            if turn == 0:
+                                for h in range(H):
+                                    p = exp(S[score + h] - S[row + SHIFT + h])
+                                    S[h] += p * (S[w + h] * S[gv + h]) / (one / S[row + INV_Z + h])
+                                continue
+                            for h in range(H):
+                                p = exp(S[score + h] - S[row + SHIFT + h]) * S[row + INV_Z + h]
+                                S[ds + h] = p * (S[w + h] * S[gv + h] - S[row + C + h])
+                            add_rows(S, key, j, ds, 0, H, D, 1)
+                        flush(S, SUMS)
+                    if turn == 0:
                         for h in range(H):
-                            p = exp(S[score + h] - S[row + SHIFT + h]) * S[row + INV_Z + h]
-                            S[ds + h] = p * (S[w + h] * S[gv + h] - S[row + C + h])
-                        add_rows(S, key, j, ds, 0, H, D, 1)
-                    flush(S, SUMS)
+                            S[row + C + h] = dst[i, C + h] = S[SUMS + h]
+                            S[SUMS + h] = zero
                 for k in range(HD):
                     d_q[i, k] = S[SUMS + k]
 

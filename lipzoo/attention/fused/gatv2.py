@@ -26,7 +26,7 @@ def gatv2_attention(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for GATv2 scores, ``m`` the mask of the dropout."""
     attn = scores.attn
     if norm is not None:
-        attn = norm.scale(scores).unsqueeze(-1) * attn
+        attn, _ = plain.scaled_vectors(norm, attn, attn)
     return _GATv2Attention.apply(
         scores.v_src,
         scores.v_dst,
@@ -52,8 +52,8 @@ class _GATv2Attention(torch.autograd.Function):
         ctx.plainly = partial(_plainly, structure, has_norm, slope, dropout)
         launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
         if has_norm:
-            launch(kernels.lengths, v, heads, src, 0)
-            launch(kernels.lengths, t, heads, dst, 4 * heads)
+            launch(kernels.lengths, v, heads, kernels.tiny, src, 0)
+            launch(kernels.lengths, t, heads, kernels.tiny, dst, 4 * heads)
         index = kernel_index(structure)
         launch(kernels.forward, *index.in_edges, v, t, rows(attn)[0], src, dst, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)

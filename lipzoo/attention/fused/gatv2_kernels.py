@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import BLOCK, edge_bits, exp, flush, keep, normed
+from lipzoo.attention.fused._arithmetic import BLOCK, LARGE, edge_bits, exp, flush, keep, normed
 from lipzoo.attention.fused._nodes import TINY, add_from_lengths, give_to_winners, lengths
 from lipzoo.attention.fused._rows import (
     AHEAD,
@@ -56,7 +56,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
     """
     ft = np.float64 if is_double else np.float32
     tiny, largest, lowest = TINY[ft], ft(np.finfo(ft).max), ft(np.finfo(ft).min)
-    zero, one, half = ft(0), ft(1), ft(0.5)
+    zero, one, half, large = ft(0), ft(1), ft(0.5), ft(LARGE)
     everything = np.uint32(KEEP_ALL)
     HD = H * D
     # Columns of a destination row.
@@ -206,37 +206,55 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                     dst[i, C + h] = S[row + C + h]
                     S[most + h] = S[row + OWN + h]
                     S[first + h] = -one
-                for start in range(begin, end, BLOCK):
-                    for e in range(start, min(start + BLOCK, end)):
-                        j = index[e]
-                        prefetch(v, index[min(e + AHEAD, last)])
-                        copy_row(S, src, j, far, H)
-                        pair_scores(S, v, j, own, attn, score, slope, H, D)
-                        dot_rows(S, v, j, g_own, gv, H, D)
-                        for h in range(H):
-                            S[w + h] = one
-                        if threshold < everything:
-                            bits = edge_bits(edge[e], seed)
+                is_large = False
+                for h in range(H):
+                    is_large |= abs(S[row + SHIFT + h]) > large
+                for turn in range(0 if is_large else 1, 2):
+                    for start in range(begin, end, BLOCK):
+                        for e in range(start, min(start + BLOCK, end)):
+                            j = index[e]
+                            prefetch(v, index[min(e + AHEAD, last)])
+                            copy_row(S, src, j, far, H)
+                            pair_scores(S, v, j, own, attn, score, slope, H, D)
+                            dot_rows(S, v, j, g_own, gv, H, D)
                             for h in range(H):
-                                S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                                S[w + h] = one
+                            if threshold < everything:
+                                bits = edge_bits(edge[e], seed)
+                                for h in range(H):
+                                    S[w + h] = S[w + h] if keep(bits, h, threshold) else zero
+                            if turn == 0:
+                                for h in range(H):
+                                    s = S[score + h]
+                                    if has_norm:
+                                        s, _, _ = normed(
+                                            s, S[far + h], S[row + INV_M + h], one, largest
+                                        )
+                                    p = exp(s - S[row + SHIFT + h])
+                                    S[h] += p * (S[w + h] * S[gv + h]) / (one / S[row + INV_Z + h])
+                                continue
+                            for h in range(H):
+                                s = S[score + h]
+                                if has_norm:
+                                    n, inv_m = S[far + h], S[row + INV_M + h]
+                                    s, u, _ = normed(s, n, inv_m, one, largest)
+                                p = exp(s - S[row + SHIFT + h]) * S[row + INV_Z + h]
+                                ds = p * (S[w + h] * S[gv + h] - S[row + C + h])
+                                if has_norm:
+                                    ds = zero if abs(s) == largest else ds * inv_m * u
+                                    S[d_m + h] -= ds * u * s
+                                    # The first to be as long as t_i, or longer than all before.
+                                    ties = (n == S[most + h]) & (S[first + h] < zero)
+                                    is_more = (n > S[most + h]) | ties
+                                    S[most + h] = n if is_more else S[most + h]
+                                    S[first + h] = ft(e - begin) if is_more else S[first + h]
+                                S[wf + h] = ds
+                            add_slopes(S, v, j, own, wf, 0, slope, H, D, 2)
+                        flush(S, SUMS)
+                    if turn == 0:
                         for h in range(H):
-                            s = S[score + h]
-                            if has_norm:
-                                n, inv_m = S[far + h], S[row + INV_M + h]
-                                s, u, _ = normed(s, n, inv_m, one, largest)
-                            p = exp(s - S[row + SHIFT + h]) * S[row + INV_Z + h]
-                            ds = p * (S[w + h] * S[gv + h] - S[row + C + h])
-                            if has_norm:
-                                ds = zero if abs(s) == largest else ds * inv_m * u
-                                S[d_m + h] -= ds * u * s
-                                # The first to be as long as t_i, or longer than all before.
-                                ties = (n == S[most + h]) & (S[first + h] < zero)
-                                is_more = (n > S[most + h]) | ties
-                                S[most + h] = n if is_more else S[most + h]
-                                S[first + h] = ft(e - begin) if is_more else S[first + h]
-                            S[wf + h] = ds
-                        add_slopes(S, v, j, own, wf, 0, slope, H, D, 2)
-                    flush(S, SUMS)
+                            S[row + C + h] = dst[i, C + h] = S[SUMS + h]
+                            S[SUMS + h] = zero
                 for h in range(H):
                     place = np.int64(S[first + h])
                     winner[i, h] = index[begin + place] if place >= 0 else -1

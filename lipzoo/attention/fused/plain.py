@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lipzoo.attention.fused.dropout import Dropout
 from lipzoo.attention.ops import TorchOps, is_transformed
+from lipzoo.attention.score_norms import LipschitzNorm, divide
 from lipzoo.attention.structure import Structure
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "gradients",
     "is_differentiated",
     "lengths",
+    "scaled_vectors",
     "squares",
 ]
 
@@ -86,6 +88,19 @@ def lengths(scale: Tensor, square: Tensor) -> Tensor:
     """``||x|| = c sqrt(q)``; its derivatives of any order are 0 where it is."""
     is_zero = square == 0
     return scale * square.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
+
+
+def scaled_vectors(norm: LipschitzNorm, *vectors: Tensor) -> list[Tensor]:
+    """The attention vectors (1, H, D) times the norm's scale, whatever their size.
+
+    They go into a score before the LeakyReLU: the scale is positive.
+    """
+    together = torch.cat(vectors, -1)
+    if not norm.per_head:
+        together = together.flatten(1).unsqueeze(1)
+    unit, square = (x.unsqueeze(-1) for x in squares(together))
+    root = lengths(torch.ones_like(square), square)
+    return [divide(norm.alpha * (vector / unit), root) for vector in vectors]
 
 
 def by_square(scale: Tensor, square: Tensor, d_length: Tensor) -> Tensor:

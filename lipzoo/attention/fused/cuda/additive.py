@@ -63,8 +63,7 @@ def attend(
     )
     unit = square = longest = None
     if norm is not None:
-        scale = norm.scale(AdditiveScores(v, v_dst, attn_l, attn_r)).unsqueeze(-1)
-        attn_l, attn_r = scale * attn_l, scale * attn_r
+        attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
         unit, square = plain.squares(v)
         longest = max_in(plain.lengths(unit, square), structure)
     el, er = (v * attn_l).sum(-1), (v_dst * attn_r).sum(-1)

@@ -60,7 +60,7 @@ def attend(
     v, t, attn = (x.to(dtype) for x in (scores.v_src, scores.v_dst, scores.attn))
     unit = square = longest = None
     if norm is not None:
-        attn = norm.scale(GATv2Scores(v, t, attn)).unsqueeze(-1) * attn
+        attn, _ = plain.scaled_vectors(norm, attn, attn)
         unit, square = plain.squares(v)
         longest = max_in(plain.lengths(unit, square), structure)
         longest = torch.maximum(longest, plain.lengths(*plain.squares(t)))
