@@ -206,7 +206,6 @@ def commands(made, out):
         "finetune": ["finetune", checkpoint, "--epochs", "1", "--quiet", *data],
         "certify": ["certify", checkpoint, "--iterations", "0", *data],
         "demo": ["demo", "--out", str(out), "--overwrite"],
-        "benchmark": ["benchmark", "--quick", "--cases", "fused", "--out", str(out)],
         "new": ["new", "my_gat", "--out", str(out)],
     }
 
