@@ -14,6 +14,7 @@ from adversary.measure import Case
 from adversary.wild import wild_case
 from lipzoo.lipschitz import Constant, neighbourhood
 from lipzoo.lipschitz.attention import head_alphas
+from lipzoo.lipschitz.constant import ONE
 from lipzoo.lipschitz.rounding import add_up, div_up, down, exp_down, hypot_up, mul_up, sqrt_up, up
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.nn import AttentionConv
@@ -151,5 +152,7 @@ def test_networks_multiply_and_add_upwards():
     assert Fraction(one.then(one).frobenius) >= Fraction(1 / 3) ** 2
     assert one.then(one).per_node > 0, "a product that underflows is not nothing"
     assert one.then(Constant(0.0, math.inf)).frobenius == 0
-    assert Fraction(Constant.stacked(one, one, one).frobenius) ** 2 >= 3 * Fraction(1 / 3) ** 2
-    assert Fraction(one.averaged(7).frobenius) >= Fraction(1 / 3) / 7
+    three = Constant.side_by_side([one, one, one])
+    assert Fraction(three.frobenius) ** 2 >= 3 * Fraction(1 / 3) ** 2
+    assert Fraction(Constant.mean_of([one] * 7).frobenius) >= Fraction(1 / 3)
+    assert Fraction(Constant.mean_of([one, ONE]).frobenius) >= (Fraction(1 / 3) + 1) / 2

@@ -116,7 +116,7 @@ def test_estimators_see_training_labels_only(iris):
 
 def test_a_wrong_dataset_option_is_named(recipe, tmp_path):
     wrong = recipe(dataset={"name": "iris", "missing": 1.0})
-    with pytest.raises(ConfigError, match=r"unknown key 'missing'.*missing_rate"):
+    with pytest.raises(ConfigError, match=r"no option 'missing'.*missing_rate"):
         train(wrong, tmp_path / "run", verbose=False)
 
 
