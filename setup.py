@@ -27,6 +27,7 @@ EXTRAS["dev"] = [
     "mpmath>=1.3",  # references in many digits; PyTorch brings it
     "pytest>=7",
     "pytest-xdist>=3",
+    "pytest-timeout>=2",
     "ruff",
     "setuptools>=68",
     "wheel",

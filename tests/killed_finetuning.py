@@ -85,8 +85,13 @@ def main(source, folder, kills):
         out = folder / "killed"
         shutil.rmtree(out, ignore_errors=True)
         child = start(source, task, out)
-        # One moment in each of as many equal parts of the span.
-        time.sleep(span * (found["killed"] + draw.random()) / kills)
+        state = out / "training" / "state.pt"
+        if found["killed"] % 2:  # between two states, a short time
+            while child.is_alive() and not state.is_file():
+                time.sleep(0.001)
+            time.sleep(span * draw.random() / 20)
+        else:  # one moment in each of as many equal parts of the span
+            time.sleep(span * (found["killed"] + draw.random()) / kills)
         child.kill()
         child.join()
         if child.exitcode == 0:
@@ -98,7 +103,6 @@ def main(source, folder, kills):
         half_way = loaded(out)
         if half_way is not None and not same(half_way, whole):
             found["wrong"].append(f"kill {moment}: a checkpoint of other weights")
-        state = out / "training" / "state.pt"
         found["with_state" if state.is_file() else "before_state"] += 1
         if state.is_file():
             torch.load(state, weights_only=True)

@@ -302,8 +302,10 @@ def _prepare_run(
                 f"{folder}: was begun with another recipe ({', '.join(differing)} differ); resume "
                 "with that recipe, or choose another folder"
             )
-        keep_architecture(folder, architecture, has_begun=any(_seed_folders(folder)))
         remove_leftovers(folder)
+        # A folder says nothing: those of an overwritten run stay, empty.
+        has_begun = any(file for seed in _seed_folders(folder) for file in seed.glob("[!.]*"))
+        keep_architecture(folder, architecture, has_begun)
         return folder
     folder = prepare_folder(folder, overwrite)
     if overwrite:

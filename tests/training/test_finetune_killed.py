@@ -11,7 +11,7 @@ import pytest
 from lipzoo.training import export_run, train
 
 SCRIPT = Path(__file__).parents[1] / "killed_finetuning.py"
-KILLS = 50
+KILLS = 20
 
 
 @pytest.mark.slow
@@ -27,5 +27,5 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(recipe, tmp_path):
     assert found["wrong"] == []
     assert found["killed"] == KILLS
     # Moments of all kinds: before there was a state, and between two of them.
-    assert found["with_state"] > 5
+    assert found["with_state"] > KILLS // 4
     assert found["before_state"] > 0

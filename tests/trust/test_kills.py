@@ -208,22 +208,24 @@ def test_a_reader_never_sees_a_mixture(tmp_path):
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("look", ["is_file", "stat", "read_bytes"])
-def test_the_weights_get_their_name_between_two_looks(tmp_path, monkeypatch, look):
+@pytest.mark.parametrize("owner, look", [(Path, "is_file"), (Path, "stat"), (os, "open")])
+def test_the_weights_get_their_name_between_two_looks(tmp_path, monkeypatch, owner, look):
     model = small_model()
     write_checkpoint(tmp_path, model, card())
     named = tmp_path / WEIGHTS_FILE
     waiting = _pending(tmp_path, read_checkpoint(tmp_path).card.weights.sha256)
     named.rename(waiting)
-    real, renamed = getattr(Path, look), []
+    real, renamed = getattr(owner, look), []
 
     def look_and_rename(path, *args, **details):
         found = real(path, *args, **details)
-        if path == waiting and not renamed:
+        if Path(path).name == waiting.name and not renamed:
             renamed.append(waiting.rename(named))
         return found
 
-    monkeypatch.setattr(Path, look, look_and_rename)
+    monkeypatch.setattr(owner, look, look_and_rename)
+    if owner is os:  # looked up in a set, which the replacement is not in
+        monkeypatch.setattr(os, "supports_dir_fd", {*os.supports_dir_fd, look_and_rename})
     tensors = read_checkpoint(tmp_path).tensors
     assert renamed
     assert all(torch.equal(t, tensors[key]) for key, t in model.state_dict().items())
