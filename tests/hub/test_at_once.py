@@ -22,7 +22,7 @@ from lipzoo.hub.url import hash_of_file
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 NAME = "gat_lip_16.digits"
-PROCESSES = 8
+PROCESSES = 4
 
 #: Waits until all are ready, then loads, fetches and evaluates.
 PROGRAM = """
@@ -85,7 +85,7 @@ def check_metrics(answers):
 
 
 @pytest.mark.slow
-def test_eight_processes_and_a_url(tmp_path):
+def test_four_processes_and_a_url(tmp_path):
     with file_server() as server:
         for path in (packaged_folder("pretrained") / NAME).iterdir():
             server.files[f"/{NAME}/{path.name}"] = path.read_bytes()
@@ -100,7 +100,7 @@ def test_eight_processes_and_a_url(tmp_path):
 
 
 @pytest.mark.slow
-def test_eight_processes_and_the_hub(tmp_path, monkeypatch):
+def test_four_processes_and_the_hub(tmp_path, monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

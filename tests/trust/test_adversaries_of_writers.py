@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+KILLS = 12
 TOOLS = Path(__file__).parents[2] / "tools"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -18,12 +19,20 @@ def run(tool, out, *words):
 
 
 def test_commands_that_are_killed(tmp_path):
-    words = ["--kills", "8", "--writers", "export,predict,new,download"]
+    words = [
+        "--kills",
+        str(KILLS),
+        "--writers",
+        "train,export,finetune,predict,certify,new,download",
+    ]
     done = run("adversary_kills.py", tmp_path, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((tmp_path / "kills.json").read_text())
-    assert (found["kills"], found["findings"]) == (32, 0)
-    assert found["writers"]["export"]["at a writing call"] >= 4
+    assert (found["kills"], found["findings"]) == (7 * KILLS, 0)
+    assert found["writers"]["export"]["at a writing call"] >= KILLS // 2
+    # Of all kinds: before there was anything to go on with, in the middle, and of the new.
+    states = {key for row in found["writers"].values() for key in row if key.startswith("from")}
+    assert {"from old: old", "from old: new", "from nothing: unfinished"} <= states
 
 
 def test_commands_on_a_full_disk(tmp_path):
