@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
+from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
-from lipzoo.datasets.several import batch_graphs
 
 __all__ = ["GraphTask"]
 

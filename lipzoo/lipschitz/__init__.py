@@ -5,8 +5,8 @@ from lipzoo.lipschitz.attack import Attack, attack
 from lipzoo.lipschitz.certificate import Certificate, certify
 from lipzoo.lipschitz.constant import Constant
 from lipzoo.lipschitz.flow import GradientFlow, GradientFlowLog, gradient_flow
+from lipzoo.lipschitz.modules import constant_of, register_bound
 from lipzoo.lipschitz.network import Bound, LayerBound, bound
-from lipzoo.lipschitz.pieces import constant_of, register_bound
 from lipzoo.lipschitz.power_method import Estimate, estimate
 from lipzoo.lipschitz.radii import Robustness, robustness
 from lipzoo.lipschitz.spectral import spectral_norm

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.attention import Structure
+from lipzoo.lipschitz.modules import linear_weight
 from lipzoo.lipschitz.outward import (
     LARGE,
     SMALL,
@@ -27,7 +28,6 @@ from lipzoo.lipschitz.outward import (
     widened,
 )
 from lipzoo.lipschitz.passage import Spread, remembered
-from lipzoo.lipschitz.pieces import linear_weight
 from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.lipschitz.softmax import softmax_limits
 from lipzoo.lipschitz.spectral import spectral_norm

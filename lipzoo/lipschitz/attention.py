@@ -19,12 +19,12 @@ from torch import Tensor
 
 from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
 from lipzoo.lipschitz.constant import Constant, infinite
+from lipzoo.lipschitz.modules import constant_of, linear_weight, register_bound
 from lipzoo.lipschitz.neighbourhood import (
     Neighbourhood,
     complete_neighbourhood,
     neighbourhood_of,
 )
-from lipzoo.lipschitz.pieces import constant_of, linear_weight, register_bound
 from lipzoo.lipschitz.rounding import add_up, div_up, hypot_up, mul_up, sqrt_up, up
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv

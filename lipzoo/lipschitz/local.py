@@ -17,9 +17,9 @@ from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
 from lipzoo.lipschitz.attention import layer_fault
 from lipzoo.lipschitz.local_attention import ATTENTION_RULES
 from lipzoo.lipschitz.local_norms import NORM_RULES
+from lipzoo.lipschitz.modules import constant_of, linear_weight
 from lipzoo.lipschitz.outward import beyond, longest
 from lipzoo.lipschitz.passage import Passage, certain, elementwise, times
-from lipzoo.lipschitz.pieces import constant_of, linear_weight
 from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.lipschitz.state_radii import Step, rounded
 from lipzoo.models.base import ACTIVATIONS

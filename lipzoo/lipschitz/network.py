@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz.constant import ONE, Constant, infinite
-from lipzoo.lipschitz.pieces import constant_of, hooked, overridden
+from lipzoo.lipschitz.modules import constant_of, hooked, overridden
 from lipzoo.lipschitz.rounding import div_up, sqrt_up
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import AttentionConv, BatchNorm, GATConv, LayerNorm

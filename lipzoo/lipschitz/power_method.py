@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.lipschitz.chunks import in_pieces
+from lipzoo.lipschitz.blocks import in_blocks
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import AttentionConv
 
@@ -233,18 +233,18 @@ class _Local:
 
     def push(self, v: Tensor) -> Tensor:
         """``J v``, by forward differentiation: nothing is kept."""
-        with torch.no_grad(), self._in_pieces():
+        with torch.no_grad(), self._in_blocks():
             return torch.func.jvp(self.function, (self.x,), (v,))[1]
 
     def pull(self, u: Tensor) -> Tensor:
         """``J^T u``."""
         if self.kept is not None:
             return torch.autograd.grad(self.kept, self.leaf, u, retain_graph=True)[0]
-        with self._in_pieces():
+        with self._in_blocks():
             return torch.autograd.grad(self.function(self.leaf), self.leaf, u)[0]
 
-    def _in_pieces(self):
-        return nullcontext() if self.kept is not None else in_pieces(self.layers)
+    def _in_blocks(self):
+        return nullcontext() if self.kept is not None else in_blocks(self.layers)
 
 
 def _check(module: nn.Module, feat: Tensor) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.lipschitz.local import local_rule
+from lipzoo.lipschitz.modules import hooked, overridden
 from lipzoo.lipschitz.network import Bound, bound, network_fault, scheme_fault
 from lipzoo.lipschitz.outward import beyond, longest
-from lipzoo.lipschitz.pieces import hooked, overridden
 from lipzoo.lipschitz.rounding import down, gamma, up
 from lipzoo.lipschitz.state_radii import StateRadii, Step
 from lipzoo.models import DeepAttentionNet

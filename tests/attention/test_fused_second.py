@@ -14,7 +14,7 @@ from lipzoo.attention import (
     functional,
     graph_attention,
 )
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
 
@@ -235,7 +235,7 @@ def test_the_mask_is_the_kernels(seed, rate):
     torch.manual_seed(seed)
     wanted = draw_mask(rate, number, heads)
     torch.manual_seed(seed)
-    mask = Dropout.draw(rate).mask(number, heads, torch.device("cpu"))
+    mask = DropoutMask.draw(rate).mask(number, heads, torch.device("cpu"))
     assert (mask is None) == (rate == 0)
     if rate:
         assert torch.equal(mask, wanted > 0)

@@ -1,4 +1,4 @@
-"""The power method against the whole Jacobian; the search climbs; large graphs go in pieces."""
+"""The power method against the whole Jacobian; the search climbs; large graphs go in blocks."""
 
 import importlib
 
@@ -11,7 +11,7 @@ import lipzoo
 from adversary.draw import random_case
 from adversary.measure import Case, jacobian, local_constants
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.lipschitz import bound, chunks, estimate
+from lipzoo.lipschitz import blocks, bound, estimate
 from lipzoo.nn import GATConv
 
 module = importlib.import_module("lipzoo.lipschitz.power_method")
@@ -83,20 +83,20 @@ def test_a_search_climbs_and_its_point_is_where_it_says(net):
 
 @pytest.mark.parametrize("name", ["homogeneous", "directed", "isolated", "multigraph", "star"])
 @pytest.mark.parametrize("architecture", ["gat_lip_2", "gatv2_lip_2", "gt_lip_2", "test_tiny"])
-def test_large_graphs_go_in_pieces(architecture, name, monkeypatch):
+def test_large_graphs_go_in_blocks(architecture, name, monkeypatch):
     model = lipzoo.create_model(architecture, in_feats=9, num_classes=3)
     graph = GRAPHS[name]()
     feat = features(graph.num_nodes())
     wanted = estimate(model, graph, feat, iterations=3)
-    pieces = []
-    blocks = chunks._blocks
+    made = []
+    make = blocks._blocks
     monkeypatch.setattr(module, "_KEPT", 0)
-    monkeypatch.setattr(chunks, "_PIECE", 5 * model.hidden_feats)
-    monkeypatch.setattr(chunks, "_blocks", lambda *args: pieces.extend(blocks(*args)) or pieces)
+    monkeypatch.setattr(blocks, "_NUMBERS", 5 * model.hidden_feats)
+    monkeypatch.setattr(blocks, "_blocks", lambda *args: made.extend(make(*args)) or made)
     got = estimate(model, graph, feat, iterations=3)
     assert_close(got.history, wanted.history, rtol=1e-9, atol=1e-12)
-    assert len(pieces) > 1
-    assert sum(block.num_dst for _, block in pieces) == graph.num_nodes()
+    assert len(made) > 1
+    assert sum(block.num_dst for _, block in made) == graph.num_nodes()
     assert all("forward" not in vars(layer) for layer in model.layers)
 
 

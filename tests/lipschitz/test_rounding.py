@@ -83,7 +83,7 @@ def test_spectral_norms_against_40_digits(shape):
 def test_an_identity_map_whose_parts_cancel():
     linear = IdentityMappedLinear(3, 0.7).double()
     torch.nn.init.eye_(linear.weight).data.mul_(-0.3 / 0.7)
-    from lipzoo.lipschitz.pieces import linear_weight
+    from lipzoo.lipschitz.modules import linear_weight
 
     beta = mpmath.mpf(0.7)
     exact = abs(1 - beta + beta * mpmath.mpf(linear.weight[0, 0].item()))

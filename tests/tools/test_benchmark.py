@@ -23,9 +23,9 @@ from lab.benchmark.cases import (
 from lab.benchmark.command import main
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
+from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lab.benchmark.report import compilation_lines
-from lab.benchmark.run import COLUMNS
 from lab.benchmark.worker import _is_out_of_memory
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from adversary.bounds import make_case, run_chunk
-from lipzoo.lipschitz import Constant, pieces
+from lipzoo.lipschitz import Constant, modules
 from lipzoo.lipschitz.constant import ONE
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def test_it_sees_a_bound_that_takes_the_wrong_number_of_nodes(monkeypatch):
 
 
 def test_it_sees_an_activation_that_has_no_constant(monkeypatch):
-    monkeypatch.setitem(pieces._RULES, nn.CELU, lambda module, structure: ONE)
+    monkeypatch.setitem(modules._RULES, nn.CELU, lambda module, structure: ONE)
     assert run_chunk(seed=0, start=119, count=1)["found"] == 1
 
 
@@ -42,7 +42,7 @@ def test_a_raw_exception_is_a_finding(monkeypatch):
     def rule(module, structure):
         raise OverflowError("math range error")
 
-    monkeypatch.setitem(pieces._RULES, nn.CELU, rule)
+    monkeypatch.setitem(modules._RULES, nn.CELU, rule)
     (found,) = run_chunk(seed=0, start=119, count=1)["findings"]
     assert found["fault"] == "OverflowError: math range error"
 

@@ -23,7 +23,7 @@ from lipzoo.attention import (
     Structure,
     graph_attention,
 )
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.ops import TorchOps
 
 __all__ = ["Case", "Verdict", "draw", "errors", "second_derivatives"]
@@ -86,7 +86,7 @@ class Case:
         ops = TorchOps(self.structure)
         e = scores.compute(ops)
         weights = ops.edge_softmax(e if norm is None else norm(e, scores, ops))
-        dropout = Dropout.draw(self.rate)
+        dropout = DropoutMask.draw(self.rate)
         mask = dropout.mask(*weights.shape, weights.device)
         if mask is not None:
             weights = weights * mask / dropout.kept

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import Structure
 from lipzoo.lipschitz import Bound, bound
-from lipzoo.lipschitz.pieces import constant_of
+from lipzoo.lipschitz.modules import constant_of
 from lipzoo.nn import LipschitzMultiheadAttention
 from lipzoo.nn.feature_norms import FeatureNorm
 

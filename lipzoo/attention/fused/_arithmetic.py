@@ -121,7 +121,7 @@ def keep(bits, h, threshold):
     """Whether head ``h`` of the edge is kept: true with probability ``threshold / 2**32``.
 
     A function of (seed, edge, head) alone, so that the backward pass draws the same mask again,
-    for any number of threads; ``Dropout.mask`` is the same in PyTorch's operations.
+    for any number of threads; ``DropoutMask.mask`` is the same in PyTorch's operations.
     """
     return mix(u32(bits + u32(h) * u32(0x9E3779B9))) < threshold
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused import plain
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps
@@ -24,7 +24,7 @@ _UNSHIFTED = 40.0
 
 
 def additive_attention(
-    structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: Dropout
+    structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for additive scores, ``m`` the mask of the dropout."""
     # Nodes that are source and destination have one projection: its gradient is summed in place.

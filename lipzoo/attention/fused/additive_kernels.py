@@ -44,7 +44,7 @@ from lipzoo.attention.fused._arithmetic import (
 )
 from lipzoo.attention.fused._nodes import TINY, add_from_lengths, give_to_winners, lengths
 from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, prefetch
-from lipzoo.attention.fused.dropout import KEEP_ALL
+from lipzoo.attention.fused.dropout_mask import KEEP_ALL
 
 __all__ = ["make_kernels"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused import plain
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import kernel_index
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps, make_ops
@@ -24,7 +24,7 @@ def dot_product_attention(
     structure: Structure,
     scores: DotProductScores,
     norm: DotProductLipschitzNorm | None,
-    dropout: Dropout,
+    dropout: DropoutMask,
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for dot-product scores, ``m`` the mask of the dropout.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from lipzoo.attention.fused._arithmetic import BLOCK, LARGE, edge_bits, exp, flush, keep
 from lipzoo.attention.fused._rows import AHEAD, add_rows, copy_row, dot_rows, exp_row, prefetch
-from lipzoo.attention.fused.dropout import KEEP_ALL
+from lipzoo.attention.fused.dropout_mask import KEEP_ALL
 
 __all__ = ["make_kernels"]
 

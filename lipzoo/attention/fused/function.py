@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lipzoo.attention.fused.additive import additive_attention
 from lipzoo.attention.fused.dot_product import dot_product_attention
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.gatv2 import gatv2_attention
 from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
@@ -75,5 +75,5 @@ def fused_attention(
     that backend's memory.
     """
     attend, _ = _KINDS[type(scores)]
-    dropout = Dropout.draw(attn_drop)
+    dropout = DropoutMask.draw(attn_drop)
     return dropout.rescale(attend(structure, scores, score_norm, dropout))

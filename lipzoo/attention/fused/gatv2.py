@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused import plain
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps
@@ -21,7 +21,7 @@ __all__ = ["gatv2_attention"]
 
 
 def gatv2_attention(
-    structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: Dropout
+    structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for GATv2 scores, ``m`` the mask of the dropout."""
     attn = scores.attn

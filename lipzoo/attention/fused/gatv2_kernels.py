@@ -36,7 +36,7 @@ from lipzoo.attention.fused._rows import (
     pair_scores,
     prefetch,
 )
-from lipzoo.attention.fused.dropout import KEEP_ALL
+from lipzoo.attention.fused.dropout_mask import KEEP_ALL
 
 __all__ = ["make_kernels"]
 

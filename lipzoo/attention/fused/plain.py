@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.ops import TorchOps, is_transformed
 from lipzoo.attention.score_norms import LipschitzNorm, divide
 from lipzoo.attention.structure import Structure
@@ -66,7 +66,7 @@ def gradients(
     return [next(found) if is_wanted else None for _, is_wanted in zip(own, is_needed)]
 
 
-def attend(structure: Structure, e: Tensor, value: Tensor, dropout: Dropout) -> Tensor:
+def attend(structure: Structure, e: Tensor, value: Tensor, dropout: DropoutMask) -> Tensor:
     """``sum_j m_ij p_ij v_j``, (N_dst, H, D), for ``p = softmax(e)`` and the mask ``m``."""
     ops = TorchOps(structure)
     weights = ops.edge_softmax(e)

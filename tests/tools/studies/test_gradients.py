@@ -5,7 +5,7 @@ import torch
 
 import lipzoo
 from lab.studies import run_sweep, write_report
-from lab.studies.measure import gradient_norms
+from lab.studies.worker import gradient_norms
 from lipzoo.training.metrics import task_loss
 
 

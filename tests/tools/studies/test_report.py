@@ -2,10 +2,10 @@ import pytest
 
 from lab.engine import Rows
 from lab.studies import plots, report, write_report
-from lab.studies.measure import RUN_COLUMNS
+from lab.studies.points import ACCURACY
 from lab.studies.report import collect, gradient_means
-from lab.studies.run import ACCURACY
 from lab.studies.sweep import make_sweep
+from lab.studies.worker import RUN_COLUMNS
 
 
 @pytest.fixture

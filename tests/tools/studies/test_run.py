@@ -13,7 +13,7 @@ from other_writer import writing_elsewhere
 from lab.engine import Kind, Rows
 from lab.studies import run_sweep, write_report
 from lab.studies.command import main
-from lab.studies.run import Estimate
+from lab.studies.points import Estimate
 from lab.studies.sweep import make_sweep
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.training import train

@@ -10,8 +10,8 @@ from lab.pretraining.recipe import make_pretraining
 from lab.transfer import load_study, run_study, write_report
 from lab.transfer.command import main
 from lab.transfer.methods import propagate_labels
+from lab.transfer.points import TRANSFER
 from lab.transfer.report import collect, headline
-from lab.transfer.run import TRANSFER
 from lab.transfer.study import make_study
 from lipzoo.datasets import GraphTask, random_split
 from lipzoo.errors import ConfigError, OutputError, UnknownNameError

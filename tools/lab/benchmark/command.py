@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from lab.benchmark.cases import default_cases
+from lab.benchmark.measurements import read_rows, run_benchmark
 from lab.benchmark.report import write_report
-from lab.benchmark.run import read_rows, run_benchmark
 from lab.command_line import Parser, run_command
 
 __all__ = ["main"]

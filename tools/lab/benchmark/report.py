@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.benchmark.cases import IMPLEMENTATIONS, LIMIT, SUBJECT, Case, curve_graph
+from lab.benchmark.measurements import read_rows
 from lab.benchmark.plots import plot_depth, plot_edges
-from lab.benchmark.run import read_rows
 from lipzoo._tables import markdown_table
 from lipzoo._yaml import write_all
 

@@ -11,7 +11,7 @@ import torch
 from lab.command_line import Parser, run_command
 from lab.engine import made_with
 from lab.studies import plots
-from lab.studies.measure import gradient_norms
+from lab.studies.worker import gradient_norms
 from lipzoo._tables import to_csv
 from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask, load_dataset

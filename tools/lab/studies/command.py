@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from lab.command_line import Parser, numbers, run_command, study_arguments, study_options
+from lab.studies.points import open_sweep, run_sweep
 from lab.studies.report import write_report
-from lab.studies.run import open_sweep, run_sweep
 from lab.studies.sweep import list_sweeps, load_sweep
 from lipzoo.errors import ConfigError
 

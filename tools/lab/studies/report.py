@@ -13,7 +13,7 @@ from lab.engine import Rows
 from lab.plots import is_available
 from lab.report import Cell, grouped, versions_of, write_files
 from lab.studies import plots
-from lab.studies.run import kind_of
+from lab.studies.points import kind_of
 from lab.studies.sweep import Sweep, make_sweep
 from lipzoo._tables import markdown_table
 

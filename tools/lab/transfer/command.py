@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from lab.command_line import Parser, numbers, run_command, study_arguments, study_options
 from lab.engine import open_study
+from lab.transfer.points import TRANSFER, run_study
 from lab.transfer.report import write_report
-from lab.transfer.run import TRANSFER, run_study
 from lab.transfer.study import load_study
 
 __all__ = ["main"]

@@ -11,7 +11,7 @@ import numpy as np
 from lab import engine
 from lab.plots import is_available, legend_below, new_figure, rendered
 from lab.report import Cell, grouped, versions_of, write_files
-from lab.transfer.run import TRANSFER
+from lab.transfer.points import TRANSFER
 from lab.transfer.study import Study, make_study
 from lipzoo._tables import markdown_table
 

@@ -44,7 +44,7 @@ from lipzoo.attention.fused.cuda.common import (
 from lipzoo.attention.fused.cuda.index import cuda_index
 from lipzoo.attention.fused.cuda.maximum import max_in
 from lipzoo.attention.fused.cuda.softmax import finish_softmax, merge_softmax, softmax_step
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import AdditiveScores
@@ -54,7 +54,7 @@ __all__ = ["attend"]
 
 
 def attend(
-    structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: Dropout
+    structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = compute_dtype(scores.v_src)

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused.dropout import Dropout
+from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
 from lipzoo.attention.structure import Structure
@@ -81,7 +81,7 @@ def cuda_attention(
 
     kinds = {AdditiveScores: additive, GATv2Scores: gatv2, DotProductScores: dot_product}
     value = _own_value(scores)
-    dropout = Dropout.draw(attn_drop)
+    dropout = DropoutMask.draw(attn_drop)
     attend = kinds[type(scores)].attend
     out = attend(structure.to(value.device), scores, score_norm, dropout)
     return dropout.rescale(out).to(value.dtype)

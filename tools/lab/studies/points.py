@@ -12,14 +12,14 @@ import torch
 
 from lab import engine
 from lab.engine import Kind, Rows
-from lab.studies.measure import (
+from lab.studies.sweep import Point, make_sweep
+from lab.studies.worker import (
     GRADIENT_COLUMNS,
     RUN_COLUMNS,
     drop_state,
     follow_gradients,
     train_point,
 )
-from lab.studies.sweep import Point, make_sweep
 from lipzoo.errors import OutputError
 from lipzoo.training.run import build_from_recipe, load_task
 

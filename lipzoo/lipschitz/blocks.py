@@ -12,19 +12,19 @@ from torch.utils.checkpoint import checkpoint
 from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
 from lipzoo.nn import AttentionConv
 
-__all__ = ["in_pieces"]
+__all__ = ["in_blocks"]
 
-#: Numbers on the edges of one piece, E * H * D: 16 MiB of float64.
-_PIECE = 2**21
+#: Numbers on the edges of one block, E * H * D: 16 MiB of float64.
+_NUMBERS = 2**21
 
 
 @contextmanager
-def in_pieces(layers: list[AttentionConv]) -> Iterator[None]:
+def in_blocks(layers: list[AttentionConv]) -> Iterator[None]:
     """Inside, each layer attends for some destination nodes at a time and keeps nothing but its
     input for the backward pass. The results are the same."""
     changed = [layer for layer in layers if "forward" not in vars(layer) and _is_local(layer)]
     for layer in changed:
-        layer.forward = _piecewise(layer, type(layer).forward.__get__(layer))
+        layer.forward = _blockwise(layer, type(layer).forward.__get__(layer))
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ def _is_local(layer: AttentionConv) -> bool:
     )
 
 
-def _piecewise(layer: AttentionConv, forward):
+def _blockwise(layer: AttentionConv, forward):
     def run(graph, feat: Tensor, get_attention: bool = False):
         structure = as_structure(graph)
         if get_attention or isinstance(feat, tuple):
@@ -49,7 +49,7 @@ def _piecewise(layer: AttentionConv, forward):
         def attend(feat: Tensor, nodes: Tensor, block: Structure) -> Tensor:
             return forward(block, feat[nodes])
 
-        # The pieces are written into one tensor's rows in order.
+        # The blocks are written into one tensor's rows in order.
         return torch.cat(
             [
                 checkpoint(attend, feat, nodes, block, use_reentrant=False)
@@ -64,7 +64,7 @@ def _piecewise(layer: AttentionConv, forward):
 
 def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure]]:
     """Blocks of consecutive destination nodes, each with the nodes that it reads, those first."""
-    edges_each = max(1, _PIECE // width)
+    edges_each = max(1, _NUMBERS // width)
     indptr, src, _ = structure.csc
     degrees = structure.parent_degrees
     if degrees is None and structure.num_src == structure.num_dst:

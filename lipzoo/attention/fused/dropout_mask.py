@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["KEEP_ALL", "Dropout"]
+__all__ = ["KEEP_ALL", "DropoutMask"]
 
 #: Below this number all 32-bit numbers lie, as far as the kernels look: nothing is dropped.
 KEEP_ALL = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Dropout:
+class DropoutMask:
     """The mask of one forward pass, that its backward pass draws again.
 
     The kernels multiply by the mask alone; :meth:`rescale` divides by the share that is kept.
@@ -31,8 +31,8 @@ class Dropout:
     kept: float = 1.0
 
     @classmethod
-    def draw(cls, rate: float) -> Dropout:
-        """Dropout at ``rate`` with a seed from PyTorch's generator of the CPU, so that a seed
+    def draw(cls, rate: float) -> DropoutMask:
+        """The mask at ``rate`` with a seed from PyTorch's generator of the CPU, so that a seed
         gives the same mask on every device."""
         return cls(int(torch.randint(2**32, ())), 1 - rate) if rate else cls()
 

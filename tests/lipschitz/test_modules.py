@@ -11,7 +11,7 @@ from torch import nn
 from adversary.measure import Slope, local_constants
 from lipzoo.attention import as_structure
 from lipzoo.lipschitz import Constant, bound
-from lipzoo.lipschitz.pieces import constant_of
+from lipzoo.lipschitz.modules import constant_of
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.models.base import ACTIVATIONS
 from lipzoo.nn import BatchNorm, LayerNorm, NeighborNorm, PairNorm
