@@ -24,7 +24,6 @@ _FUSED_PAYS = 2**18
 def graph_attention(
     structure: Structure,
     scores: Scores,
-    value: Tensor,
     *,
     score_norm: ScoreNorm | None = None,
     score_hook: Callable[[Tensor], Tensor] | None = None,
@@ -44,9 +43,8 @@ def graph_attention(
     structure : Structure
         The edges.
     scores : Scores
-        How a score comes about, with the node tensors.
-    value : Tensor (N_src, *, H, D)
-        ``v_j``, what is aggregated.
+        How a score comes about, with the node tensors; ``scores.value`` (N_src, *, H, D), the
+        ``v_j``, is what is aggregated.
     score_norm : ScoreNorm, optional
         Applied to the scores first.
     score_hook : callable, optional
@@ -73,13 +71,13 @@ def graph_attention(
     weights : Tensor (E, *, H) or None
         Attention weights, in the order of the edges, as they were used.
     """
-    backend = resolve_backend(backend)
+    backend, value = resolve_backend(backend), scores.value
     is_plain = score_hook is None and edge_weight is None and not need_weights
     if backend in ("auto", "fused") and is_plain and not is_transformed():
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
-        if pays and suits_fused(scores, value, score_norm, structure):
+        if pays and suits_fused(scores, score_norm, structure):
             return fused_attention(structure, scores, score_norm, attn_drop), None
-        if backend == "fused" and suits_cuda(scores, value, score_norm, structure):
+        if backend == "fused" and suits_cuda(scores, score_norm, structure):
             return cuda_attention(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)

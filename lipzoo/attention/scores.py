@@ -19,7 +19,15 @@ __all__ = ["AdditiveScores", "DotProductScores", "GATv2Scores", "Scores"]
 
 
 class Scores:
-    """Base class: :meth:`compute` gives the scores, (E, *, H)."""
+    """Base class: :meth:`compute` gives the scores, (E, *, H).
+
+    Attributes
+    ----------
+    value : Tensor (N_src, *, H, D)
+        What is aggregated, ``v_j``; score norms read its length.
+    """
+
+    value: Tensor
 
     def compute(self, ops: Ops) -> Tensor:
         raise NotImplementedError
@@ -32,9 +40,10 @@ class AdditiveScores(Scores):
     Parameters
     ----------
     v_src : Tensor (N_src, *, H, D)
-        Projected features of the source nodes, ``v_j``.
-    v_dst : Tensor (N_dst, *, H, D)
-        Projected features of the destination nodes, ``v_i``.
+        Projected features of the source nodes, ``v_j``; also what is aggregated.
+    v_dst : Tensor (N_dst, *, H, D) or None
+        Projected features of the destination nodes, ``v_i``; None where these are the first
+        ``N_dst`` source nodes.
     attn_l, attn_r : Tensor (1, H, D)
         Attention vectors of source and destination.
     negative_slope : float
@@ -42,14 +51,19 @@ class AdditiveScores(Scores):
     """
 
     v_src: Tensor
-    v_dst: Tensor
+    v_dst: Tensor | None
     attn_l: Tensor
     attn_r: Tensor
     negative_slope: float = 0.2
 
+    @property
+    def value(self) -> Tensor:
+        return self.v_src
+
     def compute(self, ops: Ops) -> Tensor:
         el = (self.v_src * self.attn_l).sum(-1)
-        er = (self.v_dst * self.attn_r).sum(-1)
+        v_dst = self.v_src[: ops.structure.num_dst] if self.v_dst is None else self.v_dst
+        er = (v_dst * self.attn_r).sum(-1)
         return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
 
 
@@ -74,6 +88,10 @@ class GATv2Scores(Scores):
     attn: Tensor
     negative_slope: float = 0.2
 
+    @property
+    def value(self) -> Tensor:
+        return self.v_src
+
     def compute(self, ops: Ops) -> Tensor:
         pair = F.leaky_relu(ops.u_add_v(self.v_src, self.v_dst), self.negative_slope)
         return (pair * self.attn).sum(-1)
@@ -90,7 +108,7 @@ class DotProductScores(Scores):
     key : Tensor (N_src, *, H, D)
         ``k_j``, of the source nodes.
     value : Tensor (N_src, *, H, D)
-        What is aggregated; the score norm reads its length.
+        ``v_j``, of the source nodes.
     """
 
     query: Tensor

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lipzoo._dgl import DGLError
-from lipzoo.attention import Structure, as_structure, graph_attention, make_score_norm
+from lipzoo.attention import Scores, Structure, as_structure, graph_attention, make_score_norm
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 
@@ -203,8 +203,7 @@ class AttentionConv(nn.Module):
     def _attend(
         self,
         structure: Structure,
-        scores,
-        value: Tensor,
+        scores: Scores,
         attn_drop: float = 0.0,
         edge_weight: Tensor | None = None,
         need_weights: bool = False,
@@ -213,7 +212,6 @@ class AttentionConv(nn.Module):
         return graph_attention(
             structure,
             scores,
-            value,
             score_norm=self.score_norm,
             score_hook=hook,
             attn_drop=attn_drop if self.training else 0.0,

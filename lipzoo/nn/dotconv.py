@@ -83,7 +83,7 @@ class DotGatConv(AttentionConv):
         shared = fc_src is fc_dst and not isinstance(feat, tuple)
         query = key[: structure.num_dst] if shared else self._split_heads(fc_dst(h_dst))
         out, weights = self._attend(
-            structure, DotProductScores(query, key, value), value, need_weights=get_attention
+            structure, DotProductScores(query, key, value), need_weights=get_attention
         )
         return self._finish(structure, out, h_dst, weights)
 
@@ -189,7 +189,5 @@ class TransformerConv(AttentionConv):
         scores = DotProductScores(
             self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src)), value
         )
-        out, weights = self._attend(
-            structure, scores, value, self.attn_drop.p, need_weights=get_attention
-        )
+        out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         return self._finish(structure, out, h_dst, weights)

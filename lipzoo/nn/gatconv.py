@@ -117,9 +117,7 @@ class GATConv(AttentionConv):
         scores = AdditiveScores(
             v_src, v_dst, self.attn_l, self.attn_r, self.leaky_relu.negative_slope
         )
-        out, weights = self._attend(
-            structure, scores, v_src, self.attn_drop.p, edge_weight, get_attention
-        )
+        out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)
         return self._finish(structure, out, h_dst, weights)
 
     def _project(self, h_src: Tensor, h_dst: Tensor, is_pair: bool):
@@ -127,8 +125,7 @@ class GATConv(AttentionConv):
         if not is_pair:
             num_dst = h_dst.shape[0]
             h_src = self.feat_drop(h_src)
-            v_src = self._split_heads(self.fc(h_src))
-            return h_src, h_src[:num_dst], v_src, v_src[:num_dst]
+            return h_src, h_src[:num_dst], self._split_heads(self.fc(h_src)), None
         h_src, h_dst = self.feat_drop(h_src), self.feat_drop(h_dst)
         fc_src = self.fc_src if hasattr(self, "fc_src") else self.fc
         fc_dst = self.fc_dst if hasattr(self, "fc_dst") else self.fc

@@ -123,7 +123,5 @@ class GATv2Conv(AttentionConv):
         else:
             v_dst = self._split_heads(self.fc_dst(h_dst))
         scores = GATv2Scores(v_src, v_dst, self.attn, self.leaky_relu.negative_slope)
-        out, weights = self._attend(
-            structure, scores, v_src, self.attn_drop.p, need_weights=get_attention
-        )
+        out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         return self._finish(structure, out, h_dst, weights)

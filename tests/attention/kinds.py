@@ -50,28 +50,27 @@ class Kind:
             return {"v": random(num_src), "t": random(num_dst), "attn": vectors()}
         return {"v": random(num_src), "k": random(num_src), "q": random(num_dst)}
 
-    def build(self, leaves, num_dst):
-        """``(scores, score_norm, value)`` of the tensors in ``leaves``."""
+    def build(self, leaves):
+        """``(scores, score_norm)`` of the tensors in ``leaves``."""
         v = leaves["v"]
         if self.scores == "additive":
-            v_dst = leaves.get("v_dst", v[:num_dst])
+            v_dst = leaves.get("v_dst")
             scores = AdditiveScores(v, v_dst, leaves["attn_l"], leaves["attn_r"])
         elif self.scores == "gatv2":
             scores = GATv2Scores(v, leaves["t"], leaves["attn"])
         else:
             scores = DotProductScores(leaves["q"], leaves["k"], v)
         kind = DotProductLipschitzNorm if self.scores == "dot" else LipschitzNorm
-        return scores, kind(**self.norm) if self.norm else None, v
+        return scores, kind(**self.norm) if self.norm else None
 
     def attend(self, graph, leaves, backend):
         """``(scores, weights, output)`` by lipzoo."""
         seen = []
         structure = as_structure(graph)
-        scores, norm, value = self.build(leaves, structure.num_dst)
+        scores, norm = self.build(leaves)
         out, weights = graph_attention(
             structure,
             scores,
-            value,
             score_norm=norm,
             score_hook=lambda e: seen.append(e) or e,
             backend=backend,

@@ -195,9 +195,9 @@ def test_nodes_and_edges_have_no_order(kind, backend):
     permuted = {k: t[nodes] if len(t) == 3 else t for k, t in leaves.items()}
     results = []
     for structure, tensors in ((plain, leaves), (other, permuted)):
-        scores, norm, value = kind.build(tensors, 3)
+        scores, norm = kind.build(tensors)
         common = {"score_norm": norm, "backend": backend, "need_weights": True}
-        results.append(graph_attention(structure, scores, value, **common))
+        results.append(graph_attention(structure, scores, **common))
     (out, weights), (other_out, other_weights) = results
     assert_close(other_out, out[nodes])
     assert_close(other_weights, weights[order])
@@ -207,16 +207,14 @@ def test_nodes_and_edges_have_no_order(kind, backend):
 def test_edge_weight_multiplies_the_attention(backend):
     kind, graph = KINDS["gat"], multigraph()
     leaves = kind.leaves(graph)
-    scores, _, value = kind.build(leaves, 3)
+    scores, _ = kind.build(leaves)
     factor = torch.arange(8, dtype=torch.float64)
     common = {"backend": backend, "need_weights": True}
-    _, weights = graph_attention(as_structure(graph), scores, value, **common)
-    out, weighted = graph_attention(
-        as_structure(graph), scores, value, edge_weight=factor, **common
-    )
+    _, weights = graph_attention(as_structure(graph), scores, **common)
+    out, weighted = graph_attention(as_structure(graph), scores, edge_weight=factor, **common)
     assert_close(weighted, weights * factor.unsqueeze(1))
     by_hand = torch.zeros_like(out).index_add(
-        0, graph.edges()[1], value[graph.edges()[0]] * weighted.unsqueeze(2)
+        0, graph.edges()[1], scores.value[graph.edges()[0]] * weighted.unsqueeze(2)
     )
     assert_close(out, by_hand)
 
@@ -233,7 +231,7 @@ def test_attention_dropout(backend):
     def attend(seed):
         torch.manual_seed(seed)
         common = {"backend": backend, "need_weights": True}
-        return graph_attention(structure, scores, value, attn_drop=0.25, **common)
+        return graph_attention(structure, scores, attn_drop=0.25, **common)
 
     out, weights = attend(0)
     assert (weights == 0).double().mean().item() == pytest.approx(0.25, abs=0.03)

@@ -29,8 +29,8 @@ ALL_KINDS = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
 def run(kind, structure, leaves, backend="fused", **options):
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    return attend(structure, scores, value, score_norm=norm, backend=backend, **options)
+    scores, norm = kind.build(leaves)
+    return attend(structure, scores, score_norm=norm, backend=backend, **options)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).split(".")[1])
@@ -168,8 +168,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     torch.manual_seed(0)
     out, _ = attend(
         structure,
-        AdditiveScores(value, value, vectors, vectors),
-        value,
+        AdditiveScores(value, None, vectors, vectors),
         attn_drop=rate,
         backend="fused",
     )
@@ -187,9 +186,9 @@ def test_a_large_alpha_does_not_overflow():
     structure = Structure(torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]), 2, 2)
     value = torch.tensor([[[1.0] * WIDTH] * HEADS, [[-1.0] * WIDTH] * HEADS])
     vectors = torch.ones(1, HEADS, WIDTH)
-    scores = AdditiveScores(value, value, vectors, vectors)
+    scores = AdditiveScores(value, None, vectors, vectors)
     fused, other = (
-        attend(structure, scores, value, score_norm=LipschitzNorm(1e3), backend=backend)[0]
+        attend(structure, scores, score_norm=LipschitzNorm(1e3), backend=backend)[0]
         for backend in ("fused", "torch")
     )
     assert_close(fused, other)
@@ -230,16 +229,15 @@ def test_what_it_does_not_compute_goes_elsewhere():
     plain, _ = run(kind, structure, leaves)
     assert_close(hooked, plain)
     assert_close(weighted, plain)
-    scores, norm, value = kind.build(leaves, 10)
-    assert suits_fused(scores, value, norm, structure)
-    assert not suits_fused(scores, value.clone(), norm, structure)
-    assert not suits_fused(replace(scores, negative_slope=-0.1), value, norm, structure)
-    wide = torch.randn(10, HEADS, 7, dtype=value.dtype)
-    assert not suits_fused(DotProductScores(value, value, wide), wide, None, structure)
-    assert not suits_fused(scores, value, DotProductLipschitzNorm(), structure)
+    scores, norm = kind.build(leaves)
+    assert suits_fused(scores, norm, structure)
+    assert not suits_fused(replace(scores, negative_slope=-0.1), norm, structure)
+    wide = torch.randn(10, HEADS, 7, dtype=scores.value.dtype)
+    assert not suits_fused(DotProductScores(scores.value, scores.value, wide), None, structure)
+    assert not suits_fused(scores, DotProductLipschitzNorm(), structure)
     half = {name: leaf.bfloat16() for name, leaf in leaves.items()}
-    scores, norm, value = kind.build(half, 10)
-    assert not suits_fused(scores, value, norm, structure)
+    scores, norm = kind.build(half)
+    assert not suits_fused(scores, norm, structure)
 
 
 @pytest.mark.parametrize("kind", ["additive", "gatv2", "dot_product"])
@@ -252,11 +250,11 @@ def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
         "s = Structure(torch.arange(9), torch.arange(9), 9, 9)\n"
         "v = torch.randn(9, 1, 2, requires_grad=True)\n"
         "scores, norm = {\n"
-        "    'additive': (AdditiveScores(v, v, v[:1], v[:1]), LipschitzNorm()),\n"
+        "    'additive': (AdditiveScores(v, None, v[:1], v[:1]), LipschitzNorm()),\n"
         "    'gatv2': (GATv2Scores(v, v, v[:1]), LipschitzNorm()),\n"
         "    'dot_product': (DotProductScores(v, v, v), None),\n"
         "}[sys.argv[1]]\n"
-        "graph_attention(s, scores, v, score_norm=norm, backend='fused')[0].sum().backward()\n"
+        "graph_attention(s, scores, score_norm=norm, backend='fused')[0].sum().backward()\n"
         "sizes = (1, 2) if sys.argv[1] == 'dot_product' else (1, 2, True)\n"
         "kernels = vars(kernels_for(sys.argv[1], torch.float32, *sizes)).values()\n"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels if hasattr(k, 'stats')))\n"
@@ -283,7 +281,7 @@ def test_a_forked_child_survives():
         "from lipzoo.attention import *\n"
         "s = Structure(torch.arange(9), torch.arange(9), 9, 9)\n"
         f"v, a = torch.randn(9, {HEADS}, {WIDTH}), torch.randn(1, {HEADS}, {WIDTH})\n"
-        "run = lambda: graph_attention(s, AdditiveScores(v, v, a, a), v, backend='fused')[0]\n"
+        "run = lambda: graph_attention(s, AdditiveScores(v, None, a, a), backend='fused')[0]\n"
         "before = run()\n"
         "child = os.fork()\n"
         "if child == 0:\n"

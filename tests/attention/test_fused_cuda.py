@@ -63,18 +63,18 @@ def to(leaves, device):
 
 
 def run(kind, structure, leaves, **options):
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    assert is_covered(scores, value, norm, structure) == (structure.num_edges > 0)
+    scores, norm = kind.build(leaves)
+    assert is_covered(scores, norm, structure) == (structure.num_edges > 0)
     return cuda_attention(structure, scores, norm, **options)
 
 
 def run_torch(kind, structure, leaves, mask=None):
     """The same by the torch backend, the attention weights multiplied by ``mask`` (E, H)."""
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    ops = TorchOps(structure.to(value.device))
+    scores, norm = kind.build(leaves)
+    ops = TorchOps(structure.to(scores.value.device))
     e = scores.compute(ops)
     weights = ops.edge_softmax(e if norm is None else norm(e, scores, ops))
-    return ops.u_mul_e_sum(value, weights if mask is None else weights * mask)
+    return ops.u_mul_e_sum(scores.value, weights if mask is None else weights * mask)
 
 
 def gradients(out, leaves):
@@ -280,10 +280,8 @@ def test_a_seed_gives_the_same_mask_as_on_the_cpu(device):
     structure, kind = as_structure(homogeneous()), KINDS["gat_lip"]
     leaves = kind.leaves(homogeneous(), dtype=torch.float32)
     torch.manual_seed(1)
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    cpu, _ = graph_attention(
-        structure, scores, value, score_norm=norm, attn_drop=0.6, backend="fused"
-    )
+    scores, norm = kind.build(leaves)
+    cpu, _ = graph_attention(structure, scores, score_norm=norm, attn_drop=0.6, backend="fused")
     torch.manual_seed(1)
     assert_close(run(kind, structure, to(leaves, device), attn_drop=0.6).cpu(), cpu)
 
@@ -410,30 +408,29 @@ class OwnNorm(LipschitzNorm):
 def test_suits(kind, device):
     structure = as_structure(multigraph())
     leaves = to(kind.leaves(multigraph()), device)
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    assert is_covered(scores, value, norm, structure)
-    assert suits_cuda(scores, value, norm, structure) == HAS_GPU
+    scores, norm = kind.build(leaves)
+    assert is_covered(scores, norm, structure)
+    assert suits_cuda(scores, norm, structure) == HAS_GPU
 
 
 def test_what_it_does_not_compute(device):
     structure = as_structure(multigraph())
     v, a = torch.randn(3, HEADS, WIDTH, device=device), torch.randn(1, HEADS, WIDTH, device=device)
     scores = AdditiveScores(v, v, a, a)
-    assert is_covered(scores, v, None, structure)
-    assert not is_covered(scores, v.clone(), None, structure)
-    assert not is_covered(scores, v, OwnNorm(), structure)
-    assert not is_covered(scores, v, DotProductLipschitzNorm(), structure)
+    assert is_covered(scores, None, structure)
+    assert not is_covered(scores, OwnNorm(), structure)
+    assert not is_covered(scores, DotProductLipschitzNorm(), structure)
     no_edges = Structure(torch.arange(0), torch.arange(0), 3, 3)
-    assert not is_covered(scores, v, None, no_edges)
+    assert not is_covered(scores, None, no_edges)
     many = v.unsqueeze(1)
-    assert not is_covered(dataclasses.replace(scores, v_src=many), many, None, structure)
+    assert not is_covered(dataclasses.replace(scores, v_src=many), None, structure)
     wide = torch.randn(3, HEADS, 7, device=device)
-    assert not is_covered(DotProductScores(v, v, wide), wide, None, structure)
+    assert not is_covered(DotProductScores(v, v, wide), None, structure)
 
     class OwnScores(AdditiveScores):
         pass
 
-    assert not is_covered(OwnScores(v, v, a, a), v, None, structure)
+    assert not is_covered(OwnScores(v, v, a, a), None, structure)
 
 
 def test_importing_lipzoo_does_not_import_triton(device):

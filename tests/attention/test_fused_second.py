@@ -165,10 +165,10 @@ def test_gradgradcheck(graph_name, kind):
 
     def out(*tensors):
         torch.manual_seed(7)
-        scores, norm, value = kind.build(dict(zip(leaves, tensors)), structure.num_dst)
-        return graph_attention(
-            structure, scores, value, score_norm=norm, attn_drop=0.3, backend="fused"
-        )[0]
+        scores, norm = kind.build(dict(zip(leaves, tensors)))
+        return graph_attention(structure, scores, score_norm=norm, attn_drop=0.3, backend="fused")[
+            0
+        ]
 
     assert torch.autograd.gradgradcheck(out, tuple(leaves.values()), fast_mode=True)
 
@@ -180,8 +180,8 @@ def test_zero_rows_have_finite_second_derivatives(graph_name, kind):
     structure, leaves = as_structure(graph), kind.leaves(graph, graph_name)
     results = []
     for backend in ("fused", "torch"):
-        scores, norm, value = kind.build(leaves, structure.num_dst)
-        out, _ = graph_attention(structure, scores, value, score_norm=norm, backend=backend)
+        scores, norm = kind.build(leaves)
+        out, _ = graph_attention(structure, scores, score_norm=norm, backend=backend)
         inputs = list(leaves.values())
         first = torch.autograd.grad(
             out.square().sum(), inputs, create_graph=True, materialize_grads=True
@@ -248,9 +248,9 @@ def test_the_mask_is_the_kernels(seed, rate):
         leaves = {"v": value, "t": value, "q": value, "k": value}
         leaves |= {"attn": value[:1], "attn_l": value[:1], "attn_r": value[:1]}
         torch.manual_seed(seed)
-        scores, norm, v = next(k for k in KINDS.values() if k.scores == kind).build(leaves, number)
+        scores, norm = next(k for k in KINDS.values() if k.scores == kind).build(leaves)
         out, _ = graph_attention(
-            structure, scores, v, score_norm=norm, attn_drop=rate, backend="fused"
+            structure, scores, score_norm=norm, attn_drop=rate, backend="fused"
         )
         assert_close(out[:, :, 0].flip(0), wanted)
 
@@ -259,10 +259,8 @@ def test_the_mask_is_the_kernels(seed, rate):
 def test_either_way_of_computing_a_gradient_drops_the_same(kind):
     structure, leaves = as_structure(multigraph()), kind.leaves(multigraph())
     torch.manual_seed(9)
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    out, _ = graph_attention(
-        structure, scores, value, score_norm=norm, attn_drop=0.5, backend="fused"
-    )
+    scores, norm = kind.build(leaves)
+    out, _ = graph_attention(structure, scores, score_norm=norm, attn_drop=0.5, backend="fused")
     inputs = list(leaves.values())
     kernels, operations = (
         torch.autograd.grad(
@@ -292,9 +290,9 @@ def test_rows_that_share_memory_but_not_a_gradient(how):
         v_dst = leaves["v"].detach()
         if how == "two leaves":
             v_dst.requires_grad_()
-        scores, norm, value = kind.build(leaves | {"v_dst": v_dst}, structure.num_dst)
+        scores, norm = kind.build(leaves | {"v_dst": v_dst})
         assert isinstance(norm, LipschitzNorm)
-        out, _ = graph_attention(structure, scores, value, score_norm=norm, backend=backend)
+        out, _ = graph_attention(structure, scores, score_norm=norm, backend=backend)
         wanted = [leaves["v"], *[v_dst] * v_dst.requires_grad]
         gradients.append(torch.autograd.grad(out.square().sum(), wanted))
     for ours, theirs in zip(*gradients, strict=True):

@@ -25,8 +25,8 @@ ALL_KINDS = pytest.mark.parametrize("name", KINDS)
 def compute(kind, structure, leaves, backend, dtype, **options):
     leaves = {key: leaf.detach().to(dtype).requires_grad_() for key, leaf in leaves.items()}
     torch.manual_seed(0)
-    scores, norm, value = kind.build(leaves, structure.num_dst)
-    out, _ = graph_attention(structure, scores, value, score_norm=norm, backend=backend, **options)
+    scores, norm = kind.build(leaves)
+    out, _ = graph_attention(structure, scores, score_norm=norm, backend=backend, **options)
     readout = torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)
     gradients = torch.autograd.grad(out, list(leaves.values()), readout, materialize_grads=True)
     return {"out": out.detach(), **dict(zip(leaves, gradients))}
@@ -124,6 +124,6 @@ def test_weights_as_small_as_float32_has_them(name, gap):
         "gatv2": GATv2Scores(v, zero, pick),
         "dot": DotProductScores(2**0.5 * pick, v, v),
     }[name]
-    out, _ = graph_attention(structure, scores, v, backend="fused")
+    out, _ = graph_attention(structure, scores, backend="fused")
     weight = math.exp(-gap)
     assert out[0, 0, 1].item() == pytest.approx(weight * 1e20, rel=1e-5 + 2**-149 / weight)

@@ -53,8 +53,8 @@ def test_norms_hold_no_parameters_or_buffers():
 )
 def test_a_norm_refuses_scores_that_it_cannot_read(norm, kind):
     graph = homogeneous()
-    scores, _, value = KINDS[kind].build(KINDS[kind].leaves(graph), 10)
-    ops = make_ops(as_structure(graph), "torch", value)
+    scores, _ = KINDS[kind].build(KINDS[kind].leaves(graph))
+    ops = make_ops(as_structure(graph), "torch", scores.value)
     with pytest.raises(
         ConfigError, match=f"{type(norm).__name__} is for .*{type(scores).__name__}"
     ):

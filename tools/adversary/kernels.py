@@ -60,7 +60,7 @@ class Case:
         """``(scores, norm)`` of these leaves."""
         v = leaves["v"]
         if self.scores == "additive":
-            v_dst = leaves.get("v_dst", v[: self.structure.num_dst])
+            v_dst = leaves.get("v_dst")
             scores = AdditiveScores(v, v_dst, leaves["attn_l"], leaves["attn_r"], self.slope)
         elif self.scores == "gatv2":
             scores = GATv2Scores(v, leaves["t"], leaves["attn"], self.slope)
@@ -73,16 +73,9 @@ class Case:
         """By the kernels, or by the torch backend with their dropout mask."""
         torch.manual_seed(self.seed)
         scores, norm = self.build(leaves)
-        value = leaves["v"]
         if backend == "fused":
-            return graph_attention(
-                self.structure,
-                scores,
-                value,
-                score_norm=norm,
-                attn_drop=self.rate,
-                backend="fused",
-            )[0]
+            options = {"score_norm": norm, "attn_drop": self.rate, "backend": "fused"}
+            return graph_attention(self.structure, scores, **options)[0]
         ops = TorchOps(self.structure)
         e = scores.compute(ops)
         weights = ops.edge_softmax(e if norm is None else norm(e, scores, ops))
@@ -90,7 +83,7 @@ class Case:
         mask = dropout.mask(*weights.shape, weights.device)
         if mask is not None:
             weights = weights * mask / dropout.kept
-        return ops.u_mul_e_sum(value, weights)
+        return ops.u_mul_e_sum(scores.value, weights)
 
     def own(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The leaves, to be differentiated by."""

@@ -29,19 +29,18 @@ def additive_attention(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for additive scores, ``m`` the mask of the dropout."""
     # Nodes that are source and destination have one projection: its gradient is summed in place.
     v_src, v_dst, attn_l, attn_r = scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r
-    is_shared = _are_same(v_src, v_dst)
     if norm is not None:
         attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
     # Scores are at most alpha where a node sees its own projection.
     is_bounded = (
-        is_shared
+        v_dst is None
         and norm is not None
         and norm.alpha <= _UNSHIFTED
         and kernel_index(structure).has_all_loops
     )
     return _AdditiveAttention.apply(
         v_src,
-        None if is_shared else v_dst,
+        v_dst,
         attn_l,
         attn_r,
         structure,
@@ -50,16 +49,6 @@ def additive_attention(
         scores.negative_slope,
         dropout,
     )
-
-
-def _are_same(v_src: Tensor, v_dst: Tensor) -> bool:
-    """Whether the destination nodes' rows are the first source nodes', to autograd, too."""
-    if v_src.data_ptr() != v_dst.data_ptr() or v_src.stride() != v_dst.stride():
-        return False
-    if v_src is v_dst or not (v_src.requires_grad or v_dst.requires_grad):
-        return True
-    bases = [x if x._base is None else x._base for x in (v_src, v_dst)]
-    return bases[0] is bases[1] and v_src.requires_grad == v_dst.requires_grad
 
 
 class _AdditiveAttention(torch.autograd.Function):

@@ -31,19 +31,14 @@ _MAX_EDGES = 2**31 - 1
 _MAX_IN_DEGREE = 2**24
 
 
-def suits_fused(
-    scores: Scores, value: Tensor, score_norm: ScoreNorm | None, structure: Structure
-) -> bool:
+def suits_fused(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
     """Whether the kernels compute this: additive, GATv2 or dot-product scores (N, H, D) on the
-    CPU in float32 or float64, with the score norm of that kind or none, and the value that is
-    the kind's own."""
+    CPU in float32 or float64, with the score norm of that kind or none."""
     if type(scores) not in _KINDS:
         return False
-    _, norm = _KINDS[type(scores)]
-    is_dot = isinstance(scores, DotProductScores)
+    value, (_, norm) = scores.value, _KINDS[type(scores)]
     return (
-        value is (scores.value if is_dot else scores.v_src)
-        and (not is_dot or scores.key.shape == value.shape)
+        (not isinstance(scores, DotProductScores) or scores.key.shape == value.shape)
         and type(score_norm) in (type(None), norm)
         and value.device.type == "cpu"
         and value.dtype in (torch.float32, torch.float64)

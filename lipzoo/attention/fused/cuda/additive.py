@@ -58,9 +58,8 @@ def attend(
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = compute_dtype(scores.v_src)
-    v, v_dst, attn_l, attn_r = (
-        t.to(dtype) for t in (scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r)
-    )
+    v, attn_l, attn_r = (t.to(dtype) for t in (scores.v_src, scores.attn_l, scores.attn_r))
+    v_dst = v[: structure.num_dst] if scores.v_dst is None else scores.v_dst.to(dtype)
     unit = square = longest = None
     if norm is not None:
         attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)

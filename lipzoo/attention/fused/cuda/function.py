@@ -28,30 +28,26 @@ _MAX_EDGES = 2**31 - 1
 _CAPABILITY = (8, 0)
 
 
-def suits_cuda(
-    scores: Scores, value: Tensor, score_norm: ScoreNorm | None, structure: Structure
-) -> bool:
+def suits_cuda(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
     """Whether the kernels compute this, here: what :func:`is_covered` says, on a GPU that Triton
     knows, with Triton installed."""
     return (
-        value.device.type == "cuda"
-        and is_covered(scores, value, score_norm, structure)
+        scores.value.device.type == "cuda"
+        and is_covered(scores, score_norm, structure)
         and _has_triton()
-        and torch.cuda.get_device_capability(value.device) >= _CAPABILITY
+        and torch.cuda.get_device_capability(scores.value.device) >= _CAPABILITY
     )
 
 
-def is_covered(
-    scores: Scores, value: Tensor, score_norm: ScoreNorm | None, structure: Structure
-) -> bool:
+def is_covered(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
     """Whether there are kernels for this: additive, GATv2 or dot-product scores (N, H, D), with
-    the score norm of that kind or none, and the value that is the kind's own."""
+    the score norm of that kind or none."""
     if type(scores) not in _NORMS:
         return False
+    value = scores.value
     is_one_width = not isinstance(scores, DotProductScores) or scores.key.shape == value.shape
     return (
-        value is _own_value(scores)
-        and type(score_norm) in (type(None), _NORMS[type(scores)])
+        type(score_norm) in (type(None), _NORMS[type(scores)])
         and value.dtype in _DTYPES
         and value.dim() == 3
         and value.numel() > 0
@@ -68,8 +64,7 @@ def cuda_attention(
 ) -> Tensor:
     """The output (N_dst, H, D) of :func:`~lipzoo.attention.graph_attention` on a GPU.
 
-    What is aggregated is what the scores hold: ``v_src`` of additive and GATv2 scores, ``value``
-    of dot-product scores. Scores, score norm, softmax, dropout and sum are one pass over the
+    Scores, score norm, softmax, dropout and sum are one pass over the
     in-edges; the backward pass computes the scores again, over in-edges and over out-edges, so
     that nothing of size E x H is ever stored, and its sums have a fixed order. Half precision is
     computed in float32. Dropout draws its seed from PyTorch's generator of the CPU. Derivatives of
@@ -80,15 +75,10 @@ def cuda_attention(
     from lipzoo.attention.fused.cuda import additive, dot_product, gatv2
 
     kinds = {AdditiveScores: additive, GATv2Scores: gatv2, DotProductScores: dot_product}
-    value = _own_value(scores)
-    dropout = DropoutMask.draw(attn_drop)
+    value, dropout = scores.value, DropoutMask.draw(attn_drop)
     attend = kinds[type(scores)].attend
     out = attend(structure.to(value.device), scores, score_norm, dropout)
     return dropout.rescale(out).to(value.dtype)
-
-
-def _own_value(scores: Scores) -> Tensor:
-    return scores.value if isinstance(scores, DotProductScores) else scores.v_src
 
 
 @cache
