@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from lipzoo.errors import ConfigError, did_you_mean
@@ -15,6 +16,8 @@ T = TypeVar("T")
 class Registry(Mapping[str, Callable[..., T]], Generic[T]):
     """Names and what they stand for; a mapping from name to class.
 
+    A class may stand there as ``"module:Class"``: it is imported when it is asked for.
+
     >>> SCORE_NORMS = Registry("score norm", "score_norm", ScoreNorm)
     >>> @SCORE_NORMS.register("lipschitz")
     ... class LipschitzNorm(ScoreNorm): ...
@@ -26,13 +29,19 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         What the names are of, in words, such as ``"score norm"``.
     argument : str
         The argument or key that names one, for messages.
-    kind : type
-        What all of them are; an instance is taken as it is.
+    kind : type, optional
+        What all of them are; :meth:`make` takes an instance as it is.
     """
 
-    def __init__(self, what: str, argument: str, kind: type[T]) -> None:
+    def __init__(self, what: str, argument: str, kind: type[T] | None = None) -> None:
         self.what, self.argument, self.kind = what, argument, kind
-        self._entries: dict[str, tuple[Callable[..., T], dict[str, Any]]] = {}
+        self._entries: dict[str, tuple[Callable[..., T] | str, dict[str, Any]]] = {}
+
+    def copy(self) -> Registry[T]:
+        """Another registry of the same names."""
+        other = Registry(self.what, self.argument, self.kind)
+        other._entries = dict(self._entries)
+        return other
 
     def register(self, name: str, *, force: bool = False, **defaults: Any) -> Callable:
         """Decorate a class (or a function that makes one) to make it known by ``name``.
@@ -49,15 +58,15 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         Raises
         ------
         ConfigError
-            If the name is taken.
+            If the name is taken by something else.
         """
-        if name in self._entries and not force:
-            raise ConfigError(
-                f"the {self.what} {name!r} is registered already; choose another name, or pass "
-                "force=True to replace it"
-            )
 
-        def keep(make: Callable[..., T]) -> Callable[..., T]:
+        def keep(make: Callable[..., T] | str) -> Callable[..., T] | str:
+            if not force and name in self._entries and self[name] is not make:
+                raise ConfigError(
+                    f"the {self.what} {name!r} is already registered; choose another name, or "
+                    "pass force=True to replace it"
+                )
             self._entries[name] = make, defaults
             return make
 
@@ -83,9 +92,9 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         ConfigError
             If the name or an argument is unknown.
         """
-        if isinstance(spec, self.kind):
+        if self.kind is not None and isinstance(spec, self.kind):
             return spec
-        if isinstance(spec, type) and issubclass(spec, self.kind):
+        if self.kind is not None and isinstance(spec, type) and issubclass(spec, self.kind):
             return self._call(spec, spec.__name__, arguments, {})
         options = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
         name = options.pop("name", None)
@@ -96,7 +105,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         if not isinstance(name, str) or name not in self._entries:
             hint = did_you_mean(name, self)
             raise ConfigError(f"{self.argument}: no {self.what} {name!r}{hint}")
-        return self._entries[name]
+        return self[name], self._entries[name][1]
 
     def _call(self, make, name: str, arguments: tuple, options: dict[str, Any]) -> T:
         try:
@@ -105,7 +114,15 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
             raise ConfigError(f"{self.argument} {name!r}: {fault}") from None
 
     def __getitem__(self, name: str) -> Callable[..., T]:
-        return self._entries[name][0]
+        make, defaults = self._entries[name]
+        if isinstance(make, str):
+            module, _, attribute = make.partition(":")
+            make = getattr(import_module(module), attribute)
+            self._entries[name] = make, defaults
+        return make
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

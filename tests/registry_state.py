@@ -10,7 +10,7 @@ from lipzoo.registry.state import STATE
 @contextmanager
 def fresh_registry():
     """What is added in the block is gone after it; packages are not loaded before."""
-    kept = dict(STATE.classes), list(STATE.folders), STATE.plugins_are_loaded
+    kept = STATE.classes.copy(), list(STATE.folders), STATE.plugins_are_loaded
     try:
         yield
     finally:

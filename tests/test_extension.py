@@ -82,7 +82,7 @@ def extended(tmp_path):
         for registry, name in NAMES:
             registry.remove(name)
         ACTIVATIONS.remove("softsign")
-        del DATASETS["small_iris"]
+        DATASETS.remove("small_iris")
 
 
 def test_a_model_of_all_of_them_trains(extended, tmp_path):
@@ -138,8 +138,8 @@ def test_a_scheme_that_does_more_says_why_it_has_no_bound(extended):
 
 
 def test_names_that_are_taken_or_unknown(extended):
-    with pytest.raises(ConfigError, match="'clipped' is registered already"):
-        SCORE_NORMS.register("clipped")
+    with pytest.raises(ConfigError, match="'clipped' is already registered"):
+        SCORE_NORMS.register("clipped")(SCORE_NORMS["lipschitz"])
     SCORE_NORMS.register("clipped", force=True)(Clipped)
     with pytest.raises(ConfigError, match=r"feature_norm: .*did you mean 'lengths'"):
         DeepGAT(4, 3, feature_norm="lenghts")

@@ -1,13 +1,17 @@
 """What is imported when: names cost no PyTorch, and nothing is loaded that was not asked for."""
 
+import ast
+import graphlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import lipzoo
 
+ROOT = Path(__file__).parents[1]
 #: Loaded by what computes, or talks to a network.
 HEAVY = {
     *(
@@ -114,3 +118,35 @@ def test_dgl_may_be_imported_after_lipzoo(environment):
     environment.pop("DGLBACKEND", None)
     code = "import lipzoo, os\nassert os.environ['DGLBACKEND'] == 'pytorch'\nimport dgl"
     assert "dgl" in loaded(code, **environment)
+
+
+def module_arrows(root):
+    """Which module imports from which, also late and for types alone; what a package hands on is
+    followed to the module that defines it."""
+    trees, handed_on = {}, {}
+    for path in sorted(root.rglob("*.py")):
+        name = ".".join(path.relative_to(root.parent).with_suffix("").parts)
+        package = name.removesuffix(".__init__")
+        found = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+        trees[package] = [(n.module, alias) for n in found for alias in n.names]
+        if package != name:
+            handed_on |= {(package, a.asname or a.name): (m, a.name) for m, a in trees[package]}
+
+    def home(module, name):
+        if f"{module}.{name}" in trees:
+            return f"{module}.{name}"
+        return home(*handed_on[module, name]) if (module, name) in handed_on else module
+
+    packages = {package for package, _ in handed_on}
+    return {
+        name: {home(m, a.name) for m, a in imports if m.split(".")[0] == root.name} - {name}
+        for name, imports in trees.items()
+        if name not in packages
+    }
+
+
+@pytest.mark.parametrize("root", ["lipzoo", "tools/lab"])
+def test_no_module_imports_itself_through_others(root):
+    arrows = module_arrows(ROOT / root)
+    assert sum(map(len, arrows.values())) > 30
+    graphlib.TopologicalSorter(arrows).prepare()  # which raises, and names the circle

@@ -119,7 +119,7 @@ def odd(request):
     graph = graph if "feat" in graph.ndata else with_data(graph)
     register_dataset("odd")(lambda: GraphTask.from_graph(graph, "odd", num_classes=C))
     yield load_dataset("odd")
-    del DATASETS["odd"]
+    DATASETS.remove("odd")
 
 
 def recipe(**changes):

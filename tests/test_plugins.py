@@ -180,9 +180,9 @@ def test_names_that_are_taken_are_refused(install):
     for text, (package, reason) in zip(
         words,
         [
-            ("plugin_a 1.5", "a model class 'DeepGAT' is already registered"),
+            ("plugin_a 1.5", "the model class 'DeepGAT' is already registered"),
             ("plugin_b 1.5", "gat_lip_16 already exist"),
-            ("plugin_d 1.5", "a model class 'PluginC' is already registered"),
+            ("plugin_d 1.5", "the model class 'PluginC' is already registered"),
         ],
     ):
         assert package in text

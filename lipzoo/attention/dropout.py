@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lipzoo.attention.ops import is_transformed
+from lipzoo._torch import is_transformed
 
 __all__ = ["dropout"]
 

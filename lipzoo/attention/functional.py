@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from lipzoo._torch import is_transformed
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
 from lipzoo.attention.fused.cuda import cuda_attention, suits_cuda
-from lipzoo.attention.ops import is_transformed, make_ops, resolve_backend
+from lipzoo.attention.ops import make_ops, resolve_backend
 from lipzoo.attention.score_norms import ScoreNorm
 from lipzoo.attention.scores import Scores
 from lipzoo.attention.structure import Structure

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
+from lipzoo._torch import is_transformed
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import ConfigError, did_you_mean
 
-__all__ = ["BACKENDS", "DGLOps", "Ops", "TorchOps", "is_transformed", "make_ops", "resolve_backend"]
+__all__ = ["BACKENDS", "DGLOps", "Ops", "TorchOps", "make_ops", "resolve_backend"]
 
 
 class Ops:
@@ -160,11 +161,6 @@ def resolve_backend(backend: str) -> str:
         hint = did_you_mean(backend, [*BACKENDS, "auto"])
         raise ConfigError(f"{named_by}: no backend {backend!r}{hint}")
     return backend
-
-
-def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms or a compiler look at what is computed."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.compiler.is_compiling()
 
 
 def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
 from lipzoo._dgl import dgl
+from lipzoo._torch import lasting
 from lipzoo.errors import DataError
 
-__all__ = ["Structure", "as_structure", "lasting"]
+__all__ = ["Structure", "as_structure"]
 
 T = TypeVar("T")
-
-
-@contextmanager
-def lasting() -> Iterator[None]:
-    """Make plain tensors, whatever the caller is in the middle of.
-
-    A structure outlives the call that makes it. A tensor that is made under ``inference_mode``
-    cannot be used in training afterwards, nor one made inside a ``torch.func`` transform
-    outside of it.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        while torch._C._functorch.peek_interpreter_stack() is not None:
-            stack.enter_context(temporarily_pop_interpreter_stack())
-        yield
 
 
 class Structure:

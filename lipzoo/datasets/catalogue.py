@@ -14,8 +14,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lipzoo._names import Registry
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import ConfigError
 
 __all__ = ["DATASETS", "Dataset", "register_dataset"]
 
@@ -37,11 +37,11 @@ class Dataset:
         return {p.name: p.default for p in parameters if p.name != "raw_dir"}
 
 
-DATASETS: dict[str, Dataset] = {}
+DATASETS: Registry[GraphTask] = Registry("dataset", "name")
 
 
 def register_dataset(
-    name: str, **random_split: int
+    name: str, *, force: bool = False, **random_split: int
 ) -> Callable[[Callable[..., GraphTask]], Callable[..., GraphTask]]:
     """Decorate a loader to make it known by ``name``.
 
@@ -49,6 +49,8 @@ def register_dataset(
     ----------
     name : str
         What users ask for.
+    force : bool
+        Replace the dataset of that name.
     **random_split : int
         Defaults for `lipzoo.datasets.random_split`, such as ``num_val=500``; not needed where
         the loader returns masks.
@@ -60,9 +62,7 @@ def register_dataset(
     """
 
     def register(load: Callable[..., GraphTask]) -> Callable[..., GraphTask]:
-        if name in DATASETS:
-            raise ConfigError(f"a dataset named {name!r} is already registered")
-        DATASETS[name] = Dataset(load, random_split)
+        DATASETS.register(name, force=force)(Dataset(load, random_split))
         return load
 
     return register

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lipzoo._dgl import dgl
 from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import DataError
-
-if TYPE_CHECKING:
-    from lipzoo.datasets.task import GraphTask
 
 __all__ = ["find_faults", "validate_task"]
 
@@ -22,7 +20,25 @@ __all__ = ["find_faults", "validate_task"]
 MAX_CLASSES = 2**20
 
 
-def validate_task(task: GraphTask, require_labels: bool = True) -> None:
+class Task(Protocol):
+    """What is looked at of a `GraphTask`, which calls these checks itself."""
+
+    name: str
+    graph: dgl.DGLGraph
+    num_classes: int
+    multilabel: bool
+
+    @property
+    def num_nodes(self) -> int: ...
+
+    @property
+    def feat(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor | None: ...
+
+
+def validate_task(task: Task, require_labels: bool = True) -> None:
     """Raise one `DataError` that names every fault of the task.
 
     Parameters
@@ -42,7 +58,7 @@ def validate_task(task: GraphTask, require_labels: bool = True) -> None:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
-def find_faults(task: GraphTask, require_labels: bool = True) -> list[str]:
+def find_faults(task: Task, require_labels: bool = True) -> list[str]:
     """What is wrong with the task, one line a fault; empty where nothing is."""
     if task.num_nodes == 0:
         return ["the graph has no nodes"]
@@ -53,7 +69,7 @@ def find_faults(task: GraphTask, require_labels: bool = True) -> list[str]:
     ]
 
 
-def _feature_faults(task: GraphTask) -> Iterator[str]:
+def _feature_faults(task: Task) -> Iterator[str]:
     if "feat" not in task.graph.ndata:
         yield (
             f"no node features: put a float array (N, F) under 'feat' "
@@ -80,7 +96,7 @@ def _feature_faults(task: GraphTask) -> Iterator[str]:
         )
 
 
-def _label_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
+def _label_faults(task: Task, require_labels: bool) -> Iterator[str]:
     labels = task.labels
     if task.num_classes > MAX_CLASSES:
         yield (
@@ -111,7 +127,7 @@ def _label_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
         )
 
 
-def _mask_faults(task: GraphTask, require_labels: bool) -> Iterator[str]:
+def _mask_faults(task: Task, require_labels: bool) -> Iterator[str]:
     masks = {name: task.graph.ndata[name] for name in MASKS if name in task.graph.ndata}
     absent = [name for name in MASKS if name not in masks]
     # Without labels there is nothing to split: that fault is enough.

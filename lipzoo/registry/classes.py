@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from lipzoo._schema import argument_names
@@ -26,19 +25,12 @@ def is_registered(name: str) -> bool:
 
 def find_class(name: str) -> type[nn.Module] | None:
     """The registered class of that name, or None."""
-    return _resolve(STATE.classes[name]) if is_registered(name) else None
+    return STATE.classes[name] if is_registered(name) else None
 
 
 def unknown_class(name: str) -> str:
     """``"'DeepGAAT'; did you mean 'DeepGAT'? (choices: …)"``."""
     return f"{quoted(name)}{did_you_mean(name, STATE.classes)}"
-
-
-def _resolve(entry: type | str) -> type:
-    if not isinstance(entry, str):
-        return entry
-    module, _, name = entry.partition(":")
-    return getattr(import_module(module), name)
 
 
 def register_model(
@@ -66,15 +58,10 @@ def register_model(
     from torch import nn
 
     name = name or model.__name__
-    if name in STATE.classes and _resolve(STATE.classes[name]) is not model and not force:
-        raise ConfigError(
-            f"a model class {name!r} is already registered; choose another name, or pass force=True"
-        )
     missing = {"in_feats", "num_classes"} - set(argument_names(model))
     if not (isinstance(model, type) and issubclass(model, nn.Module)) or missing:
         raise ConfigError(
             f"{name}: a model class must be a torch.nn.Module whose __init__ takes in_feats and "
             f"num_classes{f'; missing: {sorted(missing)}' if missing else ''}"
         )
-    STATE.classes[name] = model
-    return model
+    return STATE.classes.register(name, force=force)(model)

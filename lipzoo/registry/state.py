@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lipzoo._names import Registry
 from lipzoo._paths import packaged_folder
 
 __all__ = ["SHIPPED", "STATE", "undone_on_failure"]
@@ -14,17 +15,18 @@ __all__ = ["SHIPPED", "STATE", "undone_on_failure"]
 SHIPPED: Path = packaged_folder("zoo_configs")
 
 
+def _own_classes() -> Registry:
+    classes: Registry = Registry("model class", "model")
+    for name in ("DeepGAT", "DeepGATv2", "DeepGraphTransformer"):
+        classes.register(name)(f"lipzoo.models:{name}")
+    return classes
+
+
 @dataclass
 class _State:
-    """Model classes by name (``"module:class"`` until one is needed), and folders of YAML files."""
+    """Model classes by name, and folders of YAML files."""
 
-    classes: dict[str, type | str] = field(
-        default_factory=lambda: {
-            "DeepGAT": "lipzoo.models:DeepGAT",
-            "DeepGATv2": "lipzoo.models:DeepGATv2",
-            "DeepGraphTransformer": "lipzoo.models:DeepGraphTransformer",
-        }
-    )
+    classes: Registry = field(default_factory=_own_classes)
     folders: list[Path] = field(default_factory=lambda: [SHIPPED])
     plugins_are_loaded: bool = False
 
@@ -35,7 +37,7 @@ STATE = _State()
 @contextmanager
 def undone_on_failure():
     """Put classes and folders back where the block raises."""
-    classes, folders = dict(STATE.classes), list(STATE.folders)
+    classes, folders = STATE.classes.copy(), list(STATE.folders)
     try:
         yield
     except BaseException:

@@ -87,7 +87,7 @@ def test_register_dataset(graph):
         with pytest.raises(ConfigError, match="'ring' is already registered"):
             register_dataset("ring")(ring)
     finally:
-        del DATASETS["ring"]
+        DATASETS.remove("ring")
 
 
 def test_a_loader_of_ones_own_has_options_of_its_own(graph):
@@ -107,4 +107,4 @@ def test_a_loader_of_ones_own_has_options_of_its_own(graph):
         with pytest.raises(ConfigError, match="number: input should be a valid integer"):
             load_dataset("rings", number="four")
     finally:
-        del DATASETS["rings"]
+        DATASETS.remove("rings")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lipzoo._torch import is_transformed
 from lipzoo.attention.fused.dropout_mask import DropoutMask
-from lipzoo.attention.ops import TorchOps, is_transformed
+from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm, divide
 from lipzoo.attention.structure import Structure
 

@@ -1,0 +1,35 @@
+"""The only place that reaches into what PyTorch does not document; see `_dgl` for DGL's quirks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+
+__all__ = ["is_transformed", "lasting"]
+
+
+def _is_in_functorch() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms or a compiler look at what is computed."""
+    return _is_in_functorch() or torch.compiler.is_compiling()
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Make plain tensors, whatever the caller is in the middle of.
+
+    What is kept outlives the call that makes it. A tensor that is made under ``inference_mode``
+    cannot be used in training afterwards, nor one made inside a ``torch.func`` transform
+    outside of it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        while _is_in_functorch():
+            stack.enter_context(temporarily_pop_interpreter_stack())
+        yield
