@@ -18,6 +18,7 @@ from lipzoo.errors import ConfigError, OutputError, shown
 
 __all__ = [
     "leftovers",
+    "parse_mapping",
     "parse_yaml",
     "read_yaml",
     "remove_leftovers",
@@ -219,16 +220,25 @@ def read_yaml(path: Path | str, folder: Path | str | None = None) -> dict[str, A
     """
     path = Path(path)
     try:
-        content = parse_yaml(str(read_regular(path, MAX_BYTES, folder), "utf-8"))
+        data = read_regular(path, MAX_BYTES, folder)
     except OSError as fault:
         raise ConfigError(f"{path}: cannot be read ({fault.strerror})") from None
+    except ValueError as fault:  # a path with a NUL
+        raise ConfigError(f"{path}: cannot be read ({fault})") from None
+    return parse_mapping(data, path)
+
+
+def parse_mapping(data: bytes, where: Path | str) -> dict[str, Any]:
+    """The mapping in the bytes of a YAML file; see :func:`read_yaml`."""
+    try:
+        content = parse_yaml(str(data, "utf-8"))
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no UTF-8 text") from None
-    except ValueError as fault:  # ours, or a path with a NUL
-        raise ConfigError(f"{path}: is no valid YAML ({fault})") from None
+        raise ConfigError(f"{where}: is no UTF-8 text") from None
+    except ValueError as fault:
+        raise ConfigError(f"{where}: is no valid YAML ({fault})") from None
     if not isinstance(content, dict):
         kind = "empty" if content is None else f"a {type(content).__name__}"
-        raise ConfigError(f"{path}: must hold a mapping of keys to values, but is {kind}")
+        raise ConfigError(f"{where}: must hold a mapping of keys to values, but is {kind}")
     return content
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lipzoo._writing import one_writer
 from lipzoo.datasets import load_dataset
-from lipzoo.registry import find_pretrained, load_pretrained
+from lipzoo.registry import load_pretrained
 from lipzoo.training import evaluate, finetune
 from lipzoo.weights import prepare_folder
 
@@ -31,7 +31,7 @@ def run_demo(out: str | os.PathLike, overwrite: bool = False) -> None:
 
     model = load_pretrained(NAME)
     card = model.card
-    print(f"1. Loaded {NAME}: {model.num_layers} attention layers, from {find_pretrained(NAME)}")
+    print(f"1. Loaded {NAME}: {model.num_layers} attention layers, from {model.pretrained_folder}")
 
     task = load_dataset(card.dataset.name, **card.dataset.options)
     measured = evaluate(model, task)["test_accuracy"]

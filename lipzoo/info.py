@@ -6,8 +6,7 @@ from typing import Any
 
 from lipzoo._tables import markdown_table
 from lipzoo.card import Summary
-from lipzoo.registry import find_pretrained, get_architecture, list_models, split_name
-from lipzoo.weights import read_verified
+from lipzoo.registry import find_checkpoint, get_architecture, list_models, split_name
 
 __all__ = ["describe", "pretrained_table"]
 
@@ -49,7 +48,8 @@ def _describe_architecture(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
-    card, _, folder = read_verified(find_pretrained(name))
+    checkpoint = find_checkpoint(name)
+    card = checkpoint.card
     lines = [
         f"{card.full_name}: {card.description}",
         f"source: {card.source}",
@@ -65,7 +65,7 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         lines += [f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in metrics.items()]
     of_seed = ", ".join(f"{k} {v:.4f}" for k, v in card.weights.metrics.items())
     lines.append(f"these weights (seed {card.weights.seed}): {of_seed}")
-    lines.append(f"licence: {card.licence}; folder: {folder}")
+    lines.append(f"licence: {card.licence}; folder: {checkpoint.folder}")
     return card.model_dump(mode="json"), "\n".join(lines)
 
 
@@ -73,7 +73,7 @@ def pretrained_table() -> str:
     """A Markdown table of all pretrained weights, from their cards."""
     rows = []
     for name in list_models(pretrained=True):
-        card = read_verified(find_pretrained(name))[0]
+        card = find_checkpoint(name).card
         layers = str(card.architecture.args["num_layers"])
         what = [f"`{name}`", layers, f"{card.weights.num_parameters:,}"]
         if card.pretrained_on:

@@ -74,7 +74,7 @@ def test_commands_that_need_no_pytorch(argv, environment):
         "import lipzoo; dir(lipzoo); lipzoo.LipzooError",
         "import lipzoo; assert 'gat_lip_16' in lipzoo.list_models()",
         "import lipzoo; assert 'gat_lip_16.cora' in lipzoo.list_models(pretrained=True)",
-        "from lipzoo.registry import find_pretrained; find_pretrained('gat_lip_16.cora')",
+        "from lipzoo.registry import find_checkpoint; find_checkpoint('gat_lip_16.cora')",
     ],
 )
 def test_names_need_no_pytorch(code, environment):

@@ -11,7 +11,7 @@ from lipzoo.cli import main
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.files import looks_like_path
 from lipzoo.errors import LipzooError, UnknownNameError
-from lipzoo.registry import find_pretrained
+from lipzoo.registry import find_checkpoint
 from lipzoo.training import export_run, load_recipe
 from lipzoo.weights import prepare_folder
 
@@ -55,9 +55,9 @@ def test_home_is_written_out(monkeypatch):
 def test_a_folder_does_not_shadow_what_ships(tmp_path, monkeypatch):
     """The name means the shipped weights, recipe and data, whatever lies in this folder."""
     monkeypatch.chdir(tmp_path)
-    shipped = find_pretrained(NAME)
+    shipped = find_checkpoint(NAME).folder
     shutil.copytree(packaged_folder("pretrained") / "gat_lip_2.cora", NAME)
-    assert find_pretrained(NAME) == shipped
+    assert find_checkpoint(NAME).folder == shipped
     assert lipzoo.load_pretrained(NAME).num_layers == 16
     assert lipzoo.load_pretrained(f"./{NAME}").num_layers == 2
     assert lipzoo.load_pretrained(Path(NAME)).num_layers == 2
@@ -68,7 +68,7 @@ def test_a_folder_does_not_shadow_what_ships(tmp_path, monkeypatch):
         load_dataset("./iris")
 
 
-@pytest.mark.parametrize("look_up", [find_pretrained, load_dataset, load_recipe])
+@pytest.mark.parametrize("look_up", [find_checkpoint, load_dataset, load_recipe])
 def test_a_bare_name_of_a_folder_says_how_to_mean_it(look_up, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

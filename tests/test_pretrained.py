@@ -4,7 +4,7 @@ import pytest
 
 import lipzoo
 from lipzoo._paths import packaged_folder
-from lipzoo.registry import find_pretrained
+from lipzoo.registry import find_checkpoint
 from lipzoo.training import evaluate, load_recipe
 from lipzoo.weights import WEIGHTS_FILE, sha256
 
@@ -32,20 +32,19 @@ PROMISED = {
 
 def test_all_that_is_promised_is_there():
     assert set(PROMISED) <= set(NAMES)
-    total = sum((find_pretrained(name) / WEIGHTS_FILE).stat().st_size for name in NAMES)
+    total = sum(len(find_checkpoint(name).files[WEIGHTS_FILE]) for name in NAMES)
     assert total < 40e6
 
 
 @pytest.mark.parametrize("name", lipzoo.list_models(pretrained=True))
 def test_the_card_says_how_long_the_weights_are(name):
-    folder = find_pretrained(name)
-    card = lipzoo.weights.read_checkpoint(folder).card
-    assert card.weights.num_bytes == (folder / WEIGHTS_FILE).stat().st_size
+    found = find_checkpoint(name)
+    assert found.card.weights.num_bytes == (found.folder / WEIGHTS_FILE).stat().st_size
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_is_complete(name):
-    folder = find_pretrained(name)
+    folder = find_checkpoint(name).folder
     card = lipzoo.load_pretrained(name).card
     assert card.full_name == name == folder.name
     assert card.weights.sha256 == sha256((folder / WEIGHTS_FILE).read_bytes())

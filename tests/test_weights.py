@@ -12,7 +12,7 @@ from graph_zoo import homogeneous
 from torch import nn
 
 import lipzoo
-from lipzoo import _yaml, weights
+from lipzoo import _yaml
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.weights import list_checkpoints, load_weights, read_checkpoint, write_checkpoint
 
@@ -29,7 +29,9 @@ def checkpoint(tmp_path):
 def shelf(tmp_path, monkeypatch):
     """``shelf(name, …)`` puts checkpoints where names are looked up; none of the zoo's own."""
     monkeypatch.setenv("LIPZOO_PRETRAINED_PATH", str(tmp_path / "shelf"))
-    monkeypatch.setattr(weights, "packaged_folder", lambda name: tmp_path / "packaged")
+    monkeypatch.setattr(
+        "lipzoo.weights.reading.packaged_folder", lambda name: tmp_path / "packaged"
+    )
 
     def fill(*names, place="shelf", seed=0):
         for full_name in names:

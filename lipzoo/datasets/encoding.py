@@ -151,12 +151,13 @@ def structural_features(adjacency: sp.csr_matrix) -> np.ndarray:
     return StandardScaler().fit_transform(columns)
 
 
-def encode_for(card: Any, task: GraphTask) -> GraphTask:
-    """The task as the weights of a card read it: encoded where the card names an encoding.
+def encode_for(reader: Any, task: GraphTask) -> GraphTask:
+    """The task as a model or a checkpoint reads it: encoded where its card names an encoding.
 
-    ``card`` may be None, for a model that was not loaded.
+    Whatever takes weights and a task does this first; what it calls then gets the task so. A
+    model that was not loaded has no card, and a task that is encoded is returned as it is.
     """
-    spec = getattr(card, "encoding", None)
+    spec = getattr(getattr(reader, "card", None), "encoding", None)
     return encode_task(task, **spec) if spec else task
 
 

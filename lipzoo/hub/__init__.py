@@ -14,8 +14,9 @@ import re
 from pathlib import Path
 
 from lipzoo.errors import ConfigError, quoted
+from lipzoo.weights import Checkpoint
 
-__all__ = ["fetch", "is_remote"]
+__all__ = ["fetch", "fetch_checkpoint", "is_remote"]
 
 HUB_PREFIX = "hf-hub:"
 #: Longer than any address of a folder, its query included.
@@ -30,10 +31,15 @@ def is_remote(name: object) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The folder on this machine that holds the weights ``name``; fetched where it must be.
+    """The folder on this machine that holds the weights ``name``; see `fetch_checkpoint`."""
+    return fetch_checkpoint(name).folder
 
-    The hash on the card is checked before a fetched file gets its name, and again by whoever
-    reads the folder. A second call fetches only what has changed; without a network, or with
+
+def fetch_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint behind an address; fetched where it must be.
+
+    The hash on the card is checked before a fetched file gets its name, and what was fetched
+    before is checked again. A second call fetches only what has changed; without a network, or with
     ``LIPZOO_OFFLINE=1`` (or ``HF_HUB_OFFLINE=1``), what was fetched before is taken.
 
     Parameters

@@ -18,8 +18,14 @@ from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownName
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.in_child import fetch_in_child
-from lipzoo.hub.url import MAX_WEIGHTS_BYTES, hash_of_file, read_card
-from lipzoo.weights import CARD_FILE, WEIGHTS_FILE
+from lipzoo.weights import (
+    CARD_FILE,
+    MAX_WEIGHTS_BYTES,
+    WEIGHTS_FILE,
+    Checkpoint,
+    read_card,
+    read_checkpoint,
+)
 
 __all__ = ["fetch_from_hub", "hub_library", "plain_words"]
 
@@ -36,8 +42,8 @@ def hub_library():
     return huggingface_hub
 
 
-def fetch_from_hub(name: str) -> Path:
-    """The local folder of ``hf-hub:user/name[@revision]``; see :func:`lipzoo.hub.fetch`.
+def fetch_from_hub(name: str) -> Checkpoint:
+    """``hf-hub:user/name[@revision]``; see :func:`lipzoo.hub.fetch_checkpoint`.
 
     Card and weights are of the same commit: that of the branch or tag ``revision``, or
     ``revision`` itself, which then pins the weights for good.
@@ -51,15 +57,19 @@ def fetch_from_hub(name: str) -> Path:
     repo_id, revision = found.groups()
     library = hub_library()
     with plain_words(name, CheckpointError):
-        card_path = _fetch_file(library, repo_id, CARD_FILE, revision, MAX_BYTES)
+        folder = _fetch_file(library, repo_id, CARD_FILE, revision, MAX_BYTES).parent
         # `…/snapshots/<commit>/card.yaml`: the weights of the very commit that the card is of.
-        commit, wanted = card_path.parent.name, read_card(card_path).weights
-        arguments = (library, repo_id, WEIGHTS_FILE, commit, MAX_WEIGHTS_BYTES, wanted.num_bytes)
-        weights = _fetch_file(*arguments)
-        if hash_of_file(weights) != wanted.sha256 and not is_offline():
-            # Damaged in the cache, or wrong on the Hub: the reader says so if it is the latter.
-            _fetch_file(*arguments, anew=True)
-    return card_path.parent
+        size = read_card(folder).weights.num_bytes
+        arguments = (library, repo_id, WEIGHTS_FILE, folder.name, MAX_WEIGHTS_BYTES, size)
+        _fetch_file(*arguments)
+        try:
+            return read_checkpoint(folder, name)
+        except CheckpointError:
+            if is_offline():
+                raise
+        # Damaged in the cache, or wrong on the Hub: the reader says so if it is the latter.
+        _fetch_file(*arguments, anew=True)
+        return read_checkpoint(folder, name)
 
 
 def _fetch_file(

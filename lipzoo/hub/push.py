@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from pathlib import Path
 
-import torch
 from torch import nn
 
-from lipzoo.errors import CheckpointError, ConfigError, OutputError, quoted
+from lipzoo.errors import ConfigError, OutputError, quoted
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.huggingface import hub_library, plain_words
-from lipzoo.registry import find_pretrained
-from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, read_checkpoint
+from lipzoo.registry import find_checkpoint
 
 __all__ = ["push_to_hub"]
 
@@ -76,8 +73,9 @@ def push_to_hub(
     library = hub_library()
     from lipzoo.hub.model_card import model_card  # needs the library
 
-    folder = _folder_of(source)
-    card = read_checkpoint(folder).card
+    checkpoint = find_checkpoint(source)
+    _ = checkpoint.tensors  # refuses what is no file of tensors
+    card = checkpoint.card
     if os.sep in card.dataset.name:
         warnings.warn(
             f"the card names the data by a path of this machine ({card.dataset.name}), which "
@@ -85,9 +83,8 @@ def push_to_hub(
             stacklevel=2,
         )
     add = library.CommitOperationAdd
-    text = model_card(card, repo_id).encode()
-    operations = [add(README_FILE, text)]
-    operations += [add(name, str(folder / name)) for name in (CARD_FILE, WEIGHTS_FILE)]
+    files = {README_FILE: model_card(card, repo_id).encode(), **checkpoint.files}
+    operations = [add(name, data) for name, data in files.items()]
     api = library.HfApi(token=token, library_name="lipzoo")
     with plain_words(repo_id, OutputError):
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -97,25 +94,3 @@ def push_to_hub(
             repo_id, operations, revision=revision, commit_message=message or card.full_name
         )
     return str(commit.commit_url)
-
-
-def _folder_of(source: str | os.PathLike | nn.Module) -> Path:
-    if not isinstance(source, nn.Module):
-        return find_pretrained(source)
-    folder = getattr(source, "pretrained_folder", None)
-    if folder is None:
-        raise CheckpointError(
-            f"a {type(source).__name__} that load_pretrained did not return has no card: push the "
-            "folder that `lipzoo export` or finetune(..., out=...) wrote"
-        )
-    loaded, state = read_checkpoint(folder), source.state_dict()
-    if loaded.tensors.keys() != state.keys() or not all(
-        tensor.dtype == state[key].dtype and torch.equal(tensor, state[key].cpu())
-        for key, tensor in loaded.tensors.items()
-    ):
-        raise CheckpointError(
-            f"{loaded.card.full_name}: the weights have changed since they were loaded from "
-            f"{folder}, and the figures on the card are no longer theirs; push the folder that "
-            "`lipzoo export` or finetune(..., out=...) wrote"
-        )
-    return folder

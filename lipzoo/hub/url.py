@@ -17,7 +17,6 @@ its name before it is complete and right. The folder may be deleted whenever nob
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
@@ -27,18 +26,26 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from lipzoo._files import read_regular
 from lipzoo._paths import as_path
 from lipzoo._yaml import MAX_BYTES, read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
 from lipzoo.hub.watch import Watch, download_seconds
-from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, sha256
+from lipzoo.weights import (
+    CARD_FILE,
+    MAX_WEIGHTS_BYTES,
+    WEIGHTS_FILE,
+    Checkpoint,
+    parse_card,
+    read_checkpoint,
+    read_weights,
+    sha256,
+)
 
-__all__ = ["MAX_WEIGHTS_BYTES", "fetch_url", "hash_of_file", "lipzoo_home", "read_card"]
+__all__ = ["fetch_url", "lipzoo_home"]
 
-#: Weights are read into memory to be hashed, and attention networks on graphs are small.
-MAX_WEIGHTS_BYTES = 4 * 2**30
 _INDEX_FILE = "index.yaml"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -48,8 +55,8 @@ def lipzoo_home() -> Path:
     return as_path(os.environ.get("LIPZOO_HOME") or "~/.cache/lipzoo", "LIPZOO_HOME", OutputError)
 
 
-def fetch_url(text: str) -> Path:
-    """The local folder of the checkpoint behind a URL; see :func:`lipzoo.hub.fetch`.
+def fetch_url(text: str) -> Checkpoint:
+    """The checkpoint behind a URL; see :func:`lipzoo.hub.fetch_checkpoint`.
 
     Parameters
     ----------
@@ -59,10 +66,7 @@ def fetch_url(text: str) -> Path:
     """
     url, pin = _split_pin(text)
     if url.lower().startswith("file:"):
-        folder = _local_folder(url)
-        if pin is not None:
-            _check_pin(read_card(folder / CARD_FILE), pin, url)
-        return folder
+        return _read(_local_folder(url), url, pin)
     parts = check_url(url)
     path = parts.path.removesuffix(f"/{CARD_FILE}").removesuffix(f"/{WEIGHTS_FILE}").rstrip("/")
     url = urlunsplit(parts._replace(path=path))
@@ -82,13 +86,13 @@ def fetch_url(text: str) -> Path:
     except OSError as fault:
         words = f"{place}: cannot be written ({fault.strerror or fault})"
         try:  # a cache that someone filled and that may only be read
-            folder = _cached(place, url, pin, words)
+            found = _cached(place, url, pin, words)
         except CheckpointError:
             raise OutputError(
                 f"{words}; let LIPZOO_HOME name a folder with room that you may write to"
             ) from None
         warnings.warn(f"{words}; taking what was fetched before", stacklevel=4)
-        return folder
+        return found
 
 
 def _split_pin(text: str) -> tuple[str, str | None]:
@@ -125,7 +129,7 @@ def _slug(url: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', last)[:64]}-{sha256(url.encode())[:16]}"
 
 
-def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Path:
+def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Checkpoint:
     """The newest version of ``url``, fetched where it must be; under the lock."""
     index = _read_index(place)
     card_bytes = _cached_card(place, index)
@@ -139,28 +143,29 @@ def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Path:
         folder.mkdir(exist_ok=True)
         for each in (place, folder):
             remove_leftovers(each)
-        card = _check_card(folder, data, url)
-        if pin is not None:
-            _check_pin(card, pin, url)
-        weights = folder / WEIGHTS_FILE
-        if not weights.is_file() or hash_of_file(weights) != card.weights.sha256:
-            _fetch_weights(_file_url(url, WEIGHTS_FILE), weights, card.weights, watch)
+        card = _check_card(data, url)
+        _check_pin(card, pin, url)
+        try:
+            weights = read_weights(folder, card)
+        except (CheckpointError, FileNotFoundError):
+            target = folder / WEIGHTS_FILE
+            weights = _fetch_weights(_file_url(url, WEIGHTS_FILE), target, card.weights, watch)
     except Unreachable as fault:
         try:
-            folder = _cached(place, url, pin, str(fault))
+            found = _cached(place, url, pin, str(fault))
         except CheckpointError:
             raise fault from None
         warnings.warn(f"{fault}; taking what was fetched before", stacklevel=5)
-        return folder
+        return found
     if not (folder / CARD_FILE).is_file() or (folder / CARD_FILE).read_bytes() != data:
         write_atomically(folder / CARD_FILE, data)
     new = {"url": url, "version": version, "validators": validators}
     if new != index:
         write_yaml(place / _INDEX_FILE, new)
-    return folder
+    return Checkpoint(url, card, {CARD_FILE: data, WEIGHTS_FILE: weights}, folder)
 
 
-def _fetch_weights(url: str, target: Path, wanted: WeightsEntry, watch: Watch) -> None:
+def _fetch_weights(url: str, target: Path, wanted: WeightsEntry, watch: Watch) -> bytes:
     part = target.with_name(f"{target.name}.part")
     digest = wanted.sha256
     while True:
@@ -174,32 +179,27 @@ def _fetch_weights(url: str, target: Path, wanted: WeightsEntry, watch: Watch) -
             if not isinstance(fault, Unreachable):
                 part.unlink(missing_ok=True)
             raise
-        found = hash_of_file(part)
+        data = read_regular(part, MAX_WEIGHTS_BYTES)
+        found = sha256(data)
         if found == digest:
             os.replace(part, target)
-            return
-        size = part.stat().st_size
+            return data
         part.unlink()
         if not was_begun:
             raise CheckpointError(
-                f"{url}: its hash is not the one on the card ({size} bytes, sha256 {found[:12]}… "
-                f"instead of {digest[:12]}…): it was cut short, damaged or replaced; try again, "
-                "and tell whoever offers it if that does not help"
+                f"{url}: its hash is not the one on the card ({len(data)} bytes, sha256 "
+                f"{found[:12]}… instead of {digest[:12]}…): it was cut short, damaged or "
+                "replaced; try again, and tell whoever offers it if that does not help"
             )
         # A part from another time may be of another file: once more, from the beginning.
 
 
-def _check_card(folder: Path, data: bytes, url: str) -> Card:
-    """The card in ``data``, which is not yet written as ``card.yaml``."""
-    draft = folder / f"{CARD_FILE}.part"
-    write_atomically(draft, data)
+def _check_card(data: bytes, url: str) -> Card:
+    """The card in what came."""
     try:
-        card = read_card(draft)
+        card = parse_card(data, _file_url(url, CARD_FILE))
     except CheckpointError as fault:
-        words = str(fault).replace(str(draft), _file_url(url, CARD_FILE))
-        raise CheckpointError(f"{words}; the URL must name a folder that export wrote") from None
-    finally:
-        draft.unlink()
+        raise CheckpointError(f"{fault}; the URL must name a folder that export wrote") from None
     if not _HASH.fullmatch(card.weights.sha256):
         raise CheckpointError(
             f"{_file_url(url, CARD_FILE)}: gives no sha256 of the weights, without which nothing "
@@ -208,35 +208,27 @@ def _check_card(folder: Path, data: bytes, url: str) -> Card:
     return card
 
 
-def read_card(path: Path) -> Card:
-    """The card in a file.
-
-    Raises
-    ------
-    CheckpointError
-        If it is none.
-    """
-    try:
-        return Card.from_dict(read_yaml(path), where=str(path))
-    except ConfigError as fault:
-        raise CheckpointError(str(fault)) from None
-
-
-def _check_pin(card: Card, pin: str, url: str) -> None:
-    if card.weights.sha256 != pin:
+def _check_pin(card: Card, pin: str | None, url: str) -> None:
+    if pin not in (None, card.weights.sha256):
         raise CheckpointError(
             f"{url}: the card is of weights with sha256 {card.weights.sha256[:12]}…, not of those "
             f"that #sha256={pin[:12]}… asks for: they were replaced; ask whoever gave you the hash"
         )
 
 
-def _cached(place: Path, url: str, pin: str | None, why: str) -> Path:
+def _read(folder: Path, url: str, pin: str | None) -> Checkpoint:
+    found = read_checkpoint(folder, url)
+    _check_pin(found.card, pin, url)
+    return found
+
+
+def _cached(place: Path, url: str, pin: str | None, why: str) -> Checkpoint:
     """The version that was fetched last.
 
     Raises
     ------
     CheckpointError
-        If there is none, or it is not the one asked for.
+        If there is none, it is damaged, or it is not the one asked for.
     """
     index = _read_index(place)
     if _cached_card(place, index) is None:
@@ -244,10 +236,7 @@ def _cached(place: Path, url: str, pin: str | None, why: str) -> Path:
             f"{url}: has not been fetched before, and {why}; fetch it once with a network, or "
             "pass a folder"
         )
-    folder = place / index["version"][:16]
-    if pin is not None:
-        _check_pin(read_card(folder / CARD_FILE), pin, url)
-    return folder
+    return _read(place / index["version"][:16], url, pin)
 
 
 def _read_index(place: Path) -> dict:
@@ -272,12 +261,3 @@ def _cached_card(place: Path, index: dict) -> bytes | None:
 def _file_url(url: str, name: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path}/{name}"))
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256 in hexadecimal, without reading the file into memory at once."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ from lipzoo._tables import to_csv
 from lipzoo._writing import writing
 from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
@@ -193,7 +194,7 @@ def certify(
     model : DeepAttentionNet
         The model.
     task : GraphTask
-        Graph and features; labels are not needed.
+        Graph and features; labels are not needed. Encoded here where the model's card says so.
     name : str
         Of the model, for the report.
     iterations, search : int
@@ -208,7 +209,9 @@ def certify(
     """
     if iterations < 0 or search < 0:
         raise ConfigError(f"iterations and search must be >= 0, got {iterations} and {search}")
-    notes = []
+    task, notes = encode_for(model, task), []
+    if "encoding" in task.options:
+        notes.append("the features are encoded: bound and radii are of the encoded ones")
     limit = bound(model, task.graph)
     value = None
     if iterations:

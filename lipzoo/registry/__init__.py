@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lipzoo.registry.classes import register_model
 from lipzoo.registry.files import Architecture
 from lipzoo.registry.names import get_architecture, list_models, natural_key, split_name
-from lipzoo.registry.pretrained import find_pretrained
+from lipzoo.registry.pretrained import find_checkpoint
 
 if TYPE_CHECKING:
     from lipzoo.registry.building import (
@@ -26,7 +26,7 @@ __all__ = [
     "build_model",
     "build_pretrained",
     "create_model",
-    "find_pretrained",
+    "find_checkpoint",
     "get_architecture",
     "list_models",
     "load_pretrained",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from torch import nn
@@ -13,8 +14,8 @@ from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, quoted
 from lipzoo.registry.classes import find_class, unknown_class
 from lipzoo.registry.files import Architecture
 from lipzoo.registry.names import add_folder, get_architecture, split_name
-from lipzoo.registry.pretrained import find_pretrained
-from lipzoo.weights import Checkpoint, check_fit, load_weights, read_checkpoint
+from lipzoo.registry.pretrained import find_checkpoint
+from lipzoo.weights import Checkpoint, check_fit, load_weights
 
 __all__ = [
     "add_config_dir",
@@ -139,15 +140,17 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
     return build_model(found.model, {**found.args, **overrides}, where=name)
 
 
-def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
+def load_pretrained(
+    name: str | os.PathLike | nn.Module | Checkpoint, **overrides: Any
+) -> nn.Module:
     """A trained model, in evaluation mode.
 
     Parameters
     ----------
-    name : str or path
+    name : str, path, torch.nn.Module or Checkpoint
         ``gat_lip_16.cora``, a bare ``gat_lip_16`` for its default tag, a folder that export
         wrote, ``hf-hub:user/name[@revision]``, or the ``https://`` or ``file://`` URL of such a
-        folder (see :mod:`lipzoo.hub`).
+        folder (see :mod:`lipzoo.hub`); or what was loaded before, and not changed.
     **overrides
         ``in_feats`` or ``num_classes`` of another size leave out the input layer or the head
         (a warning says so); others change what holds no weights, such as dropout or ``backend``.
@@ -165,11 +168,20 @@ def load_pretrained(name: str | os.PathLike, **overrides: Any) -> nn.Module:
     CheckpointError
         If they are damaged, or do not fit the model.
     """
-    return build_pretrained(read_checkpoint(find_pretrained(name)), str(name), **overrides)
+    checkpoint = find_checkpoint(name)
+    model, left_out = build_pretrained(checkpoint, **overrides)
+    if left_out:
+        layers = sorted({key.split(".")[0] for key in left_out})
+        warnings.warn(
+            f"{checkpoint.folder.name}: {' and '.join(layers)} left out, because another size was "
+            f"asked for; freshly initialised: {', '.join(left_out)}",
+            stacklevel=2,
+        )
+    return model
 
 
-def build_pretrained(checkpoint: Checkpoint, where: str, **overrides: Any) -> nn.Module:
-    """:func:`load_pretrained` for a checkpoint that was read; ``where`` stands before errors."""
+def build_pretrained(checkpoint: Checkpoint, **overrides: Any) -> tuple[nn.Module, list[str]]:
+    """What :func:`load_pretrained` returns; the keys of the weights that were left out."""
     card = checkpoint.card
     args = {**card.architecture.args, **overrides}
     resized = {
@@ -179,11 +191,11 @@ def build_pretrained(checkpoint: Checkpoint, where: str, **overrides: Any) -> nn
     }
 
     def build() -> nn.Module:
-        return build_model(card.architecture.model, args, where=where)
+        return build_model(card.architecture.model, args, where=checkpoint.name)
 
     check_fit(build, checkpoint, leave_out=resized)
     model = build()
-    load_weights(model, checkpoint, leave_out=resized)
+    left_out = load_weights(model, checkpoint, leave_out=resized)
     model.card = card.without_figures(args) if resized else card
     model.pretrained_folder = checkpoint.folder
-    return model.eval()
+    return model.eval(), left_out

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from lipzoo.datasets.encoding import encode_for
 from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import build_pretrained, find_pretrained
+from lipzoo.registry import build_pretrained, find_checkpoint
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.finetune_folder import prepare_training
@@ -37,7 +36,7 @@ from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
-from lipzoo.weights import read_checkpoint, write_checkpoint
+from lipzoo.weights import Checkpoint, save_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 
@@ -82,7 +81,7 @@ class FinetuneResult:
 
 @one_writer
 def finetune(
-    name: str | os.PathLike,
+    name: str | os.PathLike | nn.Module | Checkpoint,
     task: GraphTask,
     *,
     warm_start: bool = _DEFAULTS.warm_start,
@@ -187,12 +186,16 @@ def finetune(
     )
     if save_every < 1:
         raise ConfigError(f"save_every must be at least 1, got {save_every}")
+    if given := sorted({"in_feats", "num_classes"} & set(overrides)):
+        raise ConfigError(f"finetune: {' and '.join(given)} come from the task; leave them out")
     if resume and out is None:
         raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
     task.validate()
     weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
-    source, model, task, replaced = _adapt(name, task, overrides)
+    checkpoint = find_checkpoint(name)
+    source, task = checkpoint.card, encode_for(checkpoint, task)
+    model, replaced = _adapt(checkpoint, task, overrides)
     card = _card(source, task, overrides, settings, class_weight, weights)
     if warm_start:
         check_warm_start(model, task)
@@ -232,9 +235,9 @@ def finetune(
     model.card = _with_result(card, result, seed)
     del model.pretrained_folder  # of the source
     if out is not None:
-        finetuned.folder = write_checkpoint(out, model, model.card, overwrite=True)
-        model.card = read_checkpoint(finetuned.folder).card
-        model.pretrained_folder = finetuned.folder
+        made = save_checkpoint(out, model, model.card, overwrite=True)
+        model.card = made.card
+        model.pretrained_folder = finetuned.folder = made.folder
     return finetuned
 
 
@@ -246,40 +249,26 @@ def _settings(**options: Any) -> FinetuneSettings:
 
 
 def _adapt(
-    name: str | os.PathLike, task: GraphTask, overrides: dict[str, Any]
-) -> tuple[Card, nn.Module, GraphTask, list[str]]:
-    """The card of the pretrained model; the model with input and head of the task's sizes; the task
-    as that model reads it; which layer groups are new.
-    """
-    given = sorted({"in_feats", "num_classes"} & set(overrides))
-    if given:
-        raise ConfigError(f"finetune: {' and '.join(given)} come from the task; leave them out")
-    checkpoint = read_checkpoint(find_pretrained(name))
-    source = checkpoint.card
-    task = encode_for(source, task)
-    with warnings.catch_warnings():
-        # What is replaced is in the result, and the command line says it.
-        warnings.filterwarnings("ignore", message=".*left out, because", category=UserWarning)
-        model = build_pretrained(
-            checkpoint,
-            str(name),
-            in_feats=task.in_feats,
-            num_classes=task.num_classes,
-            **overrides,
-        )
+    checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
+) -> tuple[nn.Module, list[str]]:
+    """The pretrained model with input and head of the task's sizes; which layer groups are new."""
+    model, _ = build_pretrained(
+        checkpoint, in_feats=task.in_feats, num_classes=task.num_classes, **overrides
+    )
     if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
         raise ConfigError(
-            f"{name}: a {type(model).__name__} cannot be fine-tuned, it has no layer_groups and "
-            "reset_classifier; derive the class from lipzoo.models.DeepAttentionNet"
+            f"{checkpoint.name}: a {type(model).__name__} cannot be fine-tuned, it has no "
+            "layer_groups and reset_classifier; derive the class from "
+            "lipzoo.models.DeepAttentionNet"
         )
-    before = source.architecture.args
+    before = checkpoint.card.architecture.args
     replaced = []
     if before["in_feats"] != task.in_feats:
         replaced.append("input")
-    if before["num_classes"] != task.num_classes or not _was_trained_on(source, task):
+    if before["num_classes"] != task.num_classes or not _was_trained_on(checkpoint.card, task):
         model.reset_classifier(task.num_classes)
         replaced.append("head")
-    return source, model.to(task.device), task, replaced
+    return model.to(task.device), replaced
 
 
 def _was_trained_on(card: Card, task: GraphTask) -> bool:

@@ -16,10 +16,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lipzoo._progress import ProgressBar
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import CheckpointError, ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
-from lipzoo.training.metrics import evaluate, model_feat, task_loss
+from lipzoo.training.metrics import evaluate_encoded, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 
 __all__ = ["FitResult", "fit", "make_optimizer"]
@@ -116,6 +117,7 @@ def fit(
             "consistency: its sharpened predictions are of one class a node, and the task "
             f"{task.name!r} is multilabel; leave it out of the recipe"
         )
+    task = encode_for(model, task)
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = _make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.
@@ -146,7 +148,7 @@ def fit(
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
-            val = evaluate(judged, task, ("val",))
+            val = evaluate_encoded(judged, task, ("val",))
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
             log.write(row, bar)
@@ -163,7 +165,7 @@ def fit(
     if folder is not None:
         _save_state(folder / STATE_FILE, state, parts)
     model.load_state_dict(state.best_weights)
-    return FitResult(evaluate(model, task), state.best_epoch, state.history)
+    return FitResult(evaluate_encoded(model, task), state.best_epoch, state.history)
 
 
 def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
 
-__all__ = ["evaluate", "infer", "model_feat", "score", "task_loss"]
+__all__ = ["evaluate", "evaluate_encoded", "infer", "model_feat", "score", "task_loss"]
 
 
 def task_loss(
@@ -48,7 +48,6 @@ def model_feat(model: nn.Module, task: GraphTask) -> Tensor:
 @torch.no_grad()
 def infer(model: nn.Module, task: GraphTask) -> Tensor:
     """Logits (N, C) in evaluation mode; the model is left in the mode it was in."""
-    task = encode_for(getattr(model, "card", None), task)
     was_training = model.training
     logits = model.eval()(task.graph, model_feat(model, task))
     model.train(was_training)
@@ -65,10 +64,17 @@ def evaluate(
     model : torch.nn.Module
         Left in the mode it was in.
     task : GraphTask
-        On the device of the model.
+        On the device of the model; encoded here where the model's card says so.
     splits : tuple of {"train", "val", "test"}
         Which node sets to look at.
     """
+    return evaluate_encoded(model, encode_for(model, task), splits)
+
+
+def evaluate_encoded(
+    model: nn.Module, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
+) -> dict[str, float]:
+    """:func:`evaluate` on a task as the model reads it."""
     logits = infer(model, task)
     metrics = {}
     for split in splits:

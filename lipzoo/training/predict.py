@@ -14,6 +14,7 @@ from lipzoo._tables import to_csv
 from lipzoo._writing import writing_file
 from lipzoo._yaml import remove_leftovers, write_atomically
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import OutputError
 from lipzoo.training.metrics import infer
 
@@ -25,7 +26,7 @@ _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 def predict(model: nn.Module, task: GraphTask) -> Tensor:
     """Probabilities (N, C): softmax, or a sigmoid per class where the model is multilabel."""
-    logits = infer(model, task)
+    logits = infer(model, encode_for(model, task))
     return logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)
 
 

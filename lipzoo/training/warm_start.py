@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import FitResult
@@ -61,8 +62,7 @@ def warm_start_head(
     model : DeepAttentionNet
         With a head for the classes of the task; left in the mode it was in.
     task : GraphTask
-        As the model reads it: of its feature width, encoded where the weights read encoded
-        features. On the device of the model.
+        On the device of the model; encoded here where the model's card says so.
     class_weight : Tensor (C,), optional
         See :func:`~lipzoo.training.class_weight.class_weights`.
 
@@ -72,6 +72,7 @@ def warm_start_head(
         See :func:`check_warm_start`.
     """
     check_warm_start(model, task)
+    task = encode_for(model, task)
     was_training = model.training
     hidden = model.eval().forward_features(task.graph, model_feat(model, task))
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))

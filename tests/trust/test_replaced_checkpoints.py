@@ -9,7 +9,8 @@ import torch
 from checkpoints import card, small_model
 
 from lipzoo._yaml import leftovers
-from lipzoo.weights import WEIGHTS_FILE, _pending, read_checkpoint, write_checkpoint
+from lipzoo.weights import WEIGHTS_FILE, read_checkpoint, write_checkpoint
+from lipzoo.weights.reading import pending
 
 
 def test_a_reader_never_sees_a_mixture(tmp_path):
@@ -40,7 +41,7 @@ def test_the_weights_get_their_name_between_two_looks(tmp_path, monkeypatch, own
     model = small_model()
     write_checkpoint(tmp_path, model, card())
     named = tmp_path / WEIGHTS_FILE
-    waiting = _pending(tmp_path, read_checkpoint(tmp_path).card.weights.sha256)
+    waiting = pending(tmp_path, read_checkpoint(tmp_path).card.weights.sha256)
     named.rename(waiting)
     real, renamed = getattr(owner, look), []
 

@@ -15,8 +15,7 @@ from loopback import file_server, hub_server
 
 from adversary.writers import Writer
 from lipzoo._yaml import read_yaml
-from lipzoo.hub.url import hash_of_file
-from lipzoo.weights import CARD_FILE, WEIGHTS_FILE
+from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, sha256
 
 __all__ = ["network_writers"]
 
@@ -50,7 +49,7 @@ def _download(server) -> Writer:
             weights = card.with_name(WEIGHTS_FILE)
             assert weights.is_file(), "a card without weights"
             wanted = read_yaml(card)["weights"]["sha256"]
-            assert hash_of_file(weights) == wanted, "weights that are not the card's"
+            assert sha256(weights.read_bytes()) == wanted, "weights that are not the card's"
         for index in out.rglob("index.yaml"):
             place = index.with_name(read_yaml(index)["version"][:16])
             return tuple((place / name).read_bytes() for name in (CARD_FILE, WEIGHTS_FILE))

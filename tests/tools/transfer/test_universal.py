@@ -7,7 +7,7 @@ import lipzoo
 from lab.pretraining import check_held_out, load_pretraining
 from lab.transfer import load_study
 from lipzoo.errors import ConfigError
-from lipzoo.registry import find_pretrained
+from lipzoo.registry import find_checkpoint
 from lipzoo.training import evaluate, predict, warm_start_head
 from lipzoo.weights import WEIGHTS_FILE
 
@@ -19,13 +19,15 @@ def test_the_bare_name_loads_and_is_small():
     assert model.card.full_name == "gat_lip_universal_16.cs_computers_digits"
     assert model.num_layers == 16
     for name in NAMES:
-        assert (find_pretrained(name) / WEIGHTS_FILE).stat().st_size < 5e6
+        assert len(find_checkpoint(name).files[WEIGHTS_FILE]) < 5e6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_that_ships_is_the_one_on_the_card(name):
     card = lipzoo.load_pretrained(name).card
-    assert load_pretraining(card.tag) == load_pretraining(find_pretrained(name) / "card.yaml")
+    assert load_pretraining(card.tag) == load_pretraining(
+        find_checkpoint(name).folder / "card.yaml"
+    )
     assert [source.name for source in load_pretraining(card.tag).graphs] == [
         entry.name for entry in card.pretrained_on
     ]

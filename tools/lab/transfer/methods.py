@@ -13,12 +13,11 @@ from lab.transfer.study import Point, Study
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
 from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import build_model, create_model
+from lipzoo.registry import build_pretrained, create_model
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.warm_start import best_regression, or_start, warm_start_head
-from lipzoo.weights import Checkpoint
 
 __all__ = ["Outcome", "run_method"]
 
@@ -52,7 +51,7 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
         return propagate_labels(raw)
     if method.kind == "logistic_regression":
         return _logistic_regression(task.feat.numpy(), task)
-    checkpoint: Checkpoint = point.fold.checkpoint
+    checkpoint = point.fold.checkpoint
     if method.kind == "scratch":
         model = create_model(
             method.architecture or checkpoint.card.name,
@@ -61,20 +60,12 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
             **method.overrides,
         )
         return _trained(model, task, study.settings(point.method))
-    model = _pretrained(checkpoint, task.num_classes, method.overrides)
+    model, _ = build_pretrained(checkpoint, num_classes=task.num_classes, **method.overrides)
     warm_start_head(model, task)
     start = evaluate(model, task)
     if method.kind == "probe":
         return _outcome(start, task)
     return _trained(model, task, study.settings(point.method), start)
-
-
-def _pretrained(checkpoint: Checkpoint, num_classes: int, overrides: dict) -> DeepAttentionNet:
-    entry = checkpoint.card.architecture
-    args = {**entry.args, **overrides, "num_classes": num_classes}
-    model = build_model(entry.model, args, where=checkpoint.card.full_name)
-    model.load_state_dict(checkpoint.tensors, strict=False)
-    return model
 
 
 def _trained(

@@ -12,10 +12,11 @@ from lab import engine
 from lab.engine import MADE_WITH, Kind, Rows, made_with
 from lab.pretraining.graphs import check_held_out
 from lab.transfer.methods import run_method
-from lab.transfer.study import Fold, Point, Study, make_study
+from lab.transfer.study import Point, Study, make_study
 from lipzoo.datasets import GraphTask, load_dataset, random_split
-from lipzoo.datasets.encoding import encode_task
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
+from lipzoo.weights import Checkpoint
 
 __all__ = ["TRANSFER", "run_study"]
 
@@ -46,8 +47,8 @@ def run_study(
     engine.check_jobs(jobs)
     study = make_study(content, "study")
     points = study.points(**parts)
-    for weights, target in {(point.fold.weights, point.target): None for point in points}:
-        _tasks(weights, target, raw_dir)
+    for checkpoint, target in {(point.fold.checkpoint, point.target): None for point in points}:
+        _tasks(checkpoint, target, raw_dir)
     measure = partial(_measure, study=study, raw_dir=raw_dir)
     return engine.run_study(TRANSFER, content, points, out, measure, _follow, jobs=jobs, say=say)
 
@@ -58,7 +59,7 @@ def _follow(table: Rows, work: list[Point], jobs: int) -> Callable[[Point, list[
 
 def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, Any]]:
     """The one row of a run."""
-    raw, encoded = _tasks(point.fold.weights, point.target, raw_dir)
+    raw, encoded = _tasks(point.fold.checkpoint, point.target, raw_dir)
     masks = random_split(
         raw.labels,
         train_per_class=point.labels,
@@ -82,12 +83,11 @@ def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, 
 
 
 @lru_cache(maxsize=8)
-def _tasks(weights: str, target: str, raw_dir: str | None) -> tuple[GraphTask, GraphTask]:
+def _tasks(checkpoint: Checkpoint, target: str, raw_dir: str | None) -> tuple[GraphTask, GraphTask]:
     """A target, raw and encoded; refused where the weights have seen it."""
-    fold = Fold(weights=weights, targets=[target])
-    card = fold.checkpoint.card
+    card = checkpoint.card
     raw = load_dataset(target, raw_dir=raw_dir)
     if raw.multilabel:
         raise ConfigError(f"{target}: nodes have several labels; a study counts labels a class")
     check_held_out({e.name: e.fingerprint for e in card.pretrained_on}, raw, card.full_name)
-    return raw, encode_task(raw, **card.encoding)
+    return raw, encode_for(checkpoint, raw)

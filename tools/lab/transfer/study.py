@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,9 +26,9 @@ import pydantic
 from lab.settings import STRICT, Seeds, digest, read_settings
 from lipzoo._schema import validate
 from lipzoo.errors import ConfigError, did_you_mean
-from lipzoo.registry import find_pretrained, get_architecture
+from lipzoo.registry import find_checkpoint, get_architecture
 from lipzoo.training.recipe import Count, FitSettings
-from lipzoo.weights import read_checkpoint
+from lipzoo.weights import Checkpoint
 
 __all__ = ["Fold", "Method", "Point", "Study", "load_study", "make_study"]
 
@@ -42,10 +42,15 @@ class Fold(pydantic.BaseModel, **STRICT):
     weights: str
     targets: Annotated[list[str], pydantic.Field(min_length=1)]
 
-    @cached_property
-    def checkpoint(self):
-        """Card and tensors."""
-        return read_checkpoint(find_pretrained(self.weights))
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Read once a process."""
+        return _read(self.weights)
+
+
+@lru_cache(maxsize=8)
+def _read(weights: str) -> Checkpoint:
+    return find_checkpoint(weights)
 
 
 class Method(pydantic.BaseModel, **STRICT):

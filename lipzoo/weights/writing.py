@@ -1,0 +1,134 @@
+"""Write checkpoints, and make the folders that hold output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lipzoo._writing import LOCK_FILE, output_path, writing
+from lipzoo._yaml import leftovers, remove_leftovers, stage, sync_folder, to_yaml
+from lipzoo.card import Card
+from lipzoo.errors import CheckpointError, OutputError
+from lipzoo.weights.reading import (
+    CARD_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    parse_card,
+    pending,
+    read_card,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["prepare_folder", "save_checkpoint", "write_checkpoint"]
+
+
+def write_checkpoint(
+    folder: str | os.PathLike, model: nn.Module, card: Card, overwrite: bool = False
+) -> Path:
+    """The folder that :func:`save_checkpoint` wrote."""
+    return save_checkpoint(folder, model, card, overwrite).folder
+
+
+def save_checkpoint(
+    folder: str | os.PathLike, model: nn.Module, card: Card, overwrite: bool = False
+) -> Checkpoint:
+    """Write ``model`` and its card, so that a card never lies about the weights beside it.
+
+    Returns what :func:`~lipzoo.weights.read_checkpoint` would.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds something already and ``overwrite`` is false, or cannot be written.
+    """
+    with writing(folder):
+        path = prepare_folder(folder, overwrite)
+        checkpoint = _pack(path, model, card)
+        _write(checkpoint)
+    return checkpoint
+
+
+def _pack(folder: Path, model: nn.Module, card: Card) -> Checkpoint:
+    import safetensors.torch
+
+    from lipzoo.models import count_parameters
+
+    # Copies, because safetensors refuses tensors that share memory, as tied layers do.
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
+    # One key only: safetensors writes several in random order, and equal weights must be equal
+    # files.
+    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    card = card.with_weights(sha256(data), len(data), count_parameters(model))
+    text = to_yaml(json.loads(card.model_dump_json(exclude_none=True)))
+    card = parse_card(text, folder / CARD_FILE)  # as whoever reads it finds it
+    return Checkpoint(str(folder), card, {CARD_FILE: text, WEIGHTS_FILE: data}, folder)
+
+
+def _write(checkpoint: Checkpoint) -> None:
+    path = checkpoint.folder
+    waiting = pending(path, checkpoint.card.weights.sha256)
+    try:
+        staged = stage(path / WEIGHTS_FILE, checkpoint.files[WEIGHTS_FILE])
+        staged_card = stage(path / CARD_FILE, checkpoint.files[CARD_FILE])
+        os.replace(staged, waiting)
+        sync_folder(path)
+        os.replace(staged_card, path / CARD_FILE)
+        sync_folder(path)
+        os.replace(waiting, path / WEIGHTS_FILE)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            _finish(path)
+        raise OutputError(
+            f"{path}: cannot be written ({fault.strerror}); choose a folder that you may write to"
+        ) from None
+
+
+def prepare_folder(folder: str | os.PathLike, overwrite: bool) -> Path:
+    """Make ``folder``; refuse one that holds something unless ``overwrite``.
+
+    Raises
+    ------
+    OutputError
+        If it is not empty, is a file, cannot be made or written, or another process writes there.
+    """
+    path = output_path(folder)
+    with writing(path):
+        try:
+            if not overwrite and {*path.iterdir()} - {*_unfinished(path)}:
+                raise OutputError(
+                    f"{path}: already holds files; choose another folder, or pass --overwrite"
+                )
+            _finish(path)
+        except OSError as fault:
+            raise OutputError(f"{path}: cannot be written ({fault.strerror})") from None
+    return path
+
+
+def _waiting(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(f".{WEIGHTS_FILE}.*.new") if path.is_file()]
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What a killed writer left that is no checkpoint."""
+    waiting = [] if (folder / CARD_FILE).is_file() else _waiting(folder)
+    return [*leftovers(folder), *waiting, folder / LOCK_FILE]
+
+
+def _finish(folder: Path) -> None:
+    """Do what a killed writer had left to do there."""
+    remove_leftovers(folder)
+    try:
+        current = pending(folder, read_card(folder).weights.sha256)
+    except CheckpointError:
+        current = None
+    for path in _waiting(folder):
+        if path == current:
+            os.replace(path, folder / WEIGHTS_FILE)
+        else:
+            path.unlink()
