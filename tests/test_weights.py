@@ -14,6 +14,7 @@ from torch import nn
 import lipzoo
 from lipzoo import _yaml
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
+from lipzoo.registry import find_checkpoint
 from lipzoo.weights import list_checkpoints, load_weights, read_checkpoint, write_checkpoint
 
 FEAT = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
@@ -97,6 +98,28 @@ def test_tensors_that_share_memory(tmp_path):
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "out", model, card()))
     assert torch.equal(checkpoint.tensors["first.weight"], model.first.weight)
     assert torch.equal(checkpoint.tensors["second.weight"], model.first.weight)
+
+
+def test_names_folders_addresses_and_models_give_one_currency(checkpoint, monkeypatch):
+    monkeypatch.setenv("LIPZOO_PRETRAINED_PATH", str(checkpoint.parent))
+    model = lipzoo.load_pretrained(checkpoint)
+    sources = [checkpoint, f"{checkpoint}", checkpoint.as_uri(), "gat_lip_2.test", model]
+    found = [find_checkpoint(source) for source in sources]
+    for each in found:
+        assert find_checkpoint(each) is each
+        assert each.card == model.card
+        assert each.folder == checkpoint
+        assert each.files == files_of(checkpoint)
+        state = lipzoo.load_pretrained(each).state_dict()
+        assert all(torch.equal(t, state[key]) for key, t in each.tensors.items())
+    assert [each.name for each in found] == [*map(str, sources[:4]), str(checkpoint)]
+    with torch.no_grad():
+        model.head.bias += 1
+    for take in (find_checkpoint, lipzoo.load_pretrained):
+        with pytest.raises(CheckpointError, match="the weights have changed since"):
+            take(model)
+    with pytest.raises(CheckpointError, match="a DeepGAT that load_pretrained did not return"):
+        find_checkpoint(small_model())
 
 
 # --------------------------------------------------------------------- damage

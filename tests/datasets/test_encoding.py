@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from checkpoints import SMALL, card
 
 import lipzoo
-from lipzoo.datasets import GraphTask
+from lipzoo.datasets import GraphTask, encoding
 from lipzoo.datasets.encoding import (
     NUM_STRUCTURAL,
     adjacency_matrix,
@@ -14,6 +15,9 @@ from lipzoo.datasets.encoding import (
     structural_features,
 )
 from lipzoo.errors import ConfigError, DataError
+from lipzoo.lipschitz import certify
+from lipzoo.training import FitSettings, evaluate, fit, predict, warm_start_head
+from lipzoo.weights import write_checkpoint
 
 
 def words(nodes=300, feats=200, seed=0):
@@ -138,3 +142,52 @@ def test_refusals():
     broken = wine.with_ndata(feat=torch.full_like(wine.feat, float("nan")))
     with pytest.raises(DataError, match="finite"):
         encode_task(broken)
+
+
+# -------------------------------------------------- weights that read encoded features
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """A model whose card names an encoding in 8 columns."""
+    sizes = SMALL | {"in_feats": 8 + NUM_STRUCTURAL, "num_classes": 3}
+    entry = {"model": "DeepGAT", "args": sizes}
+    torch.manual_seed(0)
+    model = lipzoo.create_model("gat_lip_2", **sizes)
+    described = card(architecture=entry, encoding={"width": 8, "seed": 0})
+    return lipzoo.load_pretrained(write_checkpoint(tmp_path / "reader", model, described))
+
+
+def trained(model, task):
+    torch.manual_seed(0)
+    return fit(model, task, FitSettings(epochs=3, ema_decay=0.5), verbose=False).metrics
+
+
+def warm_started(model, task):
+    warm_start_head(model, task)
+    return evaluate(model, task)
+
+
+DOORS = {
+    "evaluate": evaluate,
+    "predict": lambda model, task: predict(model, task).tolist(),
+    "fit": trained,
+    "warm_start_head": warm_started,
+    "certify": lambda model, task: certify(model, task).to_dict(),
+    "finetune": lambda model, task: (
+        lipzoo.finetune(model, task, epochs=3, freeze="none", verbose=False).metrics
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_raw_task_is_encoded_once_at_the_door(reader, monkeypatch, door):
+    """Whatever takes weights and a task does the same to both."""
+    wine = lipzoo.load_dataset("wine")
+    wanted = DOORS[door](lipzoo.load_pretrained(reader), encode_task(wine, 8))
+    real, calls = encoding.encode_features, []
+    monkeypatch.setattr(
+        encoding, "encode_features", lambda *args: calls.append(args) or real(*args)
+    )
+    assert DOORS[door](lipzoo.load_pretrained(reader), wine) == wanted
+    assert len(calls) == (2 if door == "warm_start_head" else 1)  # and `evaluate`'s own
