@@ -18,14 +18,8 @@ from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownName
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.in_child import fetch_in_child
-from lipzoo.weights import (
-    CARD_FILE,
-    MAX_WEIGHTS_BYTES,
-    WEIGHTS_FILE,
-    Checkpoint,
-    read_card,
-    read_checkpoint,
-)
+from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint
+from lipzoo.weights.reading import MAX_WEIGHTS_BYTES, read_card
 
 __all__ = ["fetch_from_hub", "hub_library", "plain_words"]
 
@@ -59,7 +53,7 @@ def fetch_from_hub(name: str) -> Checkpoint:
     with plain_words(name, CheckpointError):
         folder = _fetch_file(library, repo_id, CARD_FILE, revision, MAX_BYTES).parent
         # `…/snapshots/<commit>/card.yaml`: the weights of the very commit that the card is of.
-        size = read_card(folder).weights.num_bytes
+        size = read_card(folder)[0].weights.num_bytes
         arguments = (library, repo_id, WEIGHTS_FILE, folder.name, MAX_WEIGHTS_BYTES, size)
         _fetch_file(*arguments)
         try:

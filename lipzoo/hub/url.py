@@ -33,16 +33,8 @@ from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
 from lipzoo.hub.watch import Watch, download_seconds
-from lipzoo.weights import (
-    CARD_FILE,
-    MAX_WEIGHTS_BYTES,
-    WEIGHTS_FILE,
-    Checkpoint,
-    parse_card,
-    read_checkpoint,
-    read_weights,
-    sha256,
-)
+from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint, sha256
+from lipzoo.weights.reading import MAX_WEIGHTS_BYTES, parse_card, read_weights
 
 __all__ = ["fetch_url", "lipzoo_home"]
 

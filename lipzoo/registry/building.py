@@ -15,7 +15,8 @@ from lipzoo.registry.classes import find_class, unknown_class
 from lipzoo.registry.files import Architecture
 from lipzoo.registry.names import add_folder, get_architecture, split_name
 from lipzoo.registry.pretrained import find_checkpoint
-from lipzoo.weights import Checkpoint, check_fit, load_weights
+from lipzoo.weights import Checkpoint, load_weights
+from lipzoo.weights.fitting import check_fit
 
 __all__ = [
     "add_config_dir",

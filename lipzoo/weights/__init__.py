@@ -8,36 +8,27 @@ old ones under the name of their hash, then the card is replaced, then the weigh
 Who reads in between finds by the hash on the card what belongs to it.
 """
 
-from lipzoo.weights.fitting import check_fit, load_weights
+from lipzoo.weights.fitting import load_weights
 from lipzoo.weights.reading import (
     CARD_FILE,
-    MAX_WEIGHTS_BYTES,
     WEIGHTS_FILE,
     Checkpoint,
     list_checkpoints,
-    parse_card,
     parse_safetensors,
-    read_card,
     read_checkpoint,
-    read_weights,
     sha256,
 )
 from lipzoo.weights.writing import prepare_folder, save_checkpoint, write_checkpoint
 
 __all__ = [
     "CARD_FILE",
-    "MAX_WEIGHTS_BYTES",
     "WEIGHTS_FILE",
     "Checkpoint",
-    "check_fit",
     "list_checkpoints",
     "load_weights",
-    "parse_card",
     "parse_safetensors",
     "prepare_folder",
-    "read_card",
     "read_checkpoint",
-    "read_weights",
     "save_checkpoint",
     "sha256",
     "write_checkpoint",

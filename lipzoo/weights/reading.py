@@ -121,11 +121,8 @@ def read_checkpoint(folder: str | os.PathLike, name: str | None = None) -> Check
 
 def _read_pair(folder: Path) -> tuple[Card, dict[str, bytes]]:
     while True:
-        if not (folder / CARD_FILE).is_file():
-            raise _holds_no(folder, CARD_FILE)
         stamp = _stamp(folder)
-        data = _card_bytes(folder)
-        card = parse_card(data, folder / CARD_FILE)
+        card, data = read_card(folder)
         try:
             return card, {CARD_FILE: data, WEIGHTS_FILE: read_weights(folder, card)}
         except FileNotFoundError:  # they were given their name just now
@@ -139,25 +136,22 @@ class _OtherWeights(CheckpointError):
     """Than those on the card, which may have been replaced since it was read."""
 
 
-def read_card(folder: Path) -> Card:
-    """The card in a folder.
+def read_card(folder: Path) -> tuple[Card, bytes]:
+    """The card in a folder, and its file.
 
     Raises
     ------
     CheckpointError
         If there is none.
     """
-    if not (folder / CARD_FILE).is_file():
-        raise _holds_no(folder, CARD_FILE)
-    return parse_card(_card_bytes(folder), folder / CARD_FILE)
-
-
-def _card_bytes(folder: Path) -> bytes:
     file = folder / CARD_FILE
+    if not file.is_file():
+        raise _holds_no(folder, CARD_FILE)
     try:
-        return read_regular(file, MAX_BYTES, folder)
+        data = read_regular(file, MAX_BYTES, folder)
     except OSError as fault:
         raise CheckpointError(f"{file}: cannot be read ({fault.strerror})") from None
+    return parse_card(data, file), data
 
 
 def parse_card(data: bytes, where: Path | str) -> Card:
@@ -176,6 +170,8 @@ def parse_card(data: bytes, where: Path | str) -> Card:
 
 def _stamp(folder: Path) -> tuple[int, int]:
     """Of the card; another one if it is replaced."""
+    if not (folder / CARD_FILE).is_file():
+        raise _holds_no(folder, CARD_FILE)
     stat = (folder / CARD_FILE).stat()
     return stat.st_ino, stat.st_mtime_ns
 

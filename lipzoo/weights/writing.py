@@ -124,7 +124,7 @@ def _finish(folder: Path) -> None:
     """Do what a killed writer had left to do there."""
     remove_leftovers(folder)
     try:
-        current = pending(folder, read_card(folder).weights.sha256)
+        current = pending(folder, read_card(folder)[0].weights.sha256)
     except CheckpointError:
         current = None
     for path in _waiting(folder):
