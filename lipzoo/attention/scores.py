@@ -61,8 +61,8 @@ class AdditiveScores(Scores):
         return self.v_src
 
     def compute(self, ops: Ops) -> Tensor:
-        el = (self.v_src * self.attn_l).sum(-1)
         v_dst = self.v_src[: ops.structure.num_dst] if self.v_dst is None else self.v_dst
+        el = (self.v_src * self.attn_l).sum(-1)
         er = (v_dst * self.attn_r).sum(-1)
         return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
 
