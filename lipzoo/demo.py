@@ -6,11 +6,11 @@ import os
 import time
 from pathlib import Path
 
+from lipzoo._output import OutputFolder
 from lipzoo._writing import one_writer
 from lipzoo.datasets import load_dataset
 from lipzoo.registry import load_pretrained
 from lipzoo.training import evaluate, finetune
-from lipzoo.weights import prepare_folder
 
 __all__ = ["run_demo"]
 
@@ -27,7 +27,7 @@ def run_demo(out: str | os.PathLike, overwrite: bool = False) -> None:
         If ``out`` holds something and ``overwrite`` is false, or another process writes there.
     """
     begin = time.perf_counter()
-    folder = prepare_folder(out, overwrite)
+    folder = OutputFolder(out).prepare(overwrite)
 
     model = load_pretrained(NAME)
     card = model.card

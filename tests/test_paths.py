@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import lipzoo
+from lipzoo._output import OutputFolder
 from lipzoo._paths import as_path, find_config, is_path, packaged_folder
 from lipzoo.cli import main
 from lipzoo.datasets import load_dataset
@@ -13,7 +14,6 @@ from lipzoo.datasets.files import looks_like_path
 from lipzoo.errors import LipzooError, UnknownNameError
 from lipzoo.registry import find_checkpoint
 from lipzoo.training import export_run, load_recipe
-from lipzoo.weights import prepare_folder
 
 NAME = "gat_lip_16.digits"
 
@@ -152,7 +152,7 @@ def test_what_nothing_is_called(reader, kind, tmp_path, monkeypatch):
 def test_folders_that_nothing_can_be_written_to(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LipzooError) as caught:
-        prepare_folder(ODD[kind], overwrite=False)
+        OutputFolder(ODD[kind]).prepare()
     assert len(str(caught.value)) < 600
     assert list(tmp_path.iterdir()) == []
 

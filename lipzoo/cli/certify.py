@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _certify(args: argparse.Namespace) -> None:
+    from lipzoo._output import OutputFolder
     from lipzoo.lipschitz import certify
     from lipzoo.registry import load_pretrained
-    from lipzoo.weights import prepare_folder
 
     if args.out is not None:
-        prepare_folder(args.out, args.overwrite)  # before the work, not after it
+        OutputFolder(args.out).prepare(args.overwrite)  # before the work, not after it
     model = load_pretrained(args.name)
     task = load_task(args, model.card, require_labels=False)
     certificate = certify(

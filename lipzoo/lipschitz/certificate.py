@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing
 from lipzoo._yaml import write_all
@@ -19,7 +20,6 @@ from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
 from lipzoo.lipschitz.radii import Robustness, robustness
-from lipzoo.weights import prepare_folder
 
 __all__ = ["Certificate", "certify"]
 
@@ -108,7 +108,7 @@ class Certificate:
             If the folder holds something and ``overwrite`` is false, or cannot be written.
         """
         with writing(folder):
-            return self._write(prepare_folder(folder, overwrite))
+            return self._write(OutputFolder(folder).prepare(overwrite))
 
     def _write(self, path: Path) -> Path:
         content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)

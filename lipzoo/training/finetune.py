@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lipzoo._output import OutputFolder
 from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
@@ -31,8 +32,7 @@ from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_checkpoint
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
 from lipzoo.training.class_weight import class_weights
-from lipzoo.training.finetune_folder import prepare_training
-from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.loop import CSV_FILE, STATE_FILE, FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
@@ -44,6 +44,8 @@ __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 #: may be kept. Older cards, and those of trained recipes, have none (`is_same_data`).
 DATA_FINGERPRINT = "data_fingerprint"
 
+#: In the output, beside the checkpoint; the state first: it must not be taken for that of others.
+_STATE_FILES = tuple(f"training/{name}" for name in (STATE_FILE, CSV_FILE, "*/events.*"))
 
 #: Where each default stands; the command line takes them from there too.
 _DEFAULTS = FinetuneSettings()
@@ -201,7 +203,9 @@ def finetune(
         check_warm_start(model, task)
     training = None
     if out is not None:
-        training = prepare_training(out, _identity(card), resume=resume, overwrite=overwrite)
+        output = OutputFolder(out, "training/settings.yaml", _STATE_FILES)
+        output.begin(_identity(card), resume=resume, overwrite=overwrite)
+        training = output.file.parent
     start = None
     if warm_start:
         warm_start_head(model, task, weights)

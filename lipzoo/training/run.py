@@ -27,21 +27,22 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lipzoo._output import OutputFolder
 from lipzoo._schema import check_arguments
-from lipzoo._writing import one_writer, output_path
+from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, build_model, get_architecture
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.loop import fit
+from lipzoo.training.loop import CSV_FILE, STATE_FILE, fit
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
     architecture_of_run,
     keep_architecture,
 )
-from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, prepare_folder
+from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
     "RECIPE_FILE",
@@ -56,6 +57,17 @@ __all__ = [
 ]
 
 RECIPE_FILE, RESULT_FILE, SUMMARY_FILE = "recipe.yaml", "result.yaml", "summary.yaml"
+
+_SEEDS = "seed_*", "baselines/*/seed_*"
+#: All that a run writes. A seed that has a result counts as finished, whatever else there is of it.
+_OWN_FILES = (
+    SUMMARY_FILE,
+    *(f"{seed}/{RESULT_FILE}" for seed in _SEEDS),
+    *(f"{seed}/{STATE_FILE}" for seed in _SEEDS),
+    *(f"{seed}/{name}" for seed in _SEEDS for name in (WEIGHTS_FILE, CSV_FILE)),
+    *(f"{seed}/{name}" for seed in _SEEDS for name in ("tensorboard/events.*", ".*.tmp")),
+    ARCHITECTURE_FILE,
+)
 
 
 def load_task(recipe: Recipe, raw_dir: str | None = None) -> GraphTask:
@@ -134,7 +146,10 @@ def train(
     for variant in variants.values():
         build_from_recipe(variant, task, architecture)
 
-    folder = _prepare_run(output_path(out), recipe, architecture, resume, overwrite)
+    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
+    output.begin(recipe.to_dict(), resume=resume, overwrite=overwrite, may_change=["seeds"])
+    folder = output.path
+    keep_architecture(folder, architecture, output.has_results())
     for name, metrics in estimated.items():
         _write_estimated(folder / "baselines" / name, metrics)
     seeds = seeds if seeds is not None else list(recipe.seeds)
@@ -286,53 +301,6 @@ def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         statistics[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
     return statistics
-
-
-def _prepare_run(
-    folder: Path, recipe: Recipe, architecture: Architecture, resume: bool, overwrite: bool
-) -> Path:
-    """Make the run's folder; on ``resume``, check that it is this recipe's and architecture's."""
-    file = folder / RECIPE_FILE
-    content = {k: v for k, v in recipe.to_dict().items() if k != "seeds"}
-    if resume and file.is_file():
-        begun = {k: v for k, v in read_yaml(file).items() if k != "seeds"}
-        differing = sorted(k for k in {*begun, *content} if begun.get(k) != content.get(k))
-        if differing:
-            raise ConfigError(
-                f"{folder}: was begun with another recipe ({', '.join(differing)} differ); resume "
-                "with that recipe, or choose another folder"
-            )
-        remove_leftovers(folder)
-        # A folder says nothing: those of an overwritten run stay, empty.
-        has_begun = any(file for seed in _seed_folders(folder) for file in seed.glob("[!.]*"))
-        keep_architecture(folder, architecture, has_begun)
-        return folder
-    folder = prepare_folder(folder, overwrite)
-    if overwrite:
-        _remove_run(folder)
-    write_yaml(file, recipe.to_dict())
-    keep_architecture(folder, architecture, has_begun=False)
-    return folder
-
-
-def _seed_folders(folder: Path) -> list[Path]:
-    return [path for each in ("seed_*", "baselines/*/seed_*") for path in folder.glob(each)]
-
-
-def _remove_run(folder: Path) -> None:
-    """Remove what a run wrote there, and nothing else."""
-    (folder / SUMMARY_FILE).unlink(missing_ok=True)
-    seeds = _seed_folders(folder)
-    for name in _OWN_FILES:
-        for path in [file for seed in seeds for file in seed.glob(name)]:
-            path.unlink()
-    (folder / ARCHITECTURE_FILE).unlink(missing_ok=True)
-
-
-# The result first: a seed that has one counts as finished, whatever else a kill leaves of it.
-_OWN_FILES = (
-    RESULT_FILE, "state.pt", WEIGHTS_FILE, "metrics.csv", "tensorboard/events.*", ".*.tmp"
-)  # fmt: skip
 
 
 def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:

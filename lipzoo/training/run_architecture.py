@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from lipzoo._output import differing
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError
@@ -49,11 +50,11 @@ def keep_architecture(folder: Path, architecture: Architecture, has_begun: bool)
             write_yaml(folder / ARCHITECTURE_FILE, content)
         return
     before, now = ({"model": a.model, **a.args} for a in (kept, architecture))
-    differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-    if differing:
+    named = differing(before, now)
+    if named:
         raise ConfigError(
             f"{folder}: was begun when {architecture.name} was another architecture "
-            f"({', '.join(differing)} differ in {architecture.path}); set it back to what "
+            f"({named} differ in {architecture.path}); set it back to what "
             f"{ARCHITECTURE_FILE} says, or choose another folder"
         )
 

@@ -18,7 +18,7 @@ from lipzoo.weights.reading import (
     read_checkpoint,
     sha256,
 )
-from lipzoo.weights.writing import prepare_folder, save_checkpoint, write_checkpoint
+from lipzoo.weights.writing import save_checkpoint, write_checkpoint
 
 __all__ = [
     "CARD_FILE",
@@ -27,7 +27,6 @@ __all__ = [
     "list_checkpoints",
     "load_weights",
     "parse_safetensors",
-    "prepare_folder",
     "read_checkpoint",
     "save_checkpoint",
     "sha256",

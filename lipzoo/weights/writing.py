@@ -1,4 +1,4 @@
-"""Write checkpoints, and make the folders that hold output."""
+"""Write checkpoints."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lipzoo._writing import LOCK_FILE, output_path, writing
-from lipzoo._yaml import leftovers, remove_leftovers, stage, sync_folder, to_yaml
+from lipzoo._output import OutputFolder
+from lipzoo._writing import writing
+from lipzoo._yaml import remove_leftovers, stage, sync_folder, to_yaml
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, OutputError
 from lipzoo.weights.reading import (
@@ -25,7 +26,9 @@ from lipzoo.weights.reading import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["prepare_folder", "save_checkpoint", "write_checkpoint"]
+__all__ = ["save_checkpoint", "write_checkpoint"]
+
+_WAITING = pending(Path(), "*").name
 
 
 def write_checkpoint(
@@ -48,7 +51,7 @@ def save_checkpoint(
         If the folder holds something already and ``overwrite`` is false, or cannot be written.
     """
     with writing(folder):
-        path = prepare_folder(folder, overwrite)
+        path = OutputFolder(folder, passing=_WAITING).prepare(overwrite)
         checkpoint = _pack(path, model, card)
         _write(checkpoint)
     return checkpoint
@@ -74,6 +77,7 @@ def _write(checkpoint: Checkpoint) -> None:
     path = checkpoint.folder
     waiting = pending(path, checkpoint.card.weights.sha256)
     try:
+        _finish(path)
         staged = stage(path / WEIGHTS_FILE, checkpoint.files[WEIGHTS_FILE])
         staged_card = stage(path / CARD_FILE, checkpoint.files[CARD_FILE])
         os.replace(staged, waiting)
@@ -89,37 +93,6 @@ def _write(checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def prepare_folder(folder: str | os.PathLike, overwrite: bool) -> Path:
-    """Make ``folder``; refuse one that holds something unless ``overwrite``.
-
-    Raises
-    ------
-    OutputError
-        If it is not empty, is a file, cannot be made or written, or another process writes there.
-    """
-    path = output_path(folder)
-    with writing(path):
-        try:
-            if not overwrite and {*path.iterdir()} - {*_unfinished(path)}:
-                raise OutputError(
-                    f"{path}: already holds files; choose another folder, or pass --overwrite"
-                )
-            _finish(path)
-        except OSError as fault:
-            raise OutputError(f"{path}: cannot be written ({fault.strerror})") from None
-    return path
-
-
-def _waiting(folder: Path) -> list[Path]:
-    return [path for path in folder.glob(f".{WEIGHTS_FILE}.*.new") if path.is_file()]
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    """What a killed writer left that is no checkpoint."""
-    waiting = [] if (folder / CARD_FILE).is_file() else _waiting(folder)
-    return [*leftovers(folder), *waiting, folder / LOCK_FILE]
-
-
 def _finish(folder: Path) -> None:
     """Do what a killed writer had left to do there."""
     remove_leftovers(folder)
@@ -127,7 +100,7 @@ def _finish(folder: Path) -> None:
         current = pending(folder, read_card(folder)[0].weights.sha256)
     except CheckpointError:
         current = None
-    for path in _waiting(folder):
+    for path in filter(Path.is_file, folder.glob(_WAITING)):
         if path == current:
             os.replace(path, folder / WEIGHTS_FILE)
         else:

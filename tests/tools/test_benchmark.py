@@ -424,7 +424,7 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(ConfigError, match=r"benchmark\.csv: no such file; tools/benchmark\.py"):
         write_report(tmp_path)
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="already holds files"):
+    with pytest.raises(OutputError, match=r"holds files, but no benchmark\.csv"):
         run_benchmark([], tmp_path)
     (tmp_path / "benchmark.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="other columns than this version"):

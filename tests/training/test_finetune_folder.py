@@ -71,9 +71,9 @@ def test_resuming_what_is_finished_trains_nothing(tiny_source, iris, tmp_path, d
     [
         ({"layer_lr_decay": 0.5}, "recipe.layer_lr_decay differ"),
         ({"class_weight": [1, 2, 1]}, "recipe.class_weight, recipe.class_weights differ"),
-        ({"feat_drop": 0.1}, "architecture.args differ"),
+        ({"feat_drop": 0.1}, "architecture.args.feat_drop differ"),
         ({"seed": 1}, "recipe.seed differ"),
-        ({"task": "split_seed=1"}, "dataset.fingerprint, dataset.options differ"),
+        ({"task": "split_seed=1"}, "dataset.fingerprint, dataset.options.split_seed differ"),
     ],
 )
 def test_other_arguments_are_not_gone_on_with(tiny_source, iris, tmp_path, changes, words):

@@ -25,8 +25,9 @@ from typing import Any
 
 import torch
 
+from lipzoo._output import OutputFolder
 from lipzoo._tables import read_csv, to_csv
-from lipzoo._writing import LOCK_FILE, output_path, writing
+from lipzoo._writing import writing
 from lipzoo._yaml import read_yaml, write_atomically, write_yaml
 from lipzoo.card import versions
 from lipzoo.errors import ConfigError, LipzooError, OutputError
@@ -137,9 +138,8 @@ def run_study(
         If points failed, once all others are made; or at once if a worker was killed.
     """
     check_jobs(jobs)
-    folder = output_path(out)
-    _check(folder, kind)
-    with writing(folder):
+    with writing(out):
+        folder = OutputFolder(out, kind.file).keep()
         table = Rows(folder, kind)
         write_yaml(folder / kind.file, content)
         done = table.keys()
@@ -175,12 +175,6 @@ def open_study(kind: Kind, out: str | os.PathLike) -> dict[str, Any]:
     if not file.is_file():
         raise OutputError(f"{out}: holds no {kind.what}; run one into it first, without --report")
     return read_yaml(file)
-
-
-def _check(folder: Path, kind: Kind) -> None:
-    others = {*folder.iterdir()} - {folder / LOCK_FILE} if folder.is_dir() else ()
-    if others and not (folder / kind.file).is_file():
-        raise OutputError(f"{folder}: holds files, but no {kind.what}; choose another folder")
 
 
 # ------------------------------------------------------------------ processes

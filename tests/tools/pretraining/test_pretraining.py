@@ -78,7 +78,7 @@ def test_refusals_leave_the_folder_alone(tmp_path):
     run(tmp_path / "run")
     with pytest.raises(OutputError, match="--overwrite"):
         run(tmp_path / "run")
-    with pytest.raises(ConfigError, match="another recipe"):
+    with pytest.raises(ConfigError, match="begun with other settings"):
         run(tmp_path / "run", recipe(seed=1), resume=True)
     (tmp_path / "run" / STATE_FILE).write_bytes(b"nonsense")
     (tmp_path / "run/checkpoint/card.yaml").unlink()

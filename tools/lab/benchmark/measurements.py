@@ -18,12 +18,12 @@ from typing import Any
 from lab.benchmark.cases import SUBJECT, Case
 from lab.benchmark.graphs import load_graph, save_graph
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
+from lipzoo._output import OutputFolder
 from lipzoo._progress import ProgressBar
 from lipzoo._tables import read_csv, to_csv
 from lipzoo._writing import one_writer
 from lipzoo._yaml import write_all
 from lipzoo.errors import ConfigError
-from lipzoo.weights import prepare_folder
 
 __all__ = ["CSV_FILE", "read_rows", "run_benchmark"]
 
@@ -91,7 +91,7 @@ def run_benchmark(
     if memory_gib is not None and not memory_gib > 0:
         raise ConfigError(f"memory_gib must be > 0, got {memory_gib}")
     limit_mib = 1024 * (memory_gib or default_memory_gib())
-    folder = prepare_folder(out, overwrite=Path(out).expanduser().joinpath(CSV_FILE).exists())
+    folder = OutputFolder(out, CSV_FILE).keep()
     rows = read_rows(folder) if (folder / CSV_FILE).exists() else {}
     wanted = [case for case in cases if force or (case, repeats) not in rows]
     # Sorting keeps the order of what is equal: a graph is loaded once.

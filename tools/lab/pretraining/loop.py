@@ -28,9 +28,10 @@ from lab.pretraining.graphs import (
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
 from lab.pretraining.recipe import PretrainingRecipe
+from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
-from lipzoo._writing import one_writer, output_path
-from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
+from lipzoo._writing import one_writer
+from lipzoo._yaml import write_atomically
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.encoding import NUM_STRUCTURAL
@@ -42,7 +43,7 @@ from lipzoo.training.run_architecture import (
     architecture_of_run,
     keep_architecture,
 )
-from lipzoo.weights import CARD_FILE, prepare_folder, write_checkpoint
+from lipzoo.weights import CARD_FILE, write_checkpoint
 
 __all__ = ["pretrain"]
 
@@ -52,6 +53,7 @@ RECIPE_FILE, STATE_FILE, LOSS_FILE, CHECKPOINT = (
     "losses.csv",
     "checkpoint",
 )
+_OWN_FILES = (f"{CHECKPOINT}/{CARD_FILE}", STATE_FILE, LOSS_FILE, ARCHITECTURE_FILE)
 
 
 @dataclass
@@ -95,7 +97,10 @@ def pretrain(
         If the state in the folder does not belong to the recipe.
     """
     graphs, entries = _read_graphs(recipe, raw_dir)
-    folder = _prepare(output_path(out), recipe, resume, overwrite)
+    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
+    output.begin(recipe.to_dict(), resume=resume, overwrite=overwrite)
+    folder = output.path
+    keep_architecture(folder, get_architecture(recipe.architecture), output.has_results())
     if (folder / CHECKPOINT / CARD_FILE).is_file() and resume:
         return folder / CHECKPOINT
     before = torch.get_num_threads()
@@ -189,26 +194,6 @@ def _epoch(training: _Training, graphs: list[list[Sample]], recipe: PretrainingR
         training.scheduler.step()
         losses.append(loss.item())
     training.losses.append(losses)
-
-
-def _prepare(folder: Path, recipe: PretrainingRecipe, resume: bool, overwrite: bool) -> Path:
-    file = folder / RECIPE_FILE
-    architecture = get_architecture(recipe.architecture)
-    if resume and file.is_file():
-        if read_yaml(file) != recipe.to_dict():
-            raise ConfigError(
-                f"{folder}: was begun with another recipe; resume with that one, or choose another "
-                "folder"
-            )
-        remove_leftovers(folder)
-        keep_architecture(folder, architecture, has_begun=(folder / STATE_FILE).is_file())
-        return folder
-    folder = prepare_folder(folder, overwrite)
-    for name in (STATE_FILE, LOSS_FILE, f"{CHECKPOINT}/{CARD_FILE}", ARCHITECTURE_FILE):
-        (folder / name).unlink(missing_ok=True)
-    write_yaml(file, recipe.to_dict())
-    keep_architecture(folder, architecture, has_begun=False)
-    return folder
 
 
 def _save_state(folder: Path, training: _Training, recipe: PretrainingRecipe) -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from lab.command_line import Parser, run_command
 from lipzoo._dgl import dgl
+from lipzoo._output import OutputFolder
 from lipzoo._tables import markdown_table
 from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
 from lipzoo.training.run import load_seed, load_task, read_run, summarize
-from lipzoo.weights import prepare_folder
 
 __all__ = ["SharedErrors", "main", "shared_errors"]
 
@@ -117,7 +117,7 @@ def _write(args: argparse.Namespace) -> None:
     errors = [shared_errors(found, task, split) for split in SPLITS]
     command = f"tools/shared_errors.py {args.run} --out {args.out}"
     text = _report(recipe.full_name, len(seeds), errors, command)
-    folder = prepare_folder(args.out, overwrite=True)
+    folder = OutputFolder(args.out).prepare(overwrite=True)
     write_atomically(folder / "shared_errors.md", text.encode())
     print(text, end="")
 

@@ -1,0 +1,162 @@
+"""A folder that a command writes: begun, gone on with, replaced; others' files are left alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from lipzoo._writing import LOCK_FILE, output_path, writing
+from lipzoo._yaml import leftovers, read_yaml, remove_leftovers, write_yaml
+from lipzoo.errors import ConfigError, OutputError
+
+__all__ = ["OutputFolder", "differing"]
+
+
+class OutputFolder:
+    """One command's output, which a kill at any moment leaves so that the command can be repeated.
+
+    Parameters
+    ----------
+    out : path
+    file : str, optional
+        By which it is known as one of ours. :meth:`begin` writes into it what was asked for.
+    own : collection of str
+        Patterns of the files written there later, in the order that they are removed in: a result
+        before what it was made of, for where it stands all counts as finished.
+    passing : str, optional
+        Pattern of what only a killed writer leaves, beside temporary files.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike,
+        file: str | None = None,
+        own: Collection[str] = (),
+        passing: str | None = None,
+    ) -> None:
+        self.path = output_path(out)
+        self.file = None if file is None else self.path / file
+        self.own, self.passing = own, passing
+
+    def prepare(self, overwrite: bool = False) -> Path:
+        """Make it; refuse one that holds something unless ``overwrite``.
+
+        Raises
+        ------
+        OutputError
+            If it is not empty, is a file, cannot be made or written, or another process writes
+            there.
+        """
+        words = "already holds files; choose another folder, or pass --overwrite"
+        return self._make(overwrite, words, self.own)
+
+    def keep(self) -> Path:
+        """Make it, or go on with what is there: it grows.
+
+        Raises
+        ------
+        OutputError
+            If it holds other files, or see :meth:`prepare`.
+        """
+        words = f"holds files, but no {self.file.name}; choose another folder"
+        return self._make(self.file.is_file(), words)
+
+    def begin(
+        self,
+        identity: dict[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        may_change: Collection[str] = (),
+    ) -> bool:
+        """Make it, and write what was asked for; or go on with what was begun, where there is such.
+
+        Parameters
+        ----------
+        identity : dict
+            What was asked for; plain values.
+        resume, overwrite : bool
+            What may be done with a folder that holds something: go on, or start anew. Then what is
+            its own is removed, and nothing else.
+        may_change : collection of str
+            Keys that do not matter on ``resume``.
+
+        Returns
+        -------
+        bool
+            Whether it was begun before.
+
+        Raises
+        ------
+        ConfigError
+            If it was begun with another ``identity``.
+        OutputError
+            See :meth:`prepare`.
+        """
+        if resume and self.file.is_file():
+            begun = read_yaml(self.file)
+            named = differing(begun, identity, may_change)
+            if named:
+                raise ConfigError(
+                    f"{self.path}: was begun with other settings ({named} differ); resume with "
+                    f"those in {self.file.relative_to(self.path)}, or choose another folder"
+                )
+            self.keep()
+            return True
+        self.prepare(overwrite)
+        write_yaml(self.file, identity)
+        return False
+
+    def has_results(self) -> bool:
+        """Whether it holds a file of its own."""
+        return any(not path.name.startswith(".") for path in self._found(self.own))
+
+    def _make(self, allowed: bool, refusal: str, unwanted: Collection[str] = ()) -> Path:
+        with writing(self.path):
+            try:
+                if not (allowed or self._is_free()):
+                    raise OutputError(f"{self.path}: {refusal}")
+                for path in self._found(unwanted):
+                    path.unlink()
+                for place in self._places():
+                    place.mkdir(exist_ok=True)
+                    remove_leftovers(place)
+            except OSError as fault:
+                raise OutputError(f"{self.path}: cannot be written ({fault.strerror})") from None
+        return self.path
+
+    def _found(self, patterns: Collection[str]) -> list[Path]:
+        return [path for each in patterns for path in self.path.glob(each) if path.is_file()]
+
+    def _places(self) -> set[Path]:
+        return {self.path} if self.file is None else {self.path, self.file.parent}
+
+    def _is_free(self) -> bool:
+        """Whether what is there is nothing, or was left by a kill before there was anything."""
+        places = self._places()
+        left = {*places, self.path / LOCK_FILE, *(p for place in places for p in leftovers(place))}
+        if self.passing is not None:
+            left |= {*self.path.glob(self.passing)}
+        return left.issuperset(p for place in places if place.is_dir() for p in place.iterdir())
+
+
+def differing(before: dict[str, Any], now: dict[str, Any], but: Collection[str] = ()) -> str:
+    """The keys whose values are not the same, with dots for nested ones; empty if there are none.
+
+    That a key is absent is not that it is null.
+    """
+    return ", ".join(sorted(_differing(before, now, but)))
+
+
+def _differing(before: dict, now: dict, but: Collection[str]) -> Iterator[str]:
+    for key in {*before, *now} - {*but}:
+        pair = before.get(key, _ABSENT), now.get(key, _ABSENT)
+        if all(isinstance(each, dict) for each in pair):
+            yield from (f"{key}.{name}" for name in _differing(*pair, ()))
+        elif pair[0] != pair[1]:
+            yield str(key)
+
+
+_ABSENT = object()

@@ -1,0 +1,113 @@
+"""An output folder: begun, gone on with, replaced; what is not its own stays."""
+
+import os
+
+import pytest
+
+from lipzoo._output import OutputFolder, differing
+from lipzoo.errors import ConfigError, OutputError
+
+OWN = ("result.txt", "part_*/result.txt", "part_*/state.txt")
+ASKED = {"name": "mine", "optimizer": {"lr": 0.1}}
+
+
+def output(out):
+    return OutputFolder(out, "settings.yaml", OWN)
+
+
+def begin(out, resume=False, overwrite=False, **changes):
+    folder = output(out)
+    return folder.begin({**ASKED, **changes}, resume=resume, overwrite=overwrite)
+
+
+@pytest.fixture
+def used(tmp_path):
+    """A folder that was begun, with results and with files of somebody else's."""
+    out = tmp_path / "out"
+    assert not begin(out)
+    for name in ("result.txt", "notes.txt", "part_0/result.txt", "part_0/state.txt", "part_0/x"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text(name)
+    (out / ".result.txt.abc.tmp").write_text("half")
+    return out
+
+
+def everything(out):
+    return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_what_is_there_is_refused_and_stays(used, tmp_path):
+    before = everything(used)
+    for refused in (lambda: begin(used), OutputFolder(used).prepare):
+        with pytest.raises(OutputError, match=r"already holds files.*--overwrite"):
+            refused()
+    with pytest.raises(ConfigError, match=r"\(optimizer\.lr, seed differ\).*in settings\.yaml"):
+        begin(used, resume=True, optimizer={"lr": 0.2}, seed=1)
+    assert everything(used) == before
+    with pytest.raises(OutputError, match=r"holds files, but no rows\.csv; choose another folder"):
+        OutputFolder(used, "rows.csv").keep()
+    assert everything(used) == before
+
+
+def test_resuming_keeps_all_but_leftovers(used):
+    before = everything(used)
+    assert begin(used, resume=True)
+    del before[used / ".result.txt.abc.tmp"]
+    assert everything(used) == before
+    assert output(used).has_results()
+
+
+def test_what_may_change_does_not_matter(used):
+    folder = output(used)
+    asked = {**ASKED, "seeds": [1]}
+    with pytest.raises(ConfigError, match="seeds differ"):
+        folder.begin(asked, resume=True, overwrite=False)
+    assert folder.begin(asked, resume=True, overwrite=False, may_change=["seeds"])
+
+
+def test_overwriting_removes_its_own_files_only(used):
+    assert not begin(used, overwrite=True, name="other")
+    names = {str(path.relative_to(used)) for path in everything(used)}
+    assert names == {"settings.yaml", "notes.txt", "part_0/x"}
+    assert not output(used).has_results()
+    assert begin(used, resume=True, name="other")
+
+
+def test_the_result_goes_before_what_it_was_made_of(used, monkeypatch):
+    removed = []
+    unlink = type(used).unlink
+    monkeypatch.setattr(
+        type(used), "unlink", lambda path, **how: (removed.append(path), unlink(path, **how))[1]
+    )
+    begin(used, overwrite=True)
+    own = [str(path.relative_to(used)) for path in removed if path.suffix == ".txt"]
+    assert own == ["result.txt", "part_0/result.txt", "part_0/state.txt"]
+
+
+@pytest.mark.parametrize("left", [".settings.yaml.abc.tmp", ".lock", None])
+def test_what_a_kill_left_before_it_had_begun_is_no_obstacle(tmp_path, left):
+    place = tmp_path / "out/inner"
+    place.mkdir(parents=True)
+    if left is not None:
+        (place.parent if left == ".lock" else place).joinpath(left).write_text("")
+    for resume in (False, True):
+        folder = OutputFolder(tmp_path / "out", "inner/settings.yaml")
+        assert folder.begin(ASKED, resume=resume, overwrite=False) == resume
+        assert os.listdir(place) == ["settings.yaml"]
+
+
+def test_what_cannot_be_removed_is_said(used, monkeypatch):
+    def unlink(path, **how):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(used), "unlink", unlink)
+    with pytest.raises(OutputError, match=r"out: cannot be written \(Permission denied\)"):
+        begin(used, overwrite=True)
+
+
+def test_names_of_what_differs():
+    before = {"same": 1, "args": {"norm": None, "drop": 0.1, "deep": {"x": 1}}, "gone": 1}
+    now = {"same": 1, "args": {"drop": 0.2, "deep": {"x": [1]}}, "new": {"x": 1}}
+    assert differing(before, now) == "args.deep.x, args.drop, args.norm, gone, new"
+    assert differing(before, before) == ""
+    assert differing({"norm": None}, {}) == "norm", "a norm that is none is not the default"
