@@ -32,8 +32,9 @@ from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_checkpoint
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
 from lipzoo.training.class_weight import class_weights
-from lipzoo.training.loop import CSV_FILE, STATE_FILE, FitResult, fit
+from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
+from lipzoo.training.state import STATE_FILE
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
 from lipzoo.weights import Checkpoint, save_checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +13,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lipzoo._progress import ProgressBar
-from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
-from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import evaluate_encoded, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
+from lipzoo.training.state import STATE_FILE, load_state, save_state
 
 __all__ = ["FitResult", "fit", "make_optimizer"]
 
-#: Written into the run's folder.
-STATE_FILE, CSV_FILE = "state.pt", "metrics.csv"
+CSV_FILE = "metrics.csv"
 
 
 @dataclass
@@ -129,7 +127,7 @@ def fit(
         judged = parts["average"].module
     state = _State()
     if resume and folder is not None and (folder / STATE_FILE).is_file():
-        state = _load_state(folder / STATE_FILE, parts)
+        state = load_state(folder / STATE_FILE, parts, lambda content: _State(**content["fit"]))
     log = _Log(folder, state.history, verbose, title)
     bar = ProgressBar(
         total=settings.epochs,
@@ -159,11 +157,11 @@ def fit(
             scheduler.step()
         bar.update()
         if folder is not None and state.epoch % save_every == 0:
-            _save_state(folder / STATE_FILE, state, parts)
+            save_state(folder / STATE_FILE, parts, fit=vars(state))
     bar.close()
     log.close()
     if folder is not None:
-        _save_state(folder / STATE_FILE, state, parts)
+        save_state(folder / STATE_FILE, parts, fit=vars(state))
     model.load_state_dict(state.best_weights)
     return FitResult(evaluate_encoded(model, task), state.best_epoch, state.history)
 
@@ -257,37 +255,6 @@ def _make_scheduler(optimizer, options: Schedule, epochs: int):
         optimizer, start_factor=1 / options.warmup, total_iters=options.warmup
     )
     return schedules.SequentialLR(optimizer, [rise, main], milestones=[options.warmup])
-
-
-# ------------------------------------------------------------------ state
-
-
-def _save_state(path: Path, state: _State, parts: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    content = {name: part.state_dict() for name, part in parts.items()}
-    content |= {"fit": vars(state), "rng": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        content["cuda_rng"] = torch.cuda.get_rng_state_all()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def _load_state(path: Path, parts: dict[str, Any]) -> _State:
-    try:
-        # weights_only: tensors and plain containers; no class is ever constructed.
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        for name, part in parts.items():
-            part.load_state_dict(content[name])
-        torch.set_rng_state(content["rng"])
-        if torch.cuda.is_available() and "cuda_rng" in content:
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
-        return _State(**content["fit"])
-    except Exception as fault:
-        reason = str(fault).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: does not belong to this run ({reason}); use the recipe it was begun with, "
-            "or start anew with --overwrite"
-        ) from None
 
 
 class _Log:

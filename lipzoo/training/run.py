@@ -35,13 +35,14 @@ from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, build_model, get_architecture
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.loop import CSV_FILE, STATE_FILE, fit
+from lipzoo.training.loop import CSV_FILE, fit
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
     architecture_of_run,
     keep_architecture,
 )
+from lipzoo.training.state import STATE_FILE
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [

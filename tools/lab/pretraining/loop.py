@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ from lipzoo._yaml import write_atomically
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.encoding import NUM_STRUCTURAL
-from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import Architecture, create_model, get_architecture
 from lipzoo.training.run_architecture import (
@@ -43,16 +43,12 @@ from lipzoo.training.run_architecture import (
     architecture_of_run,
     keep_architecture,
 )
+from lipzoo.training.state import STATE_FILE, load_state, save_state
 from lipzoo.weights import CARD_FILE, write_checkpoint
 
 __all__ = ["pretrain"]
 
-RECIPE_FILE, STATE_FILE, LOSS_FILE, CHECKPOINT = (
-    "recipe.yaml",
-    "state.pt",
-    "losses.csv",
-    "checkpoint",
-)
+RECIPE_FILE, LOSS_FILE, CHECKPOINT = "recipe.yaml", "losses.csv", "checkpoint"
 _OWN_FILES = (f"{CHECKPOINT}/{CARD_FILE}", STATE_FILE, LOSS_FILE, ARCHITECTURE_FILE)
 
 
@@ -65,6 +61,9 @@ class _Training:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     losses: list[list[float]] = field(default_factory=list)
+
+    def parts(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if name != "losses"}
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.body.parameters(), *self.head.parameters()]
@@ -108,7 +107,8 @@ def pretrain(
     try:
         training = _begin(recipe)
         if resume and (folder / STATE_FILE).is_file():
-            _load_state(folder / STATE_FILE, training)
+            parts = training.parts()
+            training.losses = load_state(folder / STATE_FILE, parts, lambda found: found["losses"])
         while len(training.losses) < recipe.epochs:
             _epoch(training, graphs, recipe)
             epoch = len(training.losses)
@@ -197,30 +197,10 @@ def _epoch(training: _Training, graphs: list[list[Sample]], recipe: PretrainingR
 
 
 def _save_state(folder: Path, training: _Training, recipe: PretrainingRecipe) -> None:
-    buffer = io.BytesIO()
-    content = {name: getattr(training, name).state_dict() for name in _STATEFUL}
-    torch.save({**content, "losses": training.losses, "rng": torch.get_rng_state()}, buffer)
-    write_atomically(folder / STATE_FILE, buffer.getvalue())
+    save_state(folder / STATE_FILE, training.parts(), losses=training.losses)
     names = ["epoch", *(source.name for source in recipe.graphs)]
     rows = [dict(zip(names, (n, *row))) for n, row in enumerate(training.losses, 1)]
     write_atomically(folder / LOSS_FILE, to_csv(rows, names))
-
-
-_STATEFUL = ("body", "head", "optimizer", "scheduler")
-
-
-def _load_state(path: Path, training: _Training) -> None:
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        for name in _STATEFUL:
-            getattr(training, name).load_state_dict(content[name])
-        training.losses = content["losses"]
-        torch.set_rng_state(content["rng"])
-    except Exception as fault:
-        reason = str(fault).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: does not belong to this run ({reason}); start anew with --overwrite"
-        ) from None
 
 
 def _card(

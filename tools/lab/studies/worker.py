@@ -15,7 +15,7 @@ from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
-from lipzoo.training.loop import STATE_FILE, fit
+from lipzoo.training.loop import fit
 from lipzoo.training.metrics import task_loss
 from lipzoo.training.recipe import make_recipe
 from lipzoo.training.run import (
@@ -25,6 +25,7 @@ from lipzoo.training.run import (
     load_task,
     train_seed,
 )
+from lipzoo.training.state import STATE_FILE
 from lipzoo.weights import WEIGHTS_FILE
 
 __all__ = ["GRADIENT_COLUMNS", "RUN_COLUMNS", "follow_gradients", "gradient_norms", "train_point"]
