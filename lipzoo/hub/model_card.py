@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from lipzoo._tables import markdown_table
 from lipzoo._yaml import to_yaml
 from lipzoo.card import Card, Summary
 
@@ -126,17 +127,17 @@ def _figures(card: Card) -> list[str]:
     rows = [name for name in card.metrics if any(name in column for column in columns.values())]
     if not rows:
         return []
-    heads = [name.replace("_", " ") for name in columns]
-    lines = [f"| metric | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
-    for row in rows:
-        cells = [_cell(column.get(row)) for column in columns.values()]
-        lines.append(f"| {row.replace('_', ' ')} | {' | '.join(cells)} |")
+    heads = ["metric", *(name.replace("_", " ") for name in columns)]
+    cells = [
+        [row.replace("_", " "), *(_cell(column.get(row)) for column in columns.values())]
+        for row in rows
+    ]
     seeds = ", ".join(map(str, card.seeds))
     chosen = ", ".join(f"{n.replace('_', ' ')} {v:.4f}" for n, v in card.weights.metrics.items())
     return [
         "## Figures",
         f"Mean ± standard deviation over the seeds {seeds}.",
-        "\n".join(lines),
+        "\n".join(markdown_table(heads, cells)),
         f"These weights (seed {card.weights.seed}): {chosen}." if chosen else "",
     ]
 

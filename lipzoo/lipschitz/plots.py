@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from lipzoo._figures import new_figure, rendered
 from lipzoo._yaml import write_atomically
 from lipzoo.errors import ConfigError
 
@@ -13,11 +13,7 @@ __all__ = ["plot_curve", "plot_flow", "save", "svg"]
 
 
 def _figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6, 3.5)):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'lipzoo[plot]'") from None
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
@@ -76,20 +72,14 @@ def save(figure, path: str | Path) -> None:
         If the file cannot be written.
     """
     kind = Path(path).suffix.removeprefix(".") or "svg"
-    buffer = io.BytesIO()
     try:
-        figure.savefig(buffer, format=kind)
+        data = rendered(figure, kind)
     except ValueError as fault:
         raise ConfigError(f"{path}: {fault}") from None
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, data)
 
 
 def svg(figure) -> str:
     """A figure as an ``<svg>`` element to put into a page, the same for the same figure."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "lipzoo"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
+    text = rendered(figure, "svg").decode()
     return text[text.index("<svg") :]

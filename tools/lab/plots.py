@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import io
+
+from lipzoo import _figures
 
 __all__ = ["is_available", "legend_below", "new_figure", "rendered"]
 
@@ -15,9 +16,7 @@ def is_available() -> bool:
 
 def new_figure(width: float, height: float, title: str, fontsize: str = "medium"):
     """A figure of this size in inches, not counting its title."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height + 0.6), layout="constrained")
+    figure = _figures.new_figure(width, height + 0.6)
     figure.suptitle(title, fontsize=fontsize, wrap=True)
     return figure
 
@@ -36,13 +35,5 @@ def rendered(figure, name: str, text_as: str = "none") -> dict[str, bytes]:
 
     ``text_as`` is ``none`` (text stays text in the SVG) or ``path`` (it is drawn).
     """
-    import matplotlib
-
-    files = {}
-    # A fixed salt and no date: the same rows give the same files.
-    with matplotlib.rc_context({"svg.hashsalt": "lipzoo", "svg.fonttype": text_as}):
-        for kind, metadata in (("svg", {"Date": None}), ("png", None)):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata, dpi=120)
-            files[f"{name}.{kind}"] = buffer.getvalue()
-    return files
+    kinds = ("svg", "png")
+    return {f"{name}.{kind}": _figures.rendered(figure, kind, text_as, dpi=120) for kind in kinds}
