@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean, quoted
+from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean, shown
 
 __all__ = ["as_path", "find_config", "is_path", "name_of_path", "packaged_folder", "path_hint"]
 
@@ -66,18 +66,18 @@ def as_path(
         found = Path(text).expanduser()
         os.lstat(found)  # the system knows its limits
     except RuntimeError:
-        user = quoted(text.partition(os.sep)[0])
+        user = f"'{shown(text.partition(os.sep)[0])}'"
         raise error(f"{where}{user}: there is no such user; write the folder out") from None
     except (TypeError, AttributeError):
         kind = type(path).__name__
         raise error(f"{where}must be a name or a path, got a value of type {kind}") from None
     except ValueError:
-        raise error(f"{where}{quoted(path)}: holds a character that no path may hold") from None
+        raise error(f"{where}'{shown(path)}': holds a character that no path may hold") from None
     except OSError as fault:
         if fault.errno == errno.ENAMETOOLONG:
-            raise error(f"{where}{quoted(path)}: is too long for a path") from None
+            raise error(f"{where}'{shown(path)}': is too long for a path") from None
     if any(len(os.fsencode(part)) > _MAX_COMPONENT for part in found.parts):
-        raise error(f"{where}{quoted(path)}: is too long for a path")
+        raise error(f"{where}'{shown(path)}': is too long for a path")
     return found
 
 
@@ -111,5 +111,5 @@ def find_config(path: str | os.PathLike, folder: Path, what: str) -> Path:
     shipped = {f.stem: f for f in folder.glob("*.yaml")}
     if path not in shipped:
         hint = f"{path_hint(str(path))}{did_you_mean(path, shipped)}"
-        raise UnknownNameError(f"no {what} {quoted(path)}{hint}")
+        raise UnknownNameError(f"no {what} '{shown(path)}'{hint}")
     return shipped[path]

@@ -17,11 +17,10 @@ __all__ = [
     "OutputError",
     "UnknownNameError",
     "did_you_mean",
-    "quoted",
     "shown",
 ]
 
-_MAX_QUOTED = 80
+_MAX_SHOWN = 80
 
 
 class LipzooError(Exception):
@@ -48,25 +47,17 @@ class OutputError(LipzooError):
     """A result cannot be written where the user asked for it."""
 
 
-def quoted(name: object) -> str:
-    """A name in quotes, on one line; a long one shortened, with its length."""
-    text = str(name)
-    if len(text) <= _MAX_QUOTED:
-        return repr(text)
-    half = _MAX_QUOTED // 2
-    return f"{text[:half] + '…' + text[-half:]!r} ({len(text):,} characters)"
-
-
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and all."""
     choices = sorted(map(str, choices))
-    near = difflib.get_close_matches(str(name)[:_MAX_QUOTED], choices, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:_MAX_SHOWN], choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     return f"{hint} (choices: {', '.join(choices) or 'none'})"
 
 
-def shown(words: object, length: int = 80) -> str:
-    """Words out of somebody's file, for a message: on one line, and no more than ``length``."""
+def shown(words: object, length: int = _MAX_SHOWN) -> str:
+    """Somebody's words, for a message: on one line; of more than ``length`` both ends."""
     text = str(words)
     text = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[half + 1 - length :]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lipzoo._writing import output_path, writing
 from lipzoo._yaml import remove_leftovers, write_all
-from lipzoo.errors import ConfigError, OutputError, quoted
+from lipzoo.errors import ConfigError, OutputError, shown
 from lipzoo.registry import list_models
 
 __all__ = ["new_architecture"]
@@ -111,7 +111,7 @@ def new_architecture(name: str, out: str | os.PathLike | None = None) -> list[Pa
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
         raise ConfigError(
-            f"{quoted(name)}: a name is small letters, digits and '_', a letter first, 64 at "
+            f"'{shown(name)}': a name is small letters, digits and '_', a letter first, 64 at "
             "most, such as my_gat"
         )
     if name in list_models():

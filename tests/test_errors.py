@@ -4,7 +4,7 @@ import pytest
 
 import lipzoo
 from lipzoo import errors
-from lipzoo.errors import LipzooError, did_you_mean
+from lipzoo.errors import LipzooError, did_you_mean, shown
 
 KINDS = [name for name in errors.__all__ if name.endswith("Error")]
 
@@ -34,3 +34,21 @@ def test_exceptions_are_also_what_python_would_raise():
 )
 def test_did_you_mean(name, choices, wanted):
     assert did_you_mean(name, choices) == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "wanted"),
+    [
+        ("it's C:\\data", 80, "it's C:\\data"),
+        ("two\nlines", 80, r"two\nlines"),
+        ("\x1b[31m", 80, r"\x1b[31m"),
+        ("half \udcff", 80, r"half \udcff"),
+        (["a"], 80, "['a']"),
+        ("0123456789", 10, "0123456789"),
+        ("0123456789x", 10, "01234…789x"),
+        ("0123456789x", 9, "0123…789x"),
+    ],
+)
+def test_words_of_others_are_one_short_line(words, length, wanted):
+    assert shown(words, length) == wanted
+    assert len(shown(str(words) * 1000)) == 80

@@ -20,7 +20,7 @@ from lipzoo.errors import (
     LipzooError,
     UnknownNameError,
     did_you_mean,
-    quoted,
+    shown,
 )
 
 __all__ = ["is_same_data", "list_datasets", "load_dataset", "load_graph"]
@@ -200,7 +200,7 @@ def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:
         return Dataset(lambda: read_graph(path, name))
     hint = f"{path_hint(name_or_path)}{did_you_mean(name_or_path, DATASETS)}"
     raise UnknownNameError(
-        f"there is no dataset named {quoted(name_or_path)}{hint}; a graph of your own is given by "
+        f"there is no dataset named '{shown(name_or_path)}'{hint}; a graph of your own is given by "
         "its path"
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lipzoo.errors import ConfigError, quoted
+from lipzoo.errors import ConfigError, shown
 from lipzoo.weights import Checkpoint
 
 __all__ = ["fetch", "fetch_checkpoint", "is_remote"]
@@ -60,7 +60,7 @@ def fetch_checkpoint(name: str) -> Checkpoint:
     """
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) or len(name) > MAX_LENGTH:
         raise ConfigError(
-            f"{quoted(name)}: is no address of weights: control characters, half characters, or "
+            f"'{shown(name)}': is no address of weights: control characters, half characters, or "
             f"more than {MAX_LENGTH} of them; check what you pasted"
         )
     # Not at the top: most users load what ships with the package, and need no HTTP library.

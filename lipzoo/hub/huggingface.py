@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lipzoo._yaml import MAX_BYTES
-from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownNameError, quoted
+from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownNameError, shown
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.in_child import fetch_in_child
@@ -45,7 +45,7 @@ def fetch_from_hub(name: str) -> Checkpoint:
     found = re.fullmatch(r"([^@/]+/[^@/]+)(?:@(.+))?", name.removeprefix(HUB_PREFIX))
     if found is None:
         raise ConfigError(
-            f"{quoted(name)}: must look like {HUB_PREFIX}user/name or "
+            f"'{shown(name)}': must look like {HUB_PREFIX}user/name or "
             f"{HUB_PREFIX}user/name@revision"
         )
     repo_id, revision = found.groups()

@@ -8,7 +8,7 @@ import warnings
 
 from torch import nn
 
-from lipzoo.errors import ConfigError, OutputError, quoted
+from lipzoo.errors import ConfigError, OutputError, shown
 from lipzoo.hub.download import is_offline
 from lipzoo.hub.huggingface import hub_library, plain_words
 from lipzoo.registry import find_checkpoint
@@ -65,7 +65,7 @@ def push_to_hub(
         If the Hub refuses it or cannot be reached.
     """
     if not re.fullmatch(r"[^@/\s]+/[^@/\s]+", repo_id):
-        raise ConfigError(f"repo_id {quoted(repo_id)}: must look like user/name")
+        raise ConfigError(f"repo_id '{shown(repo_id)}': must look like user/name")
     if is_offline():
         raise ConfigError(
             f"{repo_id}: LIPZOO_OFFLINE or HF_HUB_OFFLINE forbids the network; unset it to push"

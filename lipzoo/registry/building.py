@@ -10,7 +10,7 @@ from torch import nn
 
 from lipzoo._paths import is_path
 from lipzoo._schema import check_arguments, required_names
-from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, quoted
+from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, shown
 from lipzoo.registry.classes import find_class, unknown_class
 from lipzoo.registry.files import Architecture
 from lipzoo.registry.names import add_folder, get_architecture, split_name
@@ -126,7 +126,7 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> nn.Mo
         return load_pretrained(name, **overrides).train()
     if not isinstance(name, str) or is_path(name):
         raise ConfigError(
-            f"{quoted(name)}: is a path, not the name of an architecture; load_pretrained takes "
+            f"'{shown(name)}': is a path, not the name of an architecture; load_pretrained takes "
             "the folder of trained weights"
         )
     architecture, tag = split_name(name)

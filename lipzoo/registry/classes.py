@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lipzoo._schema import argument_names
-from lipzoo.errors import ConfigError, did_you_mean, quoted
+from lipzoo.errors import ConfigError, did_you_mean, shown
 from lipzoo.registry.plugins import load_plugins
 from lipzoo.registry.state import STATE
 
@@ -30,7 +30,7 @@ def find_class(name: str) -> type[nn.Module] | None:
 
 def unknown_class(name: str) -> str:
     """``"'DeepGAAT'; did you mean 'DeepGAT'? (choices: …)"``."""
-    return f"{quoted(name)}{did_you_mean(name, STATE.classes)}"
+    return f"'{shown(name)}'{did_you_mean(name, STATE.classes)}"
 
 
 def register_model(

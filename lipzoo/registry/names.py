@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 from lipzoo._paths import as_path, path_hint
-from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean, quoted
+from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean, shown
 from lipzoo.registry.classes import is_registered, unknown_class
 from lipzoo.registry.files import Architecture, architectures_in
 from lipzoo.registry.plugins import CONFIG_PATH, config_folders, load_plugins
@@ -102,7 +102,7 @@ def get_architecture(name: str) -> Architecture:
         known = all_architectures()
     if name not in known:
         hint = f"{path_hint(name)}{did_you_mean(name, known)}"
-        raise UnknownNameError(f"no architecture {quoted(name)}{hint}")
+        raise UnknownNameError(f"no architecture '{shown(name)}'{hint}")
     return known[name]
 
 
