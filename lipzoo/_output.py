@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -66,27 +66,14 @@ class OutputFolder:
     def begin(
         self,
         identity: dict[str, Any],
-        *,
         resume: bool,
         overwrite: bool,
         may_change: Collection[str] = (),
     ) -> bool:
-        """Make it, and write what was asked for; or go on with what was begun, where there is such.
+        """Go on with what was begun, or make it and write what was asked for; whether it goes on.
 
-        Parameters
-        ----------
-        identity : dict
-            What was asked for; plain values.
-        resume, overwrite : bool
-            What may be done with a folder that holds something: go on, or start anew. Then what is
-            its own is removed, and nothing else.
-        may_change : collection of str
-            Keys that do not matter on ``resume``.
-
-        Returns
-        -------
-        bool
-            Whether it was begun before.
+        ``resume`` and ``overwrite`` allow to go on, and to start anew: what is its own is removed,
+        and nothing else. The keys in ``may_change`` do not matter where it goes on.
 
         Raises
         ------
@@ -96,12 +83,12 @@ class OutputFolder:
             See :meth:`prepare`.
         """
         if resume and self.file.is_file():
-            begun = read_yaml(self.file)
-            named = differing(begun, identity, may_change)
-            if named:
+            names = [n for n in differing(read_yaml(self.file), identity) if n not in may_change]
+            if names:
                 raise ConfigError(
-                    f"{self.path}: was begun with other settings ({named} differ); resume with "
-                    f"those in {self.file.relative_to(self.path)}, or choose another folder"
+                    f"{self.path}: was begun with other settings ({', '.join(names)} differ); "
+                    f"resume with those in {self.file.relative_to(self.path)}, or choose another "
+                    "folder"
                 )
             self.keep()
             return True
@@ -142,21 +129,16 @@ class OutputFolder:
         return left.issuperset(p for place in places if place.is_dir() for p in place.iterdir())
 
 
-def differing(before: dict[str, Any], now: dict[str, Any], but: Collection[str] = ()) -> str:
-    """The keys whose values are not the same, with dots for nested ones; empty if there are none.
-
-    That a key is absent is not that it is null.
-    """
-    return ", ".join(sorted(_differing(before, now, but)))
-
-
-def _differing(before: dict, now: dict, but: Collection[str]) -> Iterator[str]:
-    for key in {*before, *now} - {*but}:
+def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys, with dots for nested ones, whose values are not the same; null is a value."""
+    names = []
+    for key in sorted({*before, *now}, key=str):
         pair = before.get(key, _ABSENT), now.get(key, _ABSENT)
         if all(isinstance(each, dict) for each in pair):
-            yield from (f"{key}.{name}" for name in _differing(*pair, ()))
+            names += [f"{key}.{name}" for name in differing(*pair)]
         elif pair[0] != pair[1]:
-            yield str(key)
+            names.append(str(key))
+    return names
 
 
 _ABSENT = object()

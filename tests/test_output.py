@@ -108,6 +108,6 @@ def test_what_cannot_be_removed_is_said(used, monkeypatch):
 def test_names_of_what_differs():
     before = {"same": 1, "args": {"norm": None, "drop": 0.1, "deep": {"x": 1}}, "gone": 1}
     now = {"same": 1, "args": {"drop": 0.2, "deep": {"x": [1]}}, "new": {"x": 1}}
-    assert differing(before, now) == "args.deep.x, args.drop, args.norm, gone, new"
-    assert differing(before, before) == ""
-    assert differing({"norm": None}, {}) == "norm", "a norm that is none is not the default"
+    assert differing(before, now) == ["args.deep.x", "args.drop", "args.norm", "gone", "new"]
+    assert differing(before, before) == []
+    assert differing({"norm": None}, {}) == ["norm"], "a norm that is none is not the default"

@@ -107,26 +107,24 @@ class Certificate:
         OutputError
             If the folder holds something and ``overwrite`` is false, or cannot be written.
         """
-        with writing(folder):
-            return self._write(OutputFolder(folder).prepare(overwrite))
-
-    def _write(self, path: Path) -> Path:
         content = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         files = {
-            path / "layers.csv": to_csv(self.to_dict()["bound"]["layers"]),
-            path / "report.html": self.report().encode("utf-8"),
+            "layers.csv": to_csv(self.to_dict()["bound"]["layers"]),
+            "report.html": self.report().encode("utf-8"),
         }
         if self.radii is not None:
             columns = (self.radii.predicted, self.radii.margin, self.radii.radius)
-            files[path / "radii.csv"] = to_csv(
+            files["radii.csv"] = to_csv(
                 [
                     {"node": node, "class": c, "margin": m, "radius": r}
                     for node, (c, m, r) in enumerate(zip(*(x.tolist() for x in columns)))
                 ]
             )
         # The JSON last: where it is, all is there.
-        files[path / "certificate.json"] = f"{content}\n".encode()
-        write_all(files)
+        files["certificate.json"] = f"{content}\n".encode()
+        with writing(folder):
+            path = OutputFolder(folder).prepare(overwrite)
+            write_all({path / name: data for name, data in files.items()})
         return path
 
     def report(self) -> str:

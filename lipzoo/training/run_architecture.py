@@ -50,11 +50,11 @@ def keep_architecture(folder: Path, architecture: Architecture, has_begun: bool)
             write_yaml(folder / ARCHITECTURE_FILE, content)
         return
     before, now = ({"model": a.model, **a.args} for a in (kept, architecture))
-    named = differing(before, now)
-    if named:
+    names = differing(before, now)
+    if names:
         raise ConfigError(
             f"{folder}: was begun when {architecture.name} was another architecture "
-            f"({named} differ in {architecture.path}); set it back to what "
+            f"({', '.join(names)} differ in {architecture.path}); set it back to what "
             f"{ARCHITECTURE_FILE} says, or choose another folder"
         )
 

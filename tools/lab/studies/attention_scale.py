@@ -12,6 +12,7 @@ from lab.command_line import Parser, run_command
 from lab.engine import made_with
 from lab.studies import plots
 from lab.studies.worker import gradient_norms
+from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
 from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask, load_dataset
@@ -81,8 +82,8 @@ def _measure(args: argparse.Namespace) -> None:
                 }
             )
             print(rows[-1], flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
     title = f"Gradients of {args.layers} untrained layers on {task.name}"
     files = {"attention_scale.csv": to_csv(rows)}
     files |= plots.gradients_by_scale(lines, title, "attention_scale")
-    write_all({args.out / name: data for name, data in files.items()})
+    folder = OutputFolder(args.out).prepare(overwrite=True)
+    write_all({folder / name: data for name, data in files.items()})
