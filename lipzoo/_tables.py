@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lipzoo.errors import ConfigError
+
 __all__ = ["markdown_table", "read_csv", "to_csv"]
 
 
@@ -31,12 +33,22 @@ def to_csv(
     return text.getvalue().encode("utf-8")
 
 
-def read_csv(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
-    """Header and rows, all as text, of what :func:`to_csv` wrote."""
+def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows, all as text, of what :func:`to_csv` wrote.
+
+    Raises
+    ------
+    ConfigError
+        If the file has not these columns, where they are given.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
-        return tuple(reader.fieldnames or ()), rows
+        if columns and list(columns) != reader.fieldnames:
+            raise ConfigError(
+                f"{path}: has other columns than this version writes ({', '.join(columns)}); move "
+                "it away, or choose another folder"
+            )
+        return list(reader)
 
 
 def markdown_table(

@@ -4,6 +4,7 @@ import io
 import pytest
 
 from lipzoo._tables import markdown_table, read_csv, to_csv
+from lipzoo.errors import ConfigError
 
 ROWS = [{"name": 'a, "b"\nc', "value": "1"}, {"name": "é", "value": "2.5"}]
 
@@ -14,7 +15,9 @@ def test_rows_come_back_as_they_were(tmp_path, line_end):
     assert list(csv.DictReader(io.StringIO(data.decode(), newline=""))) == ROWS
     path = tmp_path / "rows.csv"
     path.write_bytes(data)
-    assert read_csv(path) == (("name", "value"), ROWS)
+    assert read_csv(path) == read_csv(path, ("name", "value")) == ROWS
+    with pytest.raises(ConfigError, match=r"rows\.csv: has other columns .*\(value, name\)"):
+        read_csv(path, ("value", "name"))
 
 
 def test_the_header_is_that_which_was_asked_for():

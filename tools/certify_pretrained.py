@@ -82,7 +82,7 @@ def kept(folder: Path) -> tuple[list[dict], list[dict]]:
     """The rows and certificates that a folder holds."""
     if not (folder / "pretrained.csv").is_file():
         return [], []
-    rows = read_csv(folder / "pretrained.csv")[1]
+    rows = read_csv(folder / "pretrained.csv")
     return rows, json.loads((folder / "pretrained.json").read_text())["certificates"]
 
 

@@ -74,7 +74,7 @@ class Rows:
 
     Raises
     ------
-    OutputError
+    ConfigError
         If the file holds other columns.
     """
 
@@ -82,12 +82,7 @@ class Rows:
         self.path, self.kind = folder / kind.rows, kind
         self.rows: list[dict[str, str]] = []
         if self.path.is_file():
-            columns, self.rows = read_csv(self.path)
-            if columns != kind.columns:
-                raise OutputError(
-                    f"{self.path}: its columns are {list(columns)}, not {list(kind.columns)}; move "
-                    "it away, or choose another folder"
-                )
+            self.rows = read_csv(self.path, kind.columns)
 
     def keys(self) -> set[tuple[str, ...]]:
         """The finished points."""

@@ -199,13 +199,7 @@ def read_rows(folder: str | Path) -> Rows:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; tools/benchmark.py --out {folder} measures one")
     rows: Rows = {}
-    columns, texts = read_csv(path)
-    if columns != tuple(COLUMNS):
-        raise ConfigError(
-            f"{path}: has other columns than this version writes; choose another folder, or "
-            "remove the file"
-        )
-    for number, text in enumerate(texts, start=2):
+    for number, text in enumerate(read_csv(path, tuple(COLUMNS)), start=2):
         try:
             row = {n: kind(text[n]) if text[n] else None for n, kind in COLUMNS.items()}
             rows[Case.of(row), row["repeats"]] = row
