@@ -59,6 +59,22 @@ def test_overwrite_starts_anew_and_keeps_what_is_not_its_own(recipe, tmp_path):
     assert note.read_text() == "mine"
 
 
+def test_one_killed_while_it_was_overwritten_keeps_its_architecture(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")  # whose empty folders stay
+    train(recipe(seeds=[0]), tmp_path, verbose=False)
+
+    def dies(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lipzoo.training.run.keep_architecture", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(seeds=[0]), tmp_path, overwrite=True, verbose=False)
+    monkeypatch.undo()
+    assert not (tmp_path / "architecture.yaml").exists()
+    train(recipe(seeds=[0]), tmp_path, resume=True, verbose=False)
+    assert (tmp_path / "architecture.yaml").is_file()
+
+
 def test_resume_adds_seeds_and_leaves_finished_ones(recipe, tmp_path):
     train(recipe(seeds=[0]), tmp_path / "run", verbose=False)
     weights = tmp_path / "run/seed_0/model.safetensors"
