@@ -69,8 +69,8 @@ class OutputFolder:
         resume: bool,
         overwrite: bool,
         may_change: Collection[str] = (),
-    ) -> bool:
-        """Go on with what was begun, or make it and write what was asked for; whether it goes on.
+    ) -> Path:
+        """Go on with what was begun, or make it and write what was asked for.
 
         ``resume`` and ``overwrite`` allow to go on, and to start anew: what is its own is removed,
         and nothing else. The keys in ``may_change`` do not matter where it goes on.
@@ -90,11 +90,10 @@ class OutputFolder:
                     f"resume with those in {self.file.relative_to(self.path)}, or choose another "
                     "folder"
                 )
-            self.keep()
-            return True
+            return self.keep()
         self.prepare(overwrite)
         write_yaml(self.file, identity)
-        return False
+        return self.path
 
     def has_results(self) -> bool:
         """Whether it holds a file of its own."""

@@ -17,14 +17,14 @@ def output(out):
 
 def begin(out, resume=False, overwrite=False, **changes):
     folder = output(out)
-    return folder.begin({**ASKED, **changes}, resume=resume, overwrite=overwrite)
+    return folder.begin({**ASKED, **changes}, resume, overwrite)
 
 
 @pytest.fixture
 def used(tmp_path):
     """A folder that was begun, with results and with files of somebody else's."""
     out = tmp_path / "out"
-    assert not begin(out)
+    begin(out)
     for name in ("result.txt", "notes.txt", "part_0/result.txt", "part_0/state.txt", "part_0/x"):
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(name)
@@ -51,7 +51,7 @@ def test_what_is_there_is_refused_and_stays(used, tmp_path):
 
 def test_resuming_keeps_all_but_leftovers(used):
     before = everything(used)
-    assert begin(used, resume=True)
+    assert begin(used, resume=True) == used
     del before[used / ".result.txt.abc.tmp"]
     assert everything(used) == before
     assert output(used).has_results()
@@ -61,16 +61,16 @@ def test_what_may_change_does_not_matter(used):
     folder = output(used)
     asked = {**ASKED, "seeds": [1]}
     with pytest.raises(ConfigError, match="seeds differ"):
-        folder.begin(asked, resume=True, overwrite=False)
-    assert folder.begin(asked, resume=True, overwrite=False, may_change=["seeds"])
+        folder.begin(asked, True, False)
+    folder.begin(asked, True, False, may_change=["seeds"])
 
 
 def test_overwriting_removes_its_own_files_only(used):
-    assert not begin(used, overwrite=True, name="other")
+    begin(used, overwrite=True, name="other")
     names = {str(path.relative_to(used)) for path in everything(used)}
     assert names == {"settings.yaml", "notes.txt", "part_0/x"}
     assert not output(used).has_results()
-    assert begin(used, resume=True, name="other")
+    begin(used, resume=True, name="other")
 
 
 def test_the_result_goes_before_what_it_was_made_of(used, monkeypatch):
@@ -92,7 +92,7 @@ def test_what_a_kill_left_before_it_had_begun_is_no_obstacle(tmp_path, left):
         (place.parent if left == ".lock" else place).joinpath(left).write_text("")
     for resume in (False, True):
         folder = OutputFolder(tmp_path / "out", "inner/settings.yaml")
-        assert folder.begin(ASKED, resume=resume, overwrite=False) == resume
+        folder.begin(ASKED, resume, overwrite=False)
         assert os.listdir(place) == ["settings.yaml"]
 
 

@@ -205,7 +205,7 @@ def finetune(
     training = None
     if out is not None:
         output = OutputFolder(out, "training/settings.yaml", _STATE_FILES)
-        output.begin(_identity(card), resume=resume, overwrite=overwrite)
+        output.begin(_identity(card), resume, overwrite)
         training = output.file.parent
     start = None
     if warm_start:

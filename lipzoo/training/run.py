@@ -148,9 +148,8 @@ def train(
         build_from_recipe(variant, task, architecture)
 
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
-    output.begin(recipe.to_dict(), resume=resume, overwrite=overwrite, may_change=["seeds"])
-    folder = output.path
-    keep_architecture(folder, architecture, output.has_results())
+    folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])
+    keep_architecture(output, architecture)
     for name, metrics in estimated.items():
         _write_estimated(folder / "baselines" / name, metrics)
     seeds = seeds if seeds is not None else list(recipe.seeds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from lipzoo._output import differing
+from lipzoo._output import OutputFolder, differing
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError
@@ -21,39 +21,28 @@ __all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
 ARCHITECTURE_FILE = "architecture.yaml"
 
 
-def keep_architecture(folder: Path, architecture: Architecture, has_begun: bool) -> None:
-    """Write the architecture into a run's folder, where none is kept yet.
+def keep_architecture(output: OutputFolder, architecture: Architecture) -> None:
+    """Write the architecture, as its file gives it today, into a run's folder that keeps none.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    architecture : Architecture
-        As its file gives it today.
-    has_begun : bool
-        Something was trained there already: with what, only the kept file could tell.
+    Not beside results: with what those were trained, only a kept file could tell.
 
     Raises
     ------
     ConfigError
         If the run was begun with another architecture of that name.
     """
-    kept = _read(folder, architecture.name)
+    kept = _read(output.path, architecture.name)
     if kept is None:
-        if not has_begun:
-            content = {
-                "model": architecture.model,
-                "description": architecture.description,
-                "source": architecture.source,
-                "args": architecture.args,
-            }
-            write_yaml(folder / ARCHITECTURE_FILE, content)
+        if not output.has_results():
+            keys = ("model", "description", "source", "args")
+            content = {key: getattr(architecture, key) for key in keys}
+            write_yaml(output.path / ARCHITECTURE_FILE, content)
         return
     before, now = ({"model": a.model, **a.args} for a in (kept, architecture))
     names = differing(before, now)
     if names:
         raise ConfigError(
-            f"{folder}: was begun when {architecture.name} was another architecture "
+            f"{output.path}: was begun when {architecture.name} was another architecture "
             f"({', '.join(names)} differ in {architecture.path}); set it back to what "
             f"{ARCHITECTURE_FILE} says, or choose another folder"
         )

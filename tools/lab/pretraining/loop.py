@@ -97,9 +97,8 @@ def pretrain(
     """
     graphs, entries = _read_graphs(recipe, raw_dir)
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
-    output.begin(recipe.to_dict(), resume=resume, overwrite=overwrite)
-    folder = output.path
-    keep_architecture(folder, get_architecture(recipe.architecture), output.has_results())
+    folder = output.begin(recipe.to_dict(), resume, overwrite)
+    keep_architecture(output, get_architecture(recipe.architecture))
     if (folder / CHECKPOINT / CARD_FILE).is_file() and resume:
         return folder / CHECKPOINT
     before = torch.get_num_threads()
