@@ -192,7 +192,7 @@ def test_one_sweep_at_a_time_works_in_a_folder(tiny, tmp_path):
 def test_a_table_of_other_columns_is_refused(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("model,depth\nGAT,2\n")
-    with pytest.raises(OutputError, match="columns"):
+    with pytest.raises(ConfigError, match=r"other columns .*model, depth, seed"):
         Rows(tmp_path, Kind("sweep", "sweep.yaml", "runs.csv", ("model", "depth", "seed"), ()))
     assert path.read_text() == "model,depth\nGAT,2\n"
 
