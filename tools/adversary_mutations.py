@@ -43,7 +43,7 @@ SEARCHES = {
     "raw_yaml": (f"{FILES} card.yaml", 6),
     "unlocked_folder": (f"{TEST} tests/test_writing.py", 6),
     "endless_body": (f"{TEST} tests/hub/test_url_refusals.py -k endless", 3),
-    "torn_write": ("tools/adversary_kills.py --kills 30 --writers train --out found", 8),
+    "torn_write": ("tools/adversary_kills.py --kills 20 --writers predict --out found", 8),
 }
 
 
