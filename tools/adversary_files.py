@@ -2,6 +2,7 @@
 
 python tools/adversary_files.py --files 1000000 --minutes 600 --out results/trust
 
+The same command goes on where it stopped: each reader gets what its share of the files still lacks.
 Each reader runs in a process of its own, which may take 1 GiB more than it starts with. A finding
 is: a crash, another exception than a LipzooError, words unfit for people, memory that runs out, a
 file made or changed, content repeated that was outside, more than 5 s. Exit code 1 if there is one.
@@ -33,6 +34,8 @@ MAX_SECONDS, HUNG = 5, 60
 _PATIENCE = 900
 #: A reader whose process died this often has shown enough.
 _MAX_DEATHS = 5
+#: The row of a reader before anything is tried.
+NOTHING = {"loaded": 0, "refused": 0, "seconds": 0.0, "slowest": 0.0, "memory": 0, "findings": []}
 #: The modules whose branches guide the search.
 _GUIDES = [
     *(f"lipzoo.{name}" for name in ("_yaml", "_files", "_schema", "_architecture", "card")),
@@ -59,17 +62,35 @@ def main() -> int:
         return run_child(args.child, args.files, args.minutes * 60, args.seed)
     names = args.only or reader_names()
     begun = time.monotonic()
-    rows = {}
+    rows = earlier_rows(args)
     if not args.only or "links" in args.only:
         rows["links, pipes, devices"] = watch("links", 0, 600, args.seed)
         names = [name for name in names if name != "links"]
     for number, name in enumerate(names):
         share = (args.minutes * 60 - (time.monotonic() - begun)) / (len(names) - number)
         files = args.files * (number + 1) // len(names) - args.files * number // len(names)
-        rows[name] = watch(name, files, max(share, 1), args.seed)
-        report(rows, args)
+        before = rows.get(name, dict(NOTHING))
+        files -= before["loaded"] + before["refused"]
+        if files > 0:
+            # Another seed than before, or the same files would come again.
+            found = watch(name, files, max(share, 1), args.seed + before["loaded"])
+            rows[name] = added(before, found)
+            report(rows, args)
     print(report(rows, args))
     return 1 if any(row["findings"] for row in rows.values()) else 0
+
+
+def earlier_rows(args: argparse.Namespace) -> dict[str, dict]:
+    """What an earlier run of the same seed found."""
+    path = args.out and args.out / "files.json"
+    content = json.loads(path.read_text()) if path and path.is_file() else {}
+    return content["readers"] if content.get("seed") == args.seed else {}
+
+
+def added(one: dict, other: dict) -> dict:
+    """Two rows of a reader as one."""
+    most = {key: max(one[key], other[key]) for key in ("slowest", "memory")}
+    return {key: one[key] + other[key] for key in NOTHING} | most
 
 
 def reader_names() -> list[str]:
@@ -89,7 +110,7 @@ def reader_names() -> list[str]:
 def watch(name: str, files: int, seconds: float, seed: int) -> dict:
     """Run one reader's process, again where it died, and add up what it told."""
     begun = time.monotonic()
-    row = {"loaded": 0, "refused": 0, "seconds": 0.0, "slowest": 0.0, "memory": 0, "findings": []}
+    row = {**NOTHING, "findings": []}
     for attempt in range(_MAX_DEATHS):
         left, rest = files - row["loaded"] - row["refused"], seconds - (time.monotonic() - begun)
         if attempt and (left <= 0 or rest <= 0):
@@ -145,6 +166,8 @@ def _fast() -> str | None:
 
 def report(rows: dict[str, dict], args: argparse.Namespace) -> str:
     """The table, written with all findings to ``args.out``."""
+    from lipzoo._tables import markdown_table
+
     total = sum(row["loaded"] + row["refused"] + len(row["findings"]) for row in rows.values())
     command = " ".join(
         ["python", "tools/adversary_files.py", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])]
@@ -156,16 +179,14 @@ def report(rows: dict[str, dict], args: argparse.Namespace) -> str:
         "one line of words. Finding: anything else; see `tools/adversary_files.py`. Seconds: the",
         "most that one file took. Memory: the most above the start; 1 GiB is allowed.",
         "",
-        "| reader | files | loaded | refused | findings | slowest, s | memory, MB |",
-        "|---|---|---|---|---|---|---|",
     ]
+    header = ["reader", "files", "loaded", "refused", "findings", "slowest, s", "memory, MB"]
+    cells = []
     for name, row in rows.items():
-        files = row["loaded"] + row["refused"] + len(row["findings"])
-        lines.append(
-            f"| {name} | {files:,} | {row['loaded']:,} | {row['refused']:,} "
-            f"| {len(row['findings'])} | {row['slowest']:.2f} | {row['memory'] / 2**20:.0f} |"
-        )
-    lines += ["", f"{total:,} files. `{command}`", ""]
+        counts = row["loaded"], row["refused"], len(row["findings"])
+        sizes = f"{row['slowest']:.2f}", f"{row['memory'] / 2**20:.0f}"
+        cells.append([name, *(f"{n:,}" for n in (sum(counts), *counts)), *sizes])
+    lines += [*markdown_table(header, cells, figures=True), "", f"{total:,} files. `{command}`", ""]
     if args.out is not None:
         from lipzoo._yaml import write_all
 
