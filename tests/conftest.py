@@ -4,6 +4,17 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items):
+    begun = set()
+    for item in items:
+        if item.get_closest_marker("many"):
+            if (item.path, item.originalname) in begun:
+                item.add_marker(pytest.mark.slow)
+            begun.add((item.path, item.originalname))
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

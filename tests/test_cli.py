@@ -180,6 +180,7 @@ def test_finetune_predict_and_load_again(trained, tmp_path, capsys):
     assert set(rows[0]) == {"node", "class", "p_0", "p_1", "p_2"}
 
 
+@pytest.mark.slow
 def test_tools_call_the_same_functions(tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE)
     tools = [sys.executable, "tools/train.py"], [sys.executable, "tools/export.py"]
@@ -191,6 +192,7 @@ def test_tools_call_the_same_functions(tmp_path):
     assert lipzoo.load_pretrained(out).card.full_name == "test_tiny.iris"
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, capsys):
     text = output(capsys, "demo", "--out", tmp_path / "demo")
     card = lipzoo.load_pretrained("gat_lip_16.digits").card

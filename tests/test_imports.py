@@ -88,6 +88,7 @@ def test_folders_of_ones_own_need_none_either(tmp_path, environment):
     assert loaded("import lipzoo; assert 'mine' in lipzoo.list_models()", **environment) == set()
 
 
+@pytest.mark.slow
 def test_weights_that_are_here_need_no_hub(environment):
     """DGL itself loads ``requests``; what of ours downloads is not loaded."""
     code = (
@@ -109,6 +110,7 @@ def test_every_public_name_is_there():
         _ = lipzoo.load_pretraned
 
 
+@pytest.mark.slow
 def test_rooms_are_there_without_an_import_of_their_own(environment):
     code = "import lipzoo; lipzoo.training.Recipe; lipzoo.nn.GATConv; lipzoo.lipschitz.bound"
     assert "torch" in loaded(code, **environment)

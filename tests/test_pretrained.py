@@ -59,6 +59,7 @@ def test_the_card_is_complete(name):
     assert 100 * card.metrics["test_accuracy"].mean >= PROMISED.get(name, 0.0)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_reach_what_the_card_says(name, request):
     model = lipzoo.load_pretrained(name)

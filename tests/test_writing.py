@@ -250,6 +250,7 @@ sys.exit(main(["export", *sys.argv[2:]]))
 """
 
 
+@pytest.mark.slow
 def test_two_commands_at_once(made, tmp_path):
     """Of four exports into one folder that start together, all that succeed leave one result."""
     out, go = tmp_path / "out", tmp_path / "go"

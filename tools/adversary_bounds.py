@@ -4,8 +4,8 @@ python tools/adversary_bounds.py --minutes 10 --seed 0 --out results/trust
 
 Random modules in float64 on random graphs and blocks, with alpha up to 1e8 and features and
 attention vectors from 1e-30 to 1e30; every 40th climbs by gradient ascent on features and weights.
-`bounds.json` holds what was tried and found; the same command goes on where it stopped. Exit code
-1 if it holds a finding.
+`bounds.json` holds what was tried and found; the same command tries the findings again and goes on
+where it stopped. Exit code 1 if it holds a finding.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ ALL_KINDS = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 ALL_GRAPHS = pytest.mark.parametrize("graph_name", GRAPHS)
 
 
+@pytest.mark.many
 @BACKENDS
 @DTYPES
 @ALL_KINDS
@@ -38,6 +39,7 @@ def gradients(kind, graph, leaves, backend):
     return torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
 
 
+@pytest.mark.many
 @DTYPES
 @ALL_KINDS
 @ALL_GRAPHS
@@ -69,6 +71,7 @@ def test_backends_have_the_same_gradients_where_rows_tie(kind):
         assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.many
 @BACKENDS
 @ALL_KINDS
 @pytest.mark.parametrize("graph_name", ["homogeneous", "multigraph", "block"])
@@ -96,6 +99,7 @@ def test_gradgradcheck_torch_backend(graph_name, kind):
     assert torch.autograd.gradgradcheck(output, tuple(leaves.values()), fast_mode=True)
 
 
+@pytest.mark.many
 @ALL_KINDS
 def test_torch_func_transforms(kind):
     """``auto`` must not lead into DGL's kernels under ``torch.func``."""

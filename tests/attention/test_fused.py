@@ -33,6 +33,7 @@ def run(kind, structure, leaves, backend="fused", **options):
     return attend(structure, scores, score_norm=norm, backend=backend, **options)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d).split(".")[1])
 @ALL_KINDS
 @pytest.mark.parametrize("graph_name", GRAPHS)
@@ -60,6 +61,7 @@ def test_output_and_gradients(graph_name, kind, dtype):
         )
 
 
+@pytest.mark.many
 @ALL_KINDS
 @pytest.mark.parametrize("graph_name", ["homogeneous", "multigraph", "block"])
 def test_gradcheck(graph_name, kind):
@@ -240,6 +242,7 @@ def test_what_it_does_not_compute_goes_elsewhere():
     assert not suits_fused(scores, norm, structure)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", ["additive", "gatv2", "dot_product"])
 def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
     """The next process reads it from the disk, whatever a kernel closes over."""

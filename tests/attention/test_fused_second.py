@@ -227,6 +227,7 @@ def test_a_plain_backward_pass_stores_nothing_of_the_size_of_the_edges():
 # --- The mask ------------------------------------------------------------------------------------
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.5, 0.97])
 @pytest.mark.parametrize("seed", [0, 1, 4])
 def test_the_mask_is_the_kernels(seed, rate):

@@ -53,6 +53,7 @@ def scaled(kind, graph, feat=1.0, attn=1.0, dtype=torch.float32):
     return leaves
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("graph_name", ["homogeneous", "directed", "multigraph", "block"])
 @ALL_KINDS
 def test_features_of_any_size(name, graph_name):

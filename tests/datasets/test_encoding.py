@@ -180,6 +180,7 @@ DOORS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("door", DOORS)
 def test_a_raw_task_is_encoded_once_at_the_door(reader, monkeypatch, door):
     """Whatever takes weights and a task does the same to both."""

@@ -234,6 +234,7 @@ def test_more_comes_than_the_card_says(hub, checkpoint, tmp_path):
     assert_nothing_is_kept(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_too_slow_lets_go_of_the_lock(hub, checkpoint, tmp_path, monkeypatch):
     push_to_hub(checkpoint, "jane/cora")
     [digest] = hub.lfs

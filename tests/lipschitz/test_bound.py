@@ -34,6 +34,7 @@ def features(nodes=10, width=4, seed=0):
 # ------------------------------------------------------------------ estimate <= bound
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=120, deadline=None)
 def test_no_case_is_above_its_bound(seed):
@@ -65,6 +66,7 @@ def test_the_bound_is_tight_somewhere():
     assert min(ascend(averaging_case(), steps=5).ratios()) > 0.6
 
 
+@pytest.mark.slow
 def test_the_search_would_see_a_bound_that_is_too_small():
     ratios = [max(random_case(seed).ratios()) for seed in range(60)]
     with_choice = [
@@ -88,6 +90,7 @@ def test_the_jacobian_is_that_of_finite_differences():
             assert torch.allclose(got, slope, atol=1e-4 * max(1.0, slope.abs().max().item()))
 
 
+@pytest.mark.slow
 def test_distances_between_far_points_stay_below_it_too():
     """A Lipschitz constant is about any two points, not only close ones."""
     for seed in range(200):
@@ -393,6 +396,7 @@ def test_a_network_names_the_layer_that_has_none():
     assert "without a score norm" in str(limit)
 
 
+@pytest.mark.slow
 def test_every_architecture_has_a_bound_or_a_reason():
     for name in lipzoo.list_models():
         limit = bound(lipzoo.create_model(name, in_feats=4, num_classes=3), homogeneous())

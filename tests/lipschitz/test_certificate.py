@@ -27,6 +27,7 @@ def certificate(task):
     return certify(make(task), task, name="mine", iterations=10, search=1)
 
 
+@pytest.mark.slow
 def test_what_it_holds(certificate, task):
     assert 0 < certificate.tightness <= 1
     content = certificate.to_dict()
@@ -87,6 +88,7 @@ def test_what_can_be_left_out(task):
         certify(make(task), task, iterations=-1)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     out = tmp_path / "out"
     command = ["certify", "gat_lip_16.digits", "--out", str(out), "--iterations", "2"]

@@ -29,6 +29,7 @@ def net():
     ).eval()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("seed", range(12))
 def test_it_is_the_largest_singular_value(seed):
     case = random_case(seed)
@@ -70,6 +71,7 @@ def test_a_short_input_gives_the_same_value(net):
     )
 
 
+@pytest.mark.slow
 def test_a_search_climbs_and_its_point_is_where_it_says(net):
     start = estimate(net, homogeneous(), features(), iterations=100)
     found = estimate(net, homogeneous(), features(), iterations=100, search=15)
@@ -81,6 +83,7 @@ def test_a_search_climbs_and_its_point_is_where_it_says(net):
     assert float(there) == pytest.approx(float(found), rel=0.01)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", ["homogeneous", "directed", "isolated", "multigraph", "star"])
 @pytest.mark.parametrize("architecture", ["gat_lip_2", "gatv2_lip_2", "gt_lip_2", "test_tiny"])
 def test_large_graphs_go_in_blocks(architecture, name, monkeypatch):

@@ -76,6 +76,7 @@ def test_the_slope_in_the_source():
 SHAPES = [(NEIGHBOURS,), (NEIGHBOURS, WIDTH), (2 * WIDTH,), (NEIGHBOURS, WIDTH)]
 
 
+@pytest.mark.slow
 def test_the_source_term():
     def moved(logits, v, attention, change):
         p = logits.softmax(0)

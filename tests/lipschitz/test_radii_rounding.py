@@ -47,6 +47,7 @@ def test_a_saturated_softmax_is_not_certified_too_far():
     assert radius > 1e-6, "the query changes its sign at 1.55e-6"
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("size", [1e-3, 1.0, 50.0, 1e3, 1e6, 1e12, 1e300])
 def test_softmax_limits_hold_every_softmax(size):
     draw = torch.Generator().manual_seed(0)
@@ -85,6 +86,7 @@ def test_softmax_limits_of_infinite_intervals():
     assert least[2] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_the_attack_finds_what_a_saturated_softmax_hides():
     """There the margin has no slope; the score has."""
     model, graph, feat = saturated()
@@ -131,6 +133,7 @@ def extreme(kind, options, sharpness, size, seed):
     return model, graph, feat
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", [DeepGAT, DeepGATv2, DeepGraphTransformer])
 @pytest.mark.parametrize("case", EXTREME)
 def test_exact_and_computed_features_stay_within_their_radii(case, kind):

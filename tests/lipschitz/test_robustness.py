@@ -68,6 +68,7 @@ GRAPHS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_row_leaves_its_radius(name, graph):
@@ -105,6 +106,7 @@ def test_no_row_leaves_its_radius(name, graph):
                 assert (change <= limit).all(), "with no room for rounding"
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", LAYERS)
 def test_radii_are_close_to_the_slope_where_they_are_small(name):
     """Not only sound: near a point, within a factor of what really happens."""
@@ -151,6 +153,7 @@ def make(name):
     return kind(4, 3, 2, 8, 2, **arguments).eval()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("method", ["local", "global"])
 @pytest.mark.parametrize("name", MODELS)
 def test_no_node_flips_under_attack_inside_its_radius(name, method):
@@ -180,6 +183,7 @@ def test_the_attack_flips_nodes_well_outside():
     assert torch.equal(found.flipped, found.margin < 0)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", [name for name in MODELS if "plain" not in name])
 def test_local_radii_are_never_smaller_than_global_ones(name):
     near = robustness(make(name), homogeneous(), features())
@@ -226,6 +230,7 @@ def test_a_curve_falls_from_one():
     assert result.share_at(result.radius[:3].max().item(), mask) >= 1 / 3
 
 
+@pytest.mark.slow
 def test_a_random_network_of_every_scheme():
     seen = set()
     for seed in range(200):

@@ -110,6 +110,7 @@ def schur_weights(monkeypatch):
     return recorded
 
 
+@pytest.mark.slow
 def test_layers_against_40_digits(monkeypatch):
     """Random graphs, blocks, weights, slopes and alpha up to 1e8."""
     recorded = schur_weights(monkeypatch)

@@ -45,6 +45,7 @@ def test_depth_and_width_are_those_of_the_name(name):
     assert all((layer.score_norm is not None) == has_norm for layer in model.layers)
 
 
+@pytest.mark.many
 @EACH
 def test_every_parameter_gets_a_gradient(name):
     model = make(name).double()
@@ -69,6 +70,7 @@ def test_every_parameter_gets_a_gradient(name):
             assert largest > 0, key
 
 
+@pytest.mark.many
 @EACH
 def test_evaluation_is_deterministic_and_training_drops(name):
     model, graph = make(name), homogeneous()
@@ -86,6 +88,7 @@ def test_backends_agree(name):
     assert_close(by_torch, by_dgl, rtol=1e-6, atol=1e-6 * by_dgl.abs().max().item())
 
 
+@pytest.mark.many
 @EACH
 def test_state_dict_round_trip(name, tmp_path):
     model = make(name).eval()
@@ -96,6 +99,7 @@ def test_state_dict_round_trip(name, tmp_path):
     assert torch.equal(other(homogeneous(), features()), model(homogeneous(), features()))
 
 
+@pytest.mark.many
 @EACH
 def test_intermediates(name):
     model = make(name).eval()
@@ -108,6 +112,7 @@ def test_intermediates(name):
     assert torch.equal(model.head(joined), model(graph, feat))
 
 
+@pytest.mark.many
 @EACH
 def test_attention(name):
     model, graph = make(name).eval(), directed()
@@ -121,6 +126,7 @@ def test_attention(name):
         assert_close(total, torch.ones_like(total))
 
 
+@pytest.mark.many
 @EACH
 def test_reset_classifier(name):
     model, graph = make(name).double().eval(), homogeneous()
@@ -172,6 +178,7 @@ def reachable():
     return dgl.graph((torch.cat([ring, ring[::3]]), torch.cat([(ring + 1) % 30, ring[::3] // 2])))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", [n for n in NAMES if "pairnorm" not in n])
 def test_blocks_give_the_logits_of_the_whole_graph(name):
     """PairNorm's mean and length are those of a batch: it is left out."""
@@ -188,6 +195,7 @@ def test_blocks_give_the_logits_of_the_whole_graph(name):
     assert {len(state) for state in states} == {3}
 
 
+@pytest.mark.many
 @EACH
 def test_a_step_of_training_lowers_the_loss(name):
     if get_architecture(name).args.get("score_norm") is None and name.endswith("_32"):

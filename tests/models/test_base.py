@@ -26,6 +26,7 @@ def features(rows=10):
     return torch.randn(rows, 5, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("kind", "residual", "feature_norm"),
     [*itertools.product(CLASSES, RESIDUAL_SCHEMES, [None, *FEATURE_NORMS])],

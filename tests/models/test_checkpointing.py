@@ -53,6 +53,7 @@ def assert_same(one, other):
     assert torch.equal(draw, draw2), "the random generator stands elsewhere"
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("backend", ["fused", "dgl", "torch"])
 @pytest.mark.parametrize("kind", NORMS)
 def test_gradients_are_the_same_with_dropout(kind, backend):
@@ -60,6 +61,7 @@ def test_gradients_are_the_same_with_dropout(kind, backend):
     assert_same(*(outcome(model, homogeneous(), features()) for model in models))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("feature_norm", [None, *FEATURE_NORMS])
 @pytest.mark.parametrize("residual", [*RESIDUAL_SCHEMES, {"name": "jumping", "mode": "cat"}])
 def test_with_each_residual_scheme_and_feature_norm(residual, feature_norm):
@@ -67,6 +69,7 @@ def test_with_each_residual_scheme_and_feature_norm(residual, feature_norm):
     assert_same(*(outcome(model, homogeneous(), features()) for model in models))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("residual", RESIDUAL_SCHEMES)
 def test_on_blocks(residual):
     sampler = dgl.dataloading.MultiLayerFullNeighborSampler(SMALL["num_layers"])

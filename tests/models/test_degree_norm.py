@@ -89,6 +89,7 @@ def test_blocks_are_refused_because_they_do_not_tell_the_degrees():
 # ------------------------------------------------------------------------ certificates
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("residual", ["none", "residual", "initial", "dense", "jumping"])
 @pytest.mark.parametrize("feature_norm", [None, "layernorm", "pairnorm"])
 def test_no_local_constant_is_above_the_bound(residual, feature_norm):
@@ -113,6 +114,7 @@ def test_the_degrees_count_once_in_the_bound():
     assert estimate(make(), graph, features(graph.num_nodes())).value <= float(bound(make(), graph))
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["local", "global"])
 def test_no_node_flips_under_attack_inside_its_radius(kind, method):

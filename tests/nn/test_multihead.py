@@ -201,6 +201,7 @@ def test_it_can_be_copied_reset_and_printed():
 # ------------------------------------------------------------------------------ its bound
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("constant_keys", [False, True])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])

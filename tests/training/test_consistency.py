@@ -38,6 +38,7 @@ def test_unlabelled_nodes_are_drawn_and_the_target_is_not():
     torch.testing.assert_close(torch.stack([p.grad for p in passes]), predictions.grad)
 
 
+@pytest.mark.slow
 def test_training_with_it_learns_and_makes_the_passes_agree(iris):
     spreads = []
     for options in (None, Consistency(weight=20.0, temperature=1.0, warmup=0)):

@@ -94,6 +94,7 @@ def mine(tmp_path, monkeypatch):
     forget_architectures(configs)
 
 
+@pytest.mark.slow
 def test_the_card_is_of_the_architecture_that_was_trained(mine, tmp_path):
     recipe, run, change = mine
     change(feat_drop=0.7, score_norm={"name": "lipschitz", "alpha": 3.0})

@@ -29,6 +29,7 @@ def body(model):
     return {k: v.clone() for k, v in model.state_dict().items() if k.startswith("layers.")}
 
 
+@pytest.mark.slow
 def test_onto_other_features_and_classes(source, iris, tmp_path):
     result = lipzoo.finetune(source, iris, epochs=40, out=tmp_path / "out", verbose=False)
     assert result.kept == ["layer_1", "layer_2"]
@@ -46,6 +47,7 @@ def test_the_same_width_keeps_the_input_layer(source):
     assert result.replaced == []
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("freeze", ["none", "body", "all-but-head"])
 def test_freeze(source, iris, freeze):
     before = body(lipzoo.load_pretrained(source))
@@ -127,6 +129,7 @@ def test_all_but_head_keeps_the_input_of_the_same_width(source):
     assert torch.equal(before, result.model.input.weight)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(source, iris):
     one, two, other = (
         lipzoo.finetune(source, iris, epochs=5, seed=seed, verbose=False) for seed in (0, 0, 1)
@@ -144,6 +147,7 @@ def test_refusals_come_before_the_training(source, iris, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
+@pytest.mark.slow
 def test_multilabel(source, multilabel):
     result = lipzoo.finetune(
         source, multilabel, class_weight="balanced", epochs=60, lr=0.02, verbose=False
@@ -170,6 +174,7 @@ def labelled_graph(num_nodes, seed):
     return graph
 
 
+@pytest.mark.slow
 def test_inductive(source):
     """Several graphs: what is in the test graph changes no weight."""
     train_on = [labelled_graph(40, seed) for seed in (0, 1, 2)]

@@ -40,6 +40,7 @@ WAYS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("way", WAYS)
 def test_a_resumed_one_is_bit_identical(tiny_source, tmp_path, dies, monkeypatch, way):
     task = lipzoo.load_dataset("iris", split_seed=1)
@@ -106,6 +107,7 @@ def test_resume_goes_on_where_a_kill_left_half_of_the_settings(tiny_source, iris
     lipzoo.load_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_overwrite_starts_anew(tiny_source, iris, tmp_path):
     fresh, used = tmp_path / "fresh", tmp_path / "used"
     expected = lipzoo.finetune(tiny_source, iris, out=fresh, **{**OPTIONS, "epochs": 4})

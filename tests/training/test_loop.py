@@ -21,6 +21,7 @@ def settings(**changes):
     return FitSettings.model_validate({"epochs": 20, **changes})
 
 
+@pytest.mark.slow
 def test_learns(iris):
     model = tiny(iris)
     before = evaluate(model, iris)["train_loss"]
@@ -29,6 +30,7 @@ def test_learns(iris):
     assert result.metrics["test_accuracy"] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["metric", "loss"])
 def test_the_model_ends_with_the_best_validated_epoch(iris, monitor):
     model = tiny(iris)
@@ -42,6 +44,7 @@ def test_the_model_ends_with_the_best_validated_epoch(iris, monitor):
     assert evaluate(model, iris)["val_loss"] == pytest.approx(best["val_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_test_nodes_decide_nothing(iris):
     """Scrambled test labels change the test metric and no weight."""
     scrambled = iris.with_ndata(label=iris.labels.clone())
@@ -56,12 +59,14 @@ def test_the_test_nodes_decide_nothing(iris):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_stops_early(iris):
     chosen = settings(epochs=500, early_stopping={"patience": 5})
     result = fit(tiny(iris), iris, chosen, verbose=False)
     assert result.history[-1]["epoch"] == result.best_epoch + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature_norm", [None, "batchnorm"])
 def test_averaged_weights_are_those_of_the_equation(iris, feature_norm):
     """Fitted with an average, the model holds the mean; without one, the weights themselves."""
@@ -89,6 +94,7 @@ def test_averaged_weights_are_those_of_the_equation(iris, feature_norm):
             torch.testing.assert_close(value.double(), mean[name], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 @pytest.mark.parametrize("schedule", ["constant", "plateau", "cosine"])
 def test_a_resumed_run_is_bit_identical(iris, tmp_path, schedule, ema_decay):
@@ -134,6 +140,7 @@ def test_a_resumed_run_is_bit_identical(iris, tmp_path, schedule, ema_decay):
     assert (whole / "metrics.csv").read_text() == (parts / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_metrics_go_to_csv_and_tensorboard(iris, tmp_path):
     result = fit(tiny(iris), iris, settings(eval_every=5), folder=tmp_path, verbose=False)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
@@ -146,6 +153,7 @@ def test_metrics_go_to_csv_and_tensorboard(iris, tmp_path):
     assert [event.step for event in events.Scalars("val_accuracy")] == [5, 10, 15, 20]
 
 
+@pytest.mark.slow
 def test_one_line_an_evaluation(iris, capsys):
     fit(tiny(iris), iris, settings(eval_every=5), title="tiny")
     lines = [line for line in capsys.readouterr().out.splitlines() if line]

@@ -31,6 +31,7 @@ def test_trains_every_seed_and_summarizes(recipe, tmp_path):
         assert names >= {"metrics.csv", "model.safetensors", "result.yaml", "state.pt"}
 
 
+@pytest.mark.slow
 def test_replays_exactly(recipe, tmp_path):
     first = train(recipe(), tmp_path / "a", verbose=False)
     second = train(recipe(), tmp_path / "b", jobs=2, verbose=False)
@@ -84,6 +85,7 @@ def test_resume_adds_seeds_and_leaves_finished_ones(recipe, tmp_path):
     assert weights.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     """The command line as a user runs it, killed for real."""
     path = tmp_path / "recipe.yaml"
@@ -136,6 +138,7 @@ def test_a_wrong_dataset_option_is_named(recipe, tmp_path):
         train(wrong, tmp_path / "run", verbose=False)
 
 
+@pytest.mark.slow
 def test_children_end_with_a_killed_parent(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(

@@ -45,6 +45,7 @@ def test_when_a_group_thaws(freeze, every, fresh, expected):
     assert thaw_epochs(NAMES, fresh, freeze, every) == expected
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("epochs", "moved"),
     [
@@ -103,6 +104,7 @@ class TestLinearProbe:
         assert all(p.requires_grad for p in result.model.parameters())
         assert evaluate(result.model, other_iris) == pytest.approx(result.metrics, abs=1e-6)
 
+    @pytest.mark.slow
     def test_is_what_training_the_head_of_the_whole_model_gives(self, tiny_source, other_iris):
         probe = lipzoo.finetune(
             tiny_source, other_iris, freeze="all-but-head", epochs=20, verbose=False
@@ -152,6 +154,7 @@ class TestLinearProbe:
         assert calls.count(True) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["none", "body"])
 def test_frozen_batch_norm_keeps_its_statistics(recipe, tmp_path, freeze):
     with_norm = recipe(overrides={"feature_norm": "batchnorm"}, epochs=3, seeds=[0])

@@ -43,6 +43,7 @@ def search(
         If the file is of another seed.
     """
     summary = _start(path, seed)
+    _try_again(summary)
     summary["command"] = command
     began, before = time.monotonic(), summary["seconds"]
     first = summary["cases"]
@@ -73,6 +74,13 @@ def _start(path: Path, seed: int) -> dict:
     return {"seed": seed, "cases": 0, "seconds": 0.0, "found": 0, "findings": [], "kinds": {}}
 
 
+def _try_again(summary: dict) -> None:
+    """Forget the findings that are none any more: a bound was mended, or its search."""
+    still = [found for found in summary["findings"] if _try(found["case"], found["how"], {})]
+    summary["found"] -= len(summary["findings"]) - len(still)
+    summary["findings"] = still
+
+
 def run_chunk(seed: int, start: int, count: int) -> dict:
     """Cases ``start`` to ``start + count``, and what came of them."""
     torch.set_num_threads(1)
@@ -84,10 +92,7 @@ def run_chunk(seed: int, start: int, count: int) -> dict:
             if how == "ascent" and index % ASCEND_EVERY:
                 continue
             number = seed * 2**32 + index
-            try:
-                found = _tried(part["kinds"], number, how)
-            except Exception as fault:  # any: the search goes on, and this is a finding
-                found = {"fault": f"{type(fault).__name__}: {fault}"[:500]}
+            found = _try(number, how, part["kinds"])
             if found:
                 part["found"] += 1
                 after = round(time.monotonic() - began, 1)
@@ -110,8 +115,15 @@ def moved(feat: Tensor, seed: int) -> Tensor:
     return other
 
 
-def _tried(kinds: dict[str, dict], number: int, how: str) -> dict | None:
+def _try(number: int, how: str, kinds: dict[str, dict]) -> dict | None:
     """Count a case; what is wrong with it, if anything."""
+    try:
+        return _tried(kinds, number, how)
+    except Exception as fault:  # any: the search goes on, and this is a finding
+        return {"fault": f"{type(fault).__name__}: {fault}"[:500]}
+
+
+def _tried(kinds: dict[str, dict], number: int, how: str) -> dict | None:
     case = make_case(number)
     if how == "ascent":
         if not isinstance(case, Case):
