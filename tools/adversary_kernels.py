@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from adversary.kernels import draw, errors, second_derivatives
+from adversary.kernels import Verdict, draw, errors, second_derivatives
 from lipzoo._yaml import write_atomically
 
 #: Every so many cases, one for second derivatives.
@@ -61,7 +61,10 @@ def judge(number: int):
     """``(case, verdicts)`` of a number."""
     is_tame = number % TAME_EVERY == 0
     case = draw(number, is_tame)
-    return case, [*errors(case), *(second_derivatives(case) if is_tame else [])]
+    try:
+        return case, [*errors(case), *(second_derivatives(case) if is_tame else [])]
+    except Exception as fault:  # any: the search goes on, and this is a finding
+        return case, [Verdict(f"{type(fault).__name__}: {fault}"[:300], 1e300, 0.0, 1.0)]
 
 
 def search(seed: int, minutes: float, cases: int | None) -> dict:

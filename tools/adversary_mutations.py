@@ -4,7 +4,7 @@ python tools/adversary_mutations.py --out results/trust [NAME …]
 
 Each patch of tools/mutations/ is applied to a clone of the last commit in a temporary folder, and
 the search that should find it runs there, until it ends or its minutes are over. It has found the
-fault where it ends with an exit code of 1, which says so.
+fault where it ends with an exit code of 1, which says so, and not because it broke itself.
 """
 
 from __future__ import annotations
@@ -84,20 +84,27 @@ def tried(patch: Path, command: str, minutes: float) -> dict[str, str | int]:
         variables = {**os.environ, "PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
         began = time.monotonic()
         script = f"{sys.executable} {command}"
-        with subprocess.Popen(
-            ["bash", "-c", f"exec {script}"],
-            cwd=clone,
-            env=variables,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as search:
+        with (
+            (clone / "words").open("w+") as words,
+            subprocess.Popen(
+                ["bash", "-c", f"exec {script}"],
+                cwd=clone,
+                env=variables,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                start_new_session=True,
+            ) as search,
+        ):
             try:
                 code = search.wait(60 * minutes)
             except subprocess.TimeoutExpired:
                 os.killpg(search.pid, 9)
                 code = None
-    found = {1: "yes", 0: "no", None: "not in time"}.get(code, f"exit code {code}")
+            words.seek(0)
+            if code == 1 and "Traceback (most recent call last)" in words.read():
+                code = "broke"
+    words_of = {1: "yes", 0: "no", None: "not in time", "broke": "the search broke"}
+    found = words_of.get(code, f"exit code {code}")
     return {"found": found, "seconds": round(time.monotonic() - began), "by": f"`{command}`"}
 
 
