@@ -71,7 +71,8 @@ def main() -> int:
 
 
 def _page(out: Path, lines: list[str]) -> dict[Path, bytes]:
-    head = f"# Mended faults, put back one by one\n\n`python {' '.join(sys.argv)}`\n"
+    command = f"python tools/adversary_mutations.py --out {out}"
+    head = f"# Mended faults, put back one by one\n\n`{command}`\n"
     return {out / "mutations.md": "\n".join([head, *lines, ""]).encode()}
 
 
