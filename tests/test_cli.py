@@ -122,6 +122,7 @@ def test_evaluate_with_other_options(trained, capsys):
     assert erased["metrics"]["train_loss"] != whole["metrics"]["train_loss"]
 
 
+@pytest.mark.slow
 def test_certify(trained, tmp_path, capsys):
     out = tmp_path / "certificate"
     facts = json.loads(

@@ -62,6 +62,7 @@ def test_what_is_written(certificate, task, tmp_path):
     certificate.write(folder, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_page_escapes_what_it_shows_and_draws_the_curve(task):
     page = certify(make(task), task, name="<script>", iterations=1).report()
     assert "<script>" not in page
@@ -69,6 +70,7 @@ def test_a_page_escapes_what_it_shows_and_draws_the_curve(task):
     assert page.count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_a_plain_model_says_why(task, tmp_path):
     certificate = certify(make(task, "gat_2"), task, iterations=3)
     assert certificate.tightness is None

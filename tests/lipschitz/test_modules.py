@@ -99,6 +99,7 @@ def test_an_identity_mapped_weight_is_the_one_in_use():
 # --------------------------------------------------------------------------- spectral norms
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("shape", [(1, 1), (40, 17), (17, 40), (30, 30), (200, 300)])
 @pytest.mark.parametrize("scale", [1e-300, 1e-200, 1.0, 1e150, 1e300])
 def test_spectral_norms_are_never_too_small(shape, scale):

@@ -189,6 +189,7 @@ def test_warmup_rises(iris):
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
 
+@pytest.mark.slow
 def test_bags_of_words_are_trained_on_as_sparse_features(iris):
     """And the metrics are those of the dense ones."""
     generator = torch.Generator().manual_seed(0)
