@@ -33,7 +33,7 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         What all of them are; :meth:`make` takes an instance as it is.
     """
 
-    def __init__(self, what: str, argument: str, kind: type[T] | None = None) -> None:
+    def __init__(self, what: str, argument: str, kind: type[T] | tuple[()] = ()) -> None:
         self.what, self.argument, self.kind = what, argument, kind
         self._entries: dict[str, tuple[Callable[..., T] | str, dict[str, Any]]] = {}
 
@@ -92,9 +92,9 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         ConfigError
             If the name or an argument is unknown.
         """
-        if self.kind is not None and isinstance(spec, self.kind):
+        if isinstance(spec, self.kind):
             return spec
-        if self.kind is not None and isinstance(spec, type) and issubclass(spec, self.kind):
+        if isinstance(spec, type) and issubclass(spec, self.kind):
             return self._call(spec, spec.__name__, arguments, {})
         options = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
         name = options.pop("name", None)

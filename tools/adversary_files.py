@@ -69,11 +69,11 @@ def main() -> int:
     for number, name in enumerate(names):
         share = (args.minutes * 60 - (time.monotonic() - begun)) / (len(names) - number)
         files = args.files * (number + 1) // len(names) - args.files * number // len(names)
-        before = rows.get(name, dict(NOTHING))
-        files -= before["loaded"] + before["refused"]
-        if files > 0:
+        before = rows.get(name, NOTHING)
+        done = before["loaded"] + before["refused"]
+        if done < files:
             # Another seed than before, or the same files would come again.
-            found = watch(name, files, max(share, 1), args.seed + before["loaded"])
+            found = watch(name, files - done, max(share, 1), args.seed + done)
             rows[name] = added(before, found)
             report(rows, args)
     print(report(rows, args))

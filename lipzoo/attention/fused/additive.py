@@ -119,7 +119,6 @@ class _AdditiveAttention(torch.autograd.Function):
 
 def _plainly(structure, has_norm, slope, dropout, v_src, v_dst, attn_l, attn_r):
     """What the kernels compute, to be differentiated again."""
-    v_dst = v_src[: structure.num_dst] if v_dst is None else v_dst
     ops = TorchOps(structure)
     e = AdditiveScores(v_src, v_dst, attn_l, attn_r, slope).compute(ops)
     if has_norm:
