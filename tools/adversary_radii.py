@@ -7,7 +7,7 @@ norm, feature norm and residual scheme, their attention then sharpened by up to 
 softmaxes made by hand; logits so large that their difference is mostly rounding. With
 --pretrained, weights of the zoo too. Each node and radius that is attacked counts once.
 `radii.json` holds what was tried and found; the same command goes on where it stopped. Exit code
-1 if a node flipped.
+1 if a node flipped or the library raised.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from adversary.radii import Trial, attacked_pretrained, run_case
+from adversary.radii import Fault, Trial, attacked_pretrained, run_case
 from lipzoo._yaml import write_all
 
 
-def batches(args: argparse.Namespace, state: State) -> Iterator[list[Trial]]:
+def batches(args: argparse.Namespace, state: State) -> Iterator[list[Trial | Fault]]:
     """Trials of one case after the other, until the time is spent."""
     if args.case is not None:
         yield run_case(args.case)
@@ -59,7 +59,11 @@ class State:
     least_share_of_the_margin_left: dict[str, float] = field(default_factory=dict)
     findings: list[dict] = field(default_factory=list)
 
-    def add(self, trial: Trial) -> None:
+    def add(self, trial: Trial | Fault) -> None:
+        if isinstance(trial, Fault):
+            self.findings.append(asdict(trial))
+            print(f"FAULT: {trial}", flush=True)
+            return
         kind, left = trial.kind, trial.margin_found / trial.margin
         self.attacks += 1
         self.attacks_by_kind[kind] = self.attacks_by_kind.get(kind, 0) + 1
@@ -104,7 +108,7 @@ def main() -> int:
         if time.monotonic() - written > 30:
             written = time.monotonic()
             state.write(path)
-        if (args.attacks and state.attacks >= args.attacks) or (args.first and state.flipped):
+        if (args.attacks and state.attacks >= args.attacks) or (args.first and state.findings):
             break
     state.write(path)
     for kind, count in sorted(state.attacks_by_kind.items()):
@@ -112,7 +116,7 @@ def main() -> int:
         print(f"{kind:28} {count:6} attacks, {left:.3g} of the margin left")
     print(
         f"{state.attacks} attacks on {state.cases} cases in {state.seconds:.0f} s: "
-        f"{state.flipped} flipped"
+        f"{state.flipped} flipped, {len(state.findings)} findings open"
     )
     return 1 if state.findings else 0
 

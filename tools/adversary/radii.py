@@ -33,6 +33,14 @@ class Trial:
     flipped: bool
 
 
+@dataclass(frozen=True)
+class Fault:
+    """An exception of the library where there is none to be."""
+
+    case: int
+    fault: str
+
+
 # -------------------------------------------------------------------------------- cases
 
 
@@ -205,10 +213,15 @@ def large_logits(draw: Draw) -> tuple[nn.Module, Structure, Tensor]:
 # ------------------------------------------------------------------------------- attacks
 
 
-def run_case(seed: int) -> list[Trial]:
+def run_case(seed: int) -> list[Trial | Fault]:
     torch.set_num_threads(1)
     kind, model, graph, feat = make_case(seed)
-    return list(attacked(kind, seed, model, graph, feat, Draw(seed + 1), nodes=6))
+    trials: list[Trial | Fault] = []
+    try:
+        trials.extend(attacked(kind, seed, model, graph, feat, Draw(seed + 1), nodes=6))
+    except Exception as fault:  # any: the search goes on, and this is a finding
+        trials.append(Fault(seed, f"{kind}: {type(fault).__name__}: {fault}"[:500]))
+    return trials
 
 
 def attacked(
