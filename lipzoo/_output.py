@@ -7,8 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from lipzoo._atomic import leftovers, remove_leftovers
 from lipzoo._writing import LOCK_FILE, output_path, writing
-from lipzoo._yaml import leftovers, read_yaml, remove_leftovers, write_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
 
 __all__ = ["OutputFolder", "differing"]

@@ -7,8 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from lipzoo._atomic import remove_leftovers, write_all
 from lipzoo._writing import output_path, writing
-from lipzoo._yaml import remove_leftovers, write_all
 from lipzoo.errors import ConfigError, OutputError, shown
 from lipzoo.registry import list_models
 

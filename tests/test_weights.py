@@ -12,7 +12,7 @@ from graph_zoo import homogeneous
 from torch import nn
 
 import lipzoo
-from lipzoo import _yaml
+from lipzoo import _atomic
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.registry import find_checkpoint
 from lipzoo.weights import list_checkpoints, load_weights, read_checkpoint, write_checkpoint
@@ -318,7 +318,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, overwrite):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_yaml.os, "replace", fail)
+    monkeypatch.setattr(_atomic.os, "replace", fail)
     with pytest.raises(OutputError, match="No space left"):
         write_checkpoint(folder, small_model(seed=1), card(), overwrite=overwrite)
     assert (files_of(folder) if folder.exists() else {}) == before

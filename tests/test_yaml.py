@@ -7,8 +7,9 @@ import pytest
 from checkpoints import unwritable_folder
 
 from lipzoo import _yaml
+from lipzoo._atomic import write_atomically
 from lipzoo._schema import validate
-from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import Card
 from lipzoo.errors import ConfigError, OutputError
 

@@ -188,7 +188,7 @@ def report(rows: dict[str, dict], args: argparse.Namespace) -> str:
         cells.append([name, *(f"{n:,}" for n in (sum(counts), *counts)), *sizes])
     lines += [*markdown_table(header, cells, figures=True), "", f"{total:,} files. `{command}`", ""]
     if args.out is not None:
-        from lipzoo._yaml import write_all
+        from lipzoo._atomic import write_all
 
         args.out.mkdir(parents=True, exist_ok=True)
         content = {"command": command, "seed": args.seed, "files": total, "readers": rows}

@@ -57,7 +57,7 @@ def main() -> int:
 
 def write(args: argparse.Namespace, rows: dict, has_tmpfs: bool) -> None:
     from adversary.children import commit
-    from lipzoo._yaml import write_atomically
+    from lipzoo._atomic import write_atomically
 
     summary = {
         "command": " ".join(["python", "tools/adversary_full_disk.py", *sys.argv[1:]]),

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from adversary.kernels import Verdict, draw, errors, second_derivatives
-from lipzoo._yaml import write_atomically
+from lipzoo._atomic import write_atomically
 
 #: Every so many cases, one for second derivatives.
 TAME_EVERY = 4

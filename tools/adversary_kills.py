@@ -53,7 +53,7 @@ def main() -> int:
 
 def write(args: argparse.Namespace, rows: dict) -> None:
     from adversary.children import commit
-    from lipzoo._yaml import write_atomically
+    from lipzoo._atomic import write_atomically
 
     summary = {
         "command": " ".join(["python", "tools/adversary_kills.py", *sys.argv[1:]]),

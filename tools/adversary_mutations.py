@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lipzoo._atomic import write_all
 from lipzoo._tables import markdown_table
-from lipzoo._yaml import write_all
 
 ROOT = Path(__file__).resolve().parents[1]
 BOUNDS = "tools/adversary_bounds.py --minutes 2 --seed 0 --out found"

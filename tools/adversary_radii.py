@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from adversary.radii import Fault, Trial, attacked_pretrained, run_case
-from lipzoo._yaml import write_all
+from lipzoo._atomic import write_all
 
 
 def batches(args: argparse.Namespace, state: State) -> Iterator[list[Trial | Fault]]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 
 import lipzoo
+from lipzoo._atomic import write_all
 from lipzoo._tables import read_csv, to_csv
-from lipzoo._yaml import read_yaml, to_yaml, write_all
+from lipzoo._yaml import read_yaml, to_yaml
 from lipzoo.card import Card
 from lipzoo.lipschitz import Certificate, attack, bound, certify
 from lipzoo.weights import CARD_FILE, list_checkpoints

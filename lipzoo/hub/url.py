@@ -26,9 +26,10 @@ from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 
+from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._files import read_regular
 from lipzoo._paths import as_path
-from lipzoo._yaml import MAX_BYTES, read_yaml, remove_leftovers, write_atomically, write_yaml
+from lipzoo._yaml import MAX_BYTES, read_yaml, write_yaml
 from lipzoo.card import Card, WeightsEntry
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torch import nn
 
+from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing
-from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lipzoo._atomic import write_atomically
 from lipzoo._tables import to_csv
-from lipzoo._yaml import write_atomically
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models import DeepAttentionNet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lipzoo._atomic import write_atomically
 from lipzoo._figures import new_figure, rendered
-from lipzoo._yaml import write_atomically
 from lipzoo.errors import ConfigError
 
 __all__ = ["plot_curve", "plot_flow", "save", "svg"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing_file
-from lipzoo._yaml import remove_leftovers, write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import OutputError

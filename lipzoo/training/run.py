@@ -27,10 +27,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._schema import check_arguments
 from lipzoo._writing import one_writer
-from lipzoo._yaml import read_yaml, remove_leftovers, write_atomically, write_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, build_model, get_architecture

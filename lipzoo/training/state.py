@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lipzoo._yaml import write_atomically
+from lipzoo._atomic import write_atomically
 from lipzoo.errors import CheckpointError
 
 __all__ = ["STATE_FILE", "load_state", "save_state"]

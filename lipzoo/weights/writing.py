@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lipzoo._atomic import remove_leftovers, stage, sync_folder
 from lipzoo._output import OutputFolder
 from lipzoo._writing import writing
-from lipzoo._yaml import remove_leftovers, stage, sync_folder, to_yaml
+from lipzoo._yaml import to_yaml
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, OutputError
 from lipzoo.weights.reading import (

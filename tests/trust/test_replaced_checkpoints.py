@@ -8,7 +8,7 @@ import pytest
 import torch
 from checkpoints import card, small_model
 
-from lipzoo._yaml import leftovers
+from lipzoo._atomic import leftovers
 from lipzoo.weights import WEIGHTS_FILE, read_checkpoint, write_checkpoint
 from lipzoo.weights.reading import pending
 

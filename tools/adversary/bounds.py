@@ -18,7 +18,7 @@ from adversary.ascent import ascend
 from adversary.draw import Draw, random_case
 from adversary.measure import Case, Slope
 from adversary.wild import wild_case
-from lipzoo._yaml import write_atomically
+from lipzoo._atomic import write_atomically
 
 __all__ = ["search"]
 

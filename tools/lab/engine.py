@@ -25,10 +25,11 @@ from typing import Any
 
 import torch
 
+from lipzoo._atomic import write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._tables import read_csv, to_csv
 from lipzoo._writing import writing
-from lipzoo._yaml import read_yaml, write_atomically, write_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.training.run import end_with_parent

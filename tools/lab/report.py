@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.engine import MADE_WITH
-from lipzoo._yaml import write_all
+from lipzoo._atomic import write_all
 
 __all__ = ["Cell", "grouped", "versions_of", "write_files"]
 

@@ -18,11 +18,11 @@ from typing import Any
 from lab.benchmark.cases import SUBJECT, Case
 from lab.benchmark.graphs import load_graph, save_graph
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
+from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
 from lipzoo._progress import ProgressBar
 from lipzoo._tables import read_csv, to_csv
 from lipzoo._writing import one_writer
-from lipzoo._yaml import write_all
 from lipzoo.errors import ConfigError
 
 __all__ = ["CSV_FILE", "read_rows", "run_benchmark"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from lab.benchmark.cases import IMPLEMENTATIONS, LIMIT, SUBJECT, Case, curve_graph
 from lab.benchmark.measurements import read_rows
 from lab.benchmark.plots import plot_depth, plot_edges
+from lipzoo._atomic import write_all
 from lipzoo._tables import markdown_table
-from lipzoo._yaml import write_all
 
 __all__ = ["absolute_table", "compilation_lines", "ratio_table", "write_report"]
 

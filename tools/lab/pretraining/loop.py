@@ -28,10 +28,10 @@ from lab.pretraining.graphs import (
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
 from lab.pretraining.recipe import PretrainingRecipe
+from lipzoo._atomic import write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
 from lipzoo._writing import one_writer
-from lipzoo._yaml import write_atomically
 from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.encoding import NUM_STRUCTURAL

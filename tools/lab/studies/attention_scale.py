@@ -12,9 +12,9 @@ from lab.command_line import Parser, run_command
 from lab.engine import made_with
 from lab.studies import plots
 from lab.studies.worker import gradient_norms
+from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
-from lipzoo._yaml import write_all
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.registry import create_model
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from lab.command_line import Parser, run_command
+from lipzoo._atomic import write_atomically
 from lipzoo._dgl import dgl
 from lipzoo._output import OutputFolder
 from lipzoo._tables import markdown_table
-from lipzoo._yaml import write_atomically
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
