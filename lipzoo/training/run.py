@@ -14,11 +14,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from torch import nn
 
 from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._output import OutputFolder
+from lipzoo._processes import in_processes
 from lipzoo._schema import check_arguments
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
@@ -321,38 +320,21 @@ def _train_in_processes(
     raw_dir: str | None,
     verbose: bool,
 ) -> None:
-    # A forked child of a process that has used OpenMP may hang: spawn.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent) as pool:
-        running = {
-            pool.submit(_train_in_child, recipe.to_dict(), path, seed, raw_dir, architecture): path
-            for recipe, path, seed in work
-        }
-        for number, done in enumerate(as_completed(running), 1):
-            done.result()
+    train_one = partial(_train_in_child, raw_dir=raw_dir, architecture=architecture)
+    seeds = [(recipe.to_dict(), path, seed) for recipe, path, seed in work]
+    with closing(in_processes(train_one, seeds, jobs)) as trained:
+        for number, ((_, path, _), result) in enumerate(trained, 1):
+            result()
             if verbose:
-                metrics = read_yaml(running[done] / RESULT_FILE)["metrics"]
+                metrics = read_yaml(path / RESULT_FILE)["metrics"]
                 words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-                print(f"[{number}/{len(running)}] {running[done]}: {words}", flush=True)
-
-
-def end_with_parent() -> None:
-    """Children of a killed process would train on, into a folder that is somebody else's now."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+                print(f"[{number}/{len(seeds)}] {path}: {words}", flush=True)
 
 
 def _train_in_child(
-    content: dict[str, Any],
-    folder: Path,
-    seed: int,
-    raw_dir: str | None,
-    architecture: Architecture,
+    one: tuple[dict[str, Any], Path, int], raw_dir: str | None, architecture: Architecture
 ) -> None:
+    content, folder, seed = one
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
         train_seed(recipe, folder, seed, load_task(recipe, raw_dir), False, architecture)

@@ -12,12 +12,8 @@ A point has a ``key``, which says what decides its result (its settings by their
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +23,12 @@ import torch
 
 from lipzoo._atomic import write_atomically
 from lipzoo._output import OutputFolder
+from lipzoo._processes import WorkerKilled, in_processes
 from lipzoo._tables import read_csv, to_csv
 from lipzoo._writing import writing
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.errors import ConfigError, LipzooError, OutputError
-from lipzoo.training.run import end_with_parent
 
 __all__ = [
     "MADE_WITH",
@@ -192,17 +188,15 @@ def _run_points(
 ) -> None:
     """Measure each point, and keep its rows as soon as they are there."""
     failed: list[str] = []
-    found = _here(work, measure) if jobs == 1 else _in_workers(work, measure, jobs)
+    found = _here(work, measure) if jobs == 1 else in_processes(measure, work, jobs, _one_thread)
     with closing(found):
         for number, (point, rows_of) in enumerate(found, 1):
             line = f"[{number}/{len(work)}] {point}"
             try:
                 rows = rows_of()
-            except BrokenProcessPool:
-                raise LipzooError(
-                    f"a worker process was killed, perhaps for want of memory, around {point}; "
-                    "the same command goes on, with fewer --jobs"
-                ) from None
+            except WorkerKilled:
+                say(f"{line}: no result")
+                raise
             except (LipzooError, ValueError, RuntimeError, OSError) as fault:
                 # One run that fails must not cost a night.
                 failed.append(f"{point}: {fault}")
@@ -229,27 +223,5 @@ def _here(work: Sequence[Any], measure: Measure) -> Found:
         torch.set_num_threads(before)
 
 
-def _in_workers(work: Sequence[Any], measure: Measure, jobs: int) -> Found:
-    before = set(multiprocessing.active_children())
-    # A forked child of a process that has used OpenMP may hang: spawn.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
-    try:
-        running: dict[Future, Any] = {pool.submit(measure, point): point for point in work}
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield running.pop(future), future.result
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    end_with_parent()
-    # Ctrl-C reaches the whole group; the parent ends the workers, which would all print.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _one_thread() -> None:
     torch.set_num_threads(1)
