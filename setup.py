@@ -15,6 +15,7 @@ EXTRAS = {
     "cuda": ["triton>=3.2"],
     "pyg": ["torch_geometric>=2.4"],
     "hub": ["huggingface_hub>=2"],
+    "tune": ["optuna>=5", "matplotlib>=3.6"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
@@ -22,6 +23,7 @@ EXTRAS["dev"] = [
     *EXTRAS["cuda"],
     *EXTRAS["pyg"],
     *EXTRAS["hub"],
+    *EXTRAS["tune"],
     'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
     "mpmath>=1.3",  # references in many digits; PyTorch brings it
@@ -49,7 +51,7 @@ setup(
     ],
     package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
     package_data={
-        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml"],
+        "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "spaces/*.yaml"],
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[

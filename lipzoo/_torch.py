@@ -1,4 +1,7 @@
-"""The only place that reaches into what PyTorch does not document; see `_dgl` for DGL's quirks."""
+"""PyTorch's state, and the only place that reaches into what it does not document.
+
+See `_dgl` for DGL's quirks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
-__all__ = ["is_transformed", "lasting"]
+__all__ = ["is_transformed", "lasting", "threads"]
 
 
 def _is_in_functorch() -> bool:
@@ -33,3 +36,15 @@ def lasting() -> Iterator[None]:
         while _is_in_functorch():
             stack.enter_context(temporarily_pop_interpreter_stack())
         yield
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Let PyTorch work with so many threads; None leaves them as they are."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)

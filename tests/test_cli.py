@@ -155,6 +155,18 @@ def test_train_prints_a_line_an_evaluation(tmp_path, capsys):
     assert (tmp_path / "run" / "seed_3" / "result.yaml").is_file()
 
 
+def test_tune(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    (tmp_path / "space.yaml").write_text("optimizer.lr: [0.01, 0.03]\n")
+    command = ["tune", tmp_path / "r.yaml", "--space", tmp_path / "space.yaml", "--trials", "2"]
+    text = output(capsys, *command, "--out", tmp_path / "out", "--set", "epochs=4")
+    assert "2 of 2 trials to do" in text
+    assert text.count("[2/2] trial 1: complete 0.") == 1
+    assert f"lipzoo train {tmp_path}/out/best.yaml --out DIR trains it" in text
+    again = output(capsys, *command, "--out", tmp_path / "out", "--set", "epochs=4", "--json")
+    assert json.loads(again)["trials"] == {"complete": 2}
+
+
 def test_finetune_predict_and_load_again(trained, tmp_path, capsys):
     checkpoint = tmp_path / "wine"
     facts = json.loads(

@@ -14,7 +14,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What a reader types, and what is there afterwards.
 MADE = {
     "README.md": ("runs/wine.csv", "runs/exported/card.yaml", "runs/tuned/card.yaml"),
-    "docs/command_line.md": ("runs/wine.csv", "runs/exported/card.yaml", "runs/certificate"),
+    "docs/command_line.md": (
+        *("runs/wine.csv", "runs/exported/card.yaml", "runs/certificate", "runs/search/best.yaml"),
+    ),
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
 }
 

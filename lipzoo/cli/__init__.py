@@ -1,6 +1,7 @@
 """The command line ``lipzoo``: one file a command; nothing heavy is imported before it is needed.
 
-Each command's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``.
+Each command's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``; one
+whose work can be stopped may have ``GOES_ON``, which says what goes on with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ COMMANDS = (
     "list",
     "info",
     "train",
+    "tune",
     "evaluate",
     "finetune",
     "predict",
@@ -31,7 +33,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``lipzoo ARGV`` and return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     args = make_parser().parse_args(argv)
-    return run_command("lipzoo", lambda: args.run(args), "the same command with --resume")
+    return run_command("lipzoo", lambda: args.run(args), args.goes_on)
 
 
 def make_parser() -> Parser:
@@ -46,5 +48,6 @@ def make_parser() -> Parser:
         sub = commands.add_parser(
             name, help=module.HELP, description=module.HELP, fill=module.add_arguments
         )
-        sub.set_defaults(run=module.run)
+        goes_on = getattr(module, "GOES_ON", "the same command with --resume")
+        sub.set_defaults(run=module.run, goes_on=goes_on)
     return parser

@@ -7,6 +7,8 @@ from lipzoo.training.metrics import evaluate
 from lipzoo.training.predict import predict, write_predictions
 from lipzoo.training.recipe import FitSettings, Recipe, load_recipe
 from lipzoo.training.run import train
+from lipzoo.training.search_space import load_space
+from lipzoo.training.tune import tune
 from lipzoo.training.warm_start import warm_start_head
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "finetune",
     "fit",
     "load_recipe",
+    "load_space",
     "predict",
     "train",
+    "tune",
     "warm_start_head",
     "write_predictions",
 ]

@@ -67,6 +67,8 @@ def fit(
     parameters: list[dict[str, Any]] | None = None,
     class_weight: Tensor | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    on_evaluation: Callable[[dict[str, float]], None] | None = None,
+    splits: tuple[str, ...] = ("train", "val", "test"),
     verbose: bool = True,
     title: str = "",
     save_every: int = 100,
@@ -91,6 +93,10 @@ def fit(
         Weight of each class in the loss.
     on_epoch : callable, optional
         Called with the number of each epoch before it runs (gradual unfreezing, callbacks).
+    on_evaluation : callable, optional
+        Called with each row of the history as it comes; what it raises ends the training.
+    splits : tuple of {"train", "val", "test"}
+        The node sets that the metrics at the end are of.
     verbose : bool
         Show a progress bar and a line an evaluation.
     title : str
@@ -151,6 +157,8 @@ def fit(
             state.history.append(row)
             log.write(row, bar)
             _keep_best(state, judged, val, task.metric, settings.early_stopping.monitor)
+            if on_evaluation is not None:
+                on_evaluation(row)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(state.history[-1]["val_loss"] if state.history else train_loss)
         else:
@@ -163,7 +171,7 @@ def fit(
     if folder is not None:
         save_state(folder / STATE_FILE, parts, fit=vars(state))
     model.load_state_dict(state.best_weights)
-    return FitResult(evaluate_encoded(model, task), state.best_epoch, state.history)
+    return FitResult(evaluate_encoded(model, task, splits), state.best_epoch, state.history)
 
 
 def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:

@@ -151,10 +151,21 @@ def apply_change(content: dict[str, Any], change: str) -> None:
         value = parse_yaml(text)
     except Exception:
         raise ConfigError(f"--set {change}: the value is no valid YAML") from None
+    set_field(content, key, value, where=f"--set {change}")
+
+
+def set_field(content: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set what ``key`` names, with dots for nested keys, in the mapping of a recipe.
+
+    Raises
+    ------
+    ConfigError
+        If it goes through a key that holds a value.
+    """
     *parents, last = key.split(".")
     node = content
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {change}: {parent!r} holds a value, not keys")
+            raise ConfigError(f"{where}: {parent!r} holds a value, not keys")
     node[last] = value

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._processes import in_processes
 from lipzoo._schema import check_arguments
+from lipzoo._torch import threads
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
@@ -181,7 +182,7 @@ def train_seed(
         return
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    with _threads(recipe.num_threads):
+    with threads(recipe.num_threads):
         torch.manual_seed(seed)
         model = build_from_recipe(recipe, task, architecture)
         result = fit(
@@ -338,14 +339,3 @@ def _train_in_child(
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
         train_seed(recipe, folder, seed, load_task(recipe, raw_dir), False, architecture)
-
-
-@contextmanager
-def _threads(number: int | None):
-    before = torch.get_num_threads()
-    try:
-        if number is not None:
-            torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)

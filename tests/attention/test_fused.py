@@ -74,6 +74,7 @@ def test_gradcheck(graph_name, kind):
     assert torch.autograd.gradcheck(output, tuple(leaves.values()))
 
 
+@pytest.mark.many
 @ALL_KINDS
 def test_gradcheck_with_dropout(kind):
     """The backward pass draws the mask of the forward pass again."""
@@ -117,6 +118,7 @@ def hub(num_leaves):
     )
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", ["gat", "gat_lip", "gatv2", "gatv2_lip", "dot", "dot_lip"])
 def test_a_hub_with_a_hundred_thousand_in_edges(name):
     """Within 1e-5 of the largest entry, or where terms cancel, no further off than torch."""

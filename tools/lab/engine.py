@@ -25,6 +25,7 @@ from lipzoo._atomic import write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._processes import WorkerKilled, in_processes
 from lipzoo._tables import read_csv, to_csv
+from lipzoo._torch import threads
 from lipzoo._writing import writing
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
@@ -214,13 +215,9 @@ Found = Iterator[tuple[Any, Callable[[], list[dict]]]]
 
 
 def _here(work: Sequence[Any], measure: Measure) -> Found:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         for point in work:
             yield point, lambda point=point: measure(point)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _one_thread() -> None:

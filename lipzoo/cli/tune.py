@@ -1,0 +1,72 @@
+"""``lipzoo tune``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lipzoo.cli.command import numbers, show
+from lipzoo.cli.options import add_json, add_out, add_quiet, add_raw_dir
+
+HELP = "search for the settings of a recipe that do best on its validation nodes"
+GOES_ON = "the same command"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, a card, or a shipped name")
+    add_out(parser, "folder of the best recipe, the table of trials and the plots")
+    parser.add_argument(
+        "--space",
+        metavar="FILE",
+        default="default",
+        help="what varies: a YAML file, or the name of a space that ships with lipzoo",
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", required=True, help="trials that there are in the end"
+    )
+    parser.add_argument(
+        "--storage", metavar="FILE", help="Optuna's SQLite file (default: study.db in --out)"
+    )
+    parser.add_argument("--seeds", help="of each trial, such as 0..2 (default: the recipe's first)")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the search")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=1, help="trials that are made at once"
+    )
+    parser.add_argument(
+        "--no-pruning", action="store_true", help="go on with trials that fall behind"
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
+    )
+    add_raw_dir(parser)
+    add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from lipzoo.training import load_recipe, load_space, tune
+
+    found = tune(
+        load_recipe(args.recipe, args.set),
+        load_space(args.space),
+        args.out,
+        trials=args.trials,
+        storage=args.storage,
+        seeds=numbers("--seeds", args.seeds),
+        seed=args.seed,
+        jobs=args.jobs,
+        prune=not args.no_pruning,
+        overwrite=args.overwrite,
+        raw_dir=args.raw_dir,
+        verbose=not args.quiet and not args.json,
+    )
+    show(args, found, _text(args, found))
+
+
+def _text(args: argparse.Namespace, found: dict[str, Any]) -> str:
+    values = "\n".join(f"  {key}: {value}" for key, value in found["values"].items())
+    return (
+        f"trial {found['trial']} is the best of {sum(found['trials'].values())}: "
+        f"{found['metric']} {found['value']:.4f}\n{values}\n"
+        f"lipzoo train {args.out}/best.yaml --out DIR trains it"
+    )

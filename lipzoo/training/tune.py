@@ -1,0 +1,327 @@
+"""Search for the settings of a recipe that do best on its validation nodes, with Optuna.
+
+::
+
+    OUT/study.yaml     what was asked for: recipe, search space, seeds
+    OUT/study.db       the trials, in Optuna's own SQLite storage
+    OUT/best.yaml      the best recipe, to train with
+    OUT/trials.csv     all trials
+    OUT/report.md      the best ones, and which settings mattered; plots beside it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from lipzoo._output import OutputFolder, differing
+from lipzoo._paths import as_path
+from lipzoo._processes import in_processes
+from lipzoo._torch import threads
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.training import tune_report
+from lipzoo.training.loop import fit
+from lipzoo.training.recipe import Recipe, make_recipe
+from lipzoo.training.run import build_from_recipe, load_task
+from lipzoo.training.search_space import (
+    SearchSpace,
+    check_space,
+    make_space,
+    to_dict,
+    with_values,
+)
+
+__all__ = ["tune"]
+
+STUDY_FILE, STORAGE_FILE = "study.yaml", "study.db"
+_OWN_FILES = (*tune_report.FILES, *(f"{STORAGE_FILE}{end}" for end in ("", "-journal", ".lock")))
+#: What fails a trial, and no more than it.
+FAULTS = (LipzooError, RuntimeError, ValueError)
+#: Name of the one study in a storage.
+_STUDY = "lipzoo"
+#: A trial reports so often how far it is; each report is written to the storage.
+_REPORTS = 50
+#: Trials that are compared before any is pruned.
+_BEFORE_PRUNING = 5
+#: Seconds between two signs of life of a trial. One that gave none for the second number of them
+#: was killed, and is tried again.
+_HEARTBEAT, _GRACE = 10, 60
+#: Opening a storage takes less.
+_LOCK_SECONDS = 60
+
+
+def tune(
+    recipe: Recipe,
+    space: SearchSpace,
+    out: str | os.PathLike,
+    *,
+    trials: int,
+    storage: str | os.PathLike | None = None,
+    seeds: list[int] | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    prune: bool = True,
+    overwrite: bool = False,
+    raw_dir: str | None = None,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Try settings of a recipe, chosen by Optuna's TPE, and write the best recipe.
+
+    A trial trains the recipe with some values of the fields in ``space``, and is worth the mean
+    over ``seeds`` of the recipe's metric on the validation nodes, at the epoch that the recipe
+    itself would choose. The test nodes are not looked at. A trial whose first seed is behind the
+    median of the others at the same epoch is pruned.
+
+    The same call goes on with a search that was stopped or killed. Several may work at once.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What :func:`~lipzoo.training.recipe.load_recipe` returned.
+    space : dict
+        What :func:`~lipzoo.training.search_space.load_space` returned.
+    out : path
+        Folder of the results.
+    trials : int
+        How many the storage holds in the end, pruned and failed ones included.
+    storage : path, optional
+        SQLite file of the trials, instead of ``out/study.db``.
+    seeds : list of int, optional
+        Of each trial; by default the first one of the recipe.
+    seed : int
+        Of the search. With ``jobs=1`` the same seed gives the same trials.
+    jobs : int
+        Trials that are made at once, each in a process of its own.
+    prune : bool
+        Stop trials that fall behind.
+    overwrite : bool
+        Start anew in a folder that holds a search.
+    raw_dir : str, optional
+        Where raw data lies; see :func:`~lipzoo.load_dataset`.
+    verbose : bool
+        Print a line a trial.
+
+    Returns
+    -------
+    dict
+        ``{"name": …, "metric": "val_accuracy", "value": …, "trial": …, "values": {…}, "trials":
+        {"complete": …, "pruned": …, "failed": …}}``
+
+    Raises
+    ------
+    ConfigError
+        If the recipe does not take a value of the space, or the folder or storage holds another
+        search.
+    OutputError
+        If a file cannot be written.
+    LipzooError
+        If no trial came to an end.
+    """
+    for name, number in {"jobs": jobs, "trials": trials}.items():
+        if number < 1:
+            raise ConfigError(f"{name} must be at least 1, got {number}")
+    _optuna()
+    _loaded.cache_clear()  # a file may have changed
+    task = _task(recipe, raw_dir)
+    check_space(recipe, space, lambda changed: build_from_recipe(changed, _task(changed, raw_dir)))
+    seeds = list(recipe.seeds[:1] if seeds is None else seeds)
+    asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
+    output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
+    file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")
+    if storage is not None:  # it may hold another search: the folder is not touched then
+        _check_same(_open_study(file, seed), asked, file)
+    folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
+    study = _open_study(file, seed)
+    _check_same(study, asked, file)
+    left = max(trials - len(tune_report.finished(study)), 0)
+    if verbose:
+        print(f"{recipe.full_name}: {left} of {trials} trials to do", flush=True)
+    search = partial(_search_once, file=file, asked=asked, seed=seed, prune=prune, raw_dir=raw_dir)
+    with closing(_here(search, left) if jobs == 1 else _apart(search, left, jobs)) as lines:
+        for number, line in enumerate(lines, 1):
+            if verbose:
+                print(f"[{number}/{left}] {line}", flush=True)
+    return tune_report.write(folder, study, asked, f"val_{task.metric}")
+
+
+def _optuna():
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("tune needs Optuna: pip install 'lipzoo[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line a trial is ours
+    return optuna
+
+
+def _here(search: Callable[[int], str], left: int) -> Iterator[str]:
+    return (search(number) for number in range(left))
+
+
+def _apart(search: Callable[[int], str], left: int, jobs: int) -> Iterator[str]:
+    with closing(in_processes(search, range(left), jobs)) as found:
+        for _, result in found:
+            yield result()
+
+
+@lru_cache(maxsize=1)
+def _loaded(content: str, raw_dir: str | None) -> GraphTask:
+    return load_task(make_recipe(json.loads(content), "dataset"), raw_dir)
+
+
+def _task(recipe: Recipe, raw_dir: str | None) -> GraphTask:
+    """Its data, which is kept from trial to trial."""
+    content = {"architecture": recipe.architecture, "dataset": recipe.dataset}
+    return _loaded(json.dumps(content, sort_keys=True), raw_dir)
+
+
+# ----------------------------------------------------------------- the storage
+
+
+def _open_study(file: Path, seed: int, prune: bool = False):
+    optuna = _optuna()
+    pruner = optuna.pruners.NopPruner()
+    if prune:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
+    # Two that make the tables at once would be in each other's way.
+    with _quiet(), _plain_words(file), FileLock(f"{file}.lock", timeout=_LOCK_SECONDS):
+        storage = optuna.storages.RDBStorage(
+            _url(file),
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=_HEARTBEAT,
+            grace_period=_GRACE,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+        study = optuna.create_study(
+            storage=storage,
+            study_name=_STUDY,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
+        )
+    # Another seed a trial, and the same one whether the search was stopped before it or not.
+    study.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(study.trials))
+    return study
+
+
+def _url(file: Path) -> str:
+    from sqlalchemy.engine import URL, make_url
+
+    path = str(file.absolute())
+    url = URL.create("sqlite", database=path).render_as_string()
+    if make_url(url).database != path:  # SQLAlchemy before 2.1 does not quote '?'
+        raise OutputError(f"{file}: choose a name of letters and digits for the storage")
+    return url
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's warnings of what it calls experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _plain_words(file: Path) -> Iterator[None]:
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (sqlalchemy.exc.DatabaseError, RuntimeError, OSError, Timeout) as fault:
+        words = str(getattr(fault, "orig", fault)).splitlines()[0]
+        raise OutputError(
+            f"{file}: is no storage that can be used ({words}); choose another file"
+        ) from None
+
+
+def _check_same(study, asked: dict[str, Any], file: Path) -> None:
+    before = study.user_attrs.get("asked")
+    if before is None:
+        study.set_user_attr("asked", asked)
+        return
+    names = differing(json.loads(json.dumps(before)), json.loads(json.dumps(asked)))
+    if names:
+        raise ConfigError(
+            f"{file}: holds a search with other settings ({', '.join(names)} differ); choose "
+            "another --storage"
+        )
+
+
+# ------------------------------------------------------------------- one trial
+
+
+def _search_once(
+    _: int, file: Path, asked: dict[str, Any], seed: int, prune: bool, raw_dir: str | None
+) -> str:
+    """Make one trial, and say what came of it."""
+    study = _open_study(file, seed, prune)
+    recipe = make_recipe(asked["recipe"], STUDY_FILE)
+    space = make_space(asked["space"], STUDY_FILE)
+    made = []
+
+    def objective(trial) -> float:
+        made.append(trial.number)
+        values = {key: entry.suggest(trial, key) for key, entry in space.items()}
+        for other in tune_report.complete(study):
+            if other.params == trial.params:
+                return other.value  # the same recipe and seeds
+        try:
+            changed = with_values(recipe, values, f"trial {trial.number}")
+            return _worth(trial, changed, asked["seeds"], _task(changed, raw_dir))
+        except FAULTS as fault:
+            trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
+            raise
+
+    with _quiet():
+        study.optimize(objective, n_trials=1, catch=FAULTS)
+    return tune_report.line(study.trials[made[0]], space)
+
+
+def _worth(trial, recipe: Recipe, seeds: list[int], task: GraphTask) -> float:
+    """The mean over the seeds; the first one may show that the trial is not worth going on."""
+    first, *others = seeds
+    values = [validated(recipe, first, task, partial(_report, trial, recipe, task.metric))]
+    values += [validated(recipe, seed, task) for seed in others]
+    return sum(values) / len(values)
+
+
+def validated(
+    recipe: Recipe,
+    seed: int,
+    task: GraphTask,
+    on_evaluation: Callable[[dict[str, float]], None] | None = None,
+) -> float:
+    """The recipe's metric on the validation nodes, at the epoch that it chooses."""
+    with threads(recipe.num_threads):
+        torch.manual_seed(seed)
+        model = build_from_recipe(recipe, task)
+        result = fit(
+            model,
+            task,
+            recipe.settings(),
+            on_evaluation=on_evaluation,
+            splits=("val",),
+            verbose=False,
+        )
+    return result.metrics[f"val_{task.metric}"]
+
+
+def _report(trial, recipe: Recipe, metric: str, row: dict[str, float]) -> None:
+    """Tell Optuna how far a trial is; it may be told to stop."""
+    import optuna
+
+    every = max(1, recipe.epochs // _REPORTS)
+    if row["epoch"] % every < recipe.eval_every:
+        trial.report(row[f"val_{metric}"], int(row["epoch"]))
+        if trial.should_prune():
+            raise optuna.TrialPruned

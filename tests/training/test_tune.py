@@ -1,0 +1,235 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+
+from lipzoo import _torch
+from lipzoo._yaml import read_yaml
+from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.training import load_recipe, loop, train, tune
+from lipzoo.training.search_space import make_space
+
+#: The function hides the module.
+tuning = sys.modules["lipzoo.training.tune"]
+SPACE = {
+    "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},
+    "overrides.feat_drop": [0.0, 0.3],
+}
+
+
+def search(recipe, out, trials=3, space=SPACE, verbose=False, **options):
+    return tune(recipe, make_space(space, "test"), out, trials=trials, verbose=verbose, **options)
+
+
+def rows_of(out):
+    with (out / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_best_recipe_is_written_and_is_worth_what_is_said(recipe, tmp_path):
+    found = search(recipe(), tmp_path / "out", trials=4)
+    rows = rows_of(tmp_path / "out")
+    assert found["value"] == max(float(r["val_accuracy"]) for r in rows if r["val_accuracy"])
+    best = load_recipe(tmp_path / "out/best.yaml")
+    assert best.optimizer.lr == found["values"]["optimizer.lr"]
+    assert best.overrides["feat_drop"] == found["values"]["overrides.feat_drop"]
+    assert best.seeds == [0, 1]
+    summary = train(best, tmp_path / "run", seeds=[0], verbose=False)
+    assert summary["metrics"]["val_accuracy"]["mean"] == found["value"]
+    report = (tmp_path / "out/report.md").read_text()
+    for name in ("history", "importance", "slices"):
+        assert f"]({name}.svg)" in report
+        assert b"<svg" in (tmp_path / f"out/{name}.svg").read_bytes()
+
+
+def test_a_trial_is_worth_the_mean_over_its_seeds(recipe, tmp_path):
+    found = search(recipe(), tmp_path / "out", trials=1, seeds=[0, 1, 2])
+    best = load_recipe(tmp_path / "out/best.yaml")
+    summary = train(best, tmp_path / "run", seeds=[0, 1, 2], verbose=False)
+    assert found["value"] == pytest.approx(summary["metrics"]["val_accuracy"]["mean"], abs=1e-12)
+
+
+def test_the_test_nodes_are_not_looked_at(recipe, tmp_path, monkeypatch):
+    looked = []
+    real = loop.evaluate_encoded
+
+    def watched(model, task, splits=("train", "val", "test")):
+        looked.append(splits)
+        return real(model, task, splits)
+
+    monkeypatch.setattr(loop, "evaluate_encoded", watched)
+    search(recipe(), tmp_path / "out", trials=2)
+    assert set(looked) == {("val",)}
+
+
+def test_the_same_seed_gives_the_same_search_also_when_it_was_stopped(recipe, tmp_path):
+    whole = search(recipe(), tmp_path / "whole", trials=4)
+    search(recipe(), tmp_path / "parts", trials=1)
+    assert len(rows_of(tmp_path / "parts")) == 1
+    parts = search(recipe(), tmp_path / "parts", trials=4)
+    assert parts == whole
+    for one, other in zip(rows_of(tmp_path / "parts"), rows_of(tmp_path / "whole"), strict=True):
+        assert {**one, "seconds": ""} == {**other, "seconds": ""}
+    assert search(recipe(), tmp_path / "parts", trials=2) == whole, "no trial is taken away"
+    other = search(recipe(), tmp_path / "other", trials=4, seed=1)
+    assert other["values"] != whole["values"]
+
+
+def test_settings_that_came_before_are_not_trained_again(recipe, tmp_path, monkeypatch):
+    trained = []
+    real = tuning.fit
+
+    def counted(*args, **options):
+        trained.append(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(tuning, "fit", counted)
+    found = search(recipe(), tmp_path / "out", trials=6, space={"overrides.feat_drop": [0.0, 0.3]})
+    assert found["trials"] == {"complete": 6}
+    assert len(trained) == 2
+
+
+def test_what_falls_behind_is_pruned(recipe, tmp_path):
+    space = {"optimizer.lr": {"low": 1e-9, "high": 0.1, "log": True}}
+    short = recipe(epochs=30, eval_every=1)
+    found = search(short, tmp_path / "out", trials=14, space=space)
+    assert found["trials"].get("pruned"), "a learning rate of 1e-8 learns nothing"
+    assert found["values"]["optimizer.lr"] > 1e-3
+    whole = search(short, tmp_path / "whole", trials=14, space=space, prune=False)
+    assert set(whole["trials"]) == {"complete"}
+
+
+def test_a_trial_that_fails_is_in_the_table_and_the_others_go_on(recipe, tmp_path, monkeypatch):
+    real = tuning.fit
+
+    def fails(model, task, settings, **options):
+        if settings.optimizer.lr < 3e-3:
+            raise RuntimeError("out of memory:\n many bytes")
+        return real(model, task, settings, **options)
+
+    monkeypatch.setattr(tuning, "fit", fails)
+    found = search(recipe(), tmp_path / "out", trials=6)
+    assert found["trials"]["failed"] >= 1
+    assert found["trials"]["complete"] >= 1
+    failed = [row for row in rows_of(tmp_path / "out") if row["state"] == "failed"]
+    assert {row["fault"] for row in failed} == {"out of memory: many bytes"}
+
+    def fails_always(*args, **options):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(tuning, "fit", fails_always)
+    with pytest.raises(LipzooError, match=r"none of 2 trials came to an end; the first: no luck"):
+        search(recipe(), tmp_path / "none", trials=2)
+    assert len(rows_of(tmp_path / "none")) == 2
+
+
+def test_another_search_in_the_folder_or_the_storage_is_left_alone(recipe, tmp_path):
+    first = search(recipe(), tmp_path / "out", trials=1)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    with pytest.raises(ConfigError, match=r"recipe.epochs differ"):
+        search(recipe(epochs=5), tmp_path / "out", trials=1)
+    storage = tmp_path / "out/study.db"
+    with pytest.raises(ConfigError, match=r"other settings \(recipe.epochs differ\).*--storage"):
+        search(recipe(epochs=5), tmp_path / "other", trials=1, storage=storage)
+    assert not (tmp_path / "other").exists()
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert search(recipe(), tmp_path / "same", trials=1, storage=storage) == first
+    anew = search(recipe(epochs=5), tmp_path / "out", trials=1, overwrite=True)
+    assert anew["trials"] == {"complete": 1}
+
+
+def test_files_that_are_no_storage(recipe, tmp_path):
+    (tmp_path / "notes.db").write_text("mine, and long enough to be no empty database at all")
+    for place in (tmp_path / "notes.db", tmp_path, tmp_path / "notes.db/a.db"):
+        with pytest.raises(OutputError, match="no storage that can be used"):
+            search(recipe(), tmp_path / "out", trials=1, storage=place)
+    assert (tmp_path / "notes.db").read_text().startswith("mine")
+    assert not (tmp_path / "out").exists()
+    search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "new/folder/a.db")
+    for name in ("a b?c#d%20.db", "ä'\".db"):
+        search(recipe(), tmp_path / name[:1], trials=1, storage=tmp_path / name)
+        assert (tmp_path / name).is_file()
+
+
+def test_wrong_arguments(recipe, tmp_path):
+    for options in ({"trials": 0}, {"jobs": 0}):
+        with pytest.raises(ConfigError, match="must be at least 1"):
+            search(recipe(), tmp_path / "out", **options)
+    with pytest.raises(ConfigError, match="feat_drop must be in"):
+        search(recipe(), tmp_path / "out", space={"overrides.feat_drop": [0.1, 7.0]})
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_optuna(recipe, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match=r"pip install 'lipzoo\[tune\]'"):
+        search(recipe(), tmp_path / "out")
+
+
+def test_several_classes_a_node(recipe, multilabel):
+    value = tuning.validated(recipe(overrides={}, epochs=200), 0, multilabel)
+    assert 0.5 < value <= 1
+
+
+def test_threads_are_as_they_were(recipe):
+    import torch
+
+    before = torch.get_num_threads()
+    with _torch.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.slow
+def test_several_processes(recipe, tmp_path):
+    found = search(recipe(), tmp_path / "out", trials=4, jobs=2)
+    assert sum(found["trials"].values()) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, monkeypatch):
+    file = tmp_path / "recipe.yaml"
+    space = tmp_path / "space.yaml"
+    file.write_text(
+        "{architecture: test_tiny, dataset: {name: iris}, epochs: 1000000, seeds: [0],"
+        " early_stopping: {patience: 1000000}}"
+    )
+    space.write_text("{optimizer.lr: {low: 1.0e-4, high: 0.1, log: true}}")
+    command = [sys.executable, "-m", "lipzoo.cli", "tune", str(file), "--space", str(space)]
+    command += ["--trials", "1", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    storage = tmp_path / "out/study.db"
+    deadline = time.monotonic() + 300
+    while not (storage.is_file() and running(storage)):
+        assert time.monotonic() < deadline, "no trial began"
+        time.sleep(0.5)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    # As if the time had passed in which a trial may be silent.
+    monkeypatch.setattr(tuning, "_GRACE", 1)
+    monkeypatch.setattr(tuning, "_HEARTBEAT", 1)
+    time.sleep(2.5)
+    short = load_recipe(file)
+    monkeypatch.setattr(tuning, "validated", lambda *args: 0.5)
+    monkeypatch.setattr(tuning, "_worth", lambda *args: 0.5)
+    first = running(storage)[0]
+    found = tune(
+        short, make_space(read_yaml(space), "t"), tmp_path / "out", trials=1, verbose=False
+    )
+    assert found["trials"] == {"complete": 1, "killed": 1}
+    assert found["values"] == first.params
+
+
+def running(storage):
+    try:
+        study = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{storage}")
+    except Exception:  # any: it is being made
+        return []
+    return [
+        t for t in study.trials if t.state.name == "RUNNING" and t.params and len(study.trials) == 1
+    ]
