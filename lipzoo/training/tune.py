@@ -99,7 +99,8 @@ def tune(
     seeds : list of int, optional
         Of each trial; by default the first one of the recipe.
     seed : int
-        Of the search. With ``jobs=1`` the same seed gives the same trials.
+        Of the search. With ``jobs=1`` the same seed gives the same trials; several calls at once
+        take one each, or some of their first trials are the same.
     jobs : int
         Trials that are made at once, each in a process of its own.
     prune : bool
@@ -143,14 +144,16 @@ def tune(
     folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
     study = _open_study(file, seed)
     _check_same(study, asked, file)
-    left = max(trials - len(tune_report.finished(study)), 0)
+    done = len(tune_report.finished(study))
+    left = range(done, max(trials, done))
     if verbose:
-        print(f"{recipe.full_name}: {left} of {trials} trials to do", flush=True)
+        print(f"{recipe.full_name}: {len(left)} of {trials} trials to do", flush=True)
     search = partial(_search_once, file=file, asked=asked, seed=seed, prune=prune, raw_dir=raw_dir)
-    with closing(_here(search, left) if jobs == 1 else _apart(search, left, jobs)) as lines:
+    found = (search(number) for number in left) if jobs == 1 else _apart(search, left, jobs)
+    with closing(found) as lines:
         for number, line in enumerate(lines, 1):
             if verbose:
-                print(f"[{number}/{left}] {line}", flush=True)
+                print(f"[{number}/{len(left)}] {line}", flush=True)
     return tune_report.write(folder, study, asked, f"val_{task.metric}")
 
 
@@ -163,12 +166,8 @@ def _optuna():
     return optuna
 
 
-def _here(search: Callable[[int], str], left: int) -> Iterator[str]:
-    return (search(number) for number in range(left))
-
-
-def _apart(search: Callable[[int], str], left: int, jobs: int) -> Iterator[str]:
-    with closing(in_processes(search, range(left), jobs)) as found:
+def _apart(search: Callable[[int], str], left: range, jobs: int) -> Iterator[str]:
+    with closing(in_processes(search, left, jobs)) as found:
         for _, result in found:
             yield result()
 
@@ -208,8 +207,7 @@ def _open_study(file: Path, seed: int, prune: bool = False):
             load_if_exists=True,
             pruner=pruner,
         )
-    # Another seed a trial, and the same one whether the search was stopped before it or not.
-    study.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
 
 
@@ -261,10 +259,11 @@ def _check_same(study, asked: dict[str, Any], file: Path) -> None:
 
 
 def _search_once(
-    _: int, file: Path, asked: dict[str, Any], seed: int, prune: bool, raw_dir: str | None
+    number: int, file: Path, asked: dict[str, Any], seed: int, prune: bool, raw_dir: str | None
 ) -> str:
     """Make one trial, and say what came of it."""
-    study = _open_study(file, seed, prune)
+    # Another seed a trial, and the same one whether the search was stopped before it or not.
+    study = _open_study(file, seed * 1_000_003 + number, prune)
     recipe = make_recipe(asked["recipe"], STUDY_FILE)
     space = make_space(asked["space"], STUDY_FILE)
     made = []

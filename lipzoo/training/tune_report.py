@@ -83,10 +83,8 @@ def write(folder: Path, study, asked: dict[str, Any], metric: str) -> dict[str, 
     recipe = make_recipe(asked["recipe"], "study.yaml")
     values = chosen(best, space)
     content = with_values(recipe, values, f"trial {best.number}").to_dict()
-    content["description"] = (
-        f"{recipe.description} Trial {best.number} of a search over {len(rows)}: {metric} "
-        f"{best.value:.4f}."
-    ).lstrip()
+    words = f"Found by a search: {metric} {best.value:.4f}."
+    content["description"] = f"{recipe.description} {words}".lstrip()
     counts = Counter(_state(trial) for trial in study.get_trials(deepcopy=False))
     plots = _plots(study, metric)
     found = {

@@ -131,6 +131,17 @@ def _run(out: Path) -> object:
     return (out / "recipe.yaml").read_bytes(), summary.read_bytes()
 
 
+def _search(out: Path) -> object:
+    """The best recipe; the database and the table hold times, and trials that were killed."""
+    best = out / "best.yaml"
+    if not best.is_file():
+        return None
+    with (out / "trials.csv").open(newline="") as file:
+        done = [row for row in csv.DictReader(file) if row["state"] == "complete"]
+    assert len(done) == 3, f"a best recipe after {len(done)} of 3 trials"
+    return best.read_bytes()
+
+
 def _file(out: Path) -> object:
     return out.read_bytes() if out.exists() else None
 
@@ -154,7 +165,8 @@ def _demo(out: Path) -> object:
 
 
 def make_sources(folder: Path) -> None:
-    """What the commands read: two recipes, their runs and their checkpoints."""
+    """What the commands read: two recipes, their runs and their checkpoints, a search space."""
+    (folder / "space.yaml").write_text("optimizer.lr: {low: 1.0e-3, high: 0.1, log: true}\n")
     for version, epochs in (("old", 4), ("new", 6)):
         recipe = folder / f"{version}.yaml"
         recipe.write_text(yaml.safe_dump({**RECIPE, "epochs": epochs}))
@@ -193,6 +205,11 @@ def _new(sources: Path, version: str, out: Path) -> list[str]:
     return ["new", "my_gat", "--out", str(out)]
 
 
+def _tune(sources: Path, version: str, out: Path) -> list[str]:
+    words = ["--space", str(sources / "space.yaml"), "--trials", "3", "--quiet"]
+    return ["tune", str(sources / f"{version}.yaml"), *words, "--out", str(out)]
+
+
 def _demo_words(sources: Path, version: str, out: Path) -> list[str]:
     return ["demo", "--out", str(out)]
 
@@ -206,6 +223,12 @@ def _save_often() -> None:
 def _version_of_run(sources: Path, out: Path) -> str:
     recipe = out / "recipe.yaml"
     is_old = recipe.exists() and read_yaml(recipe)["epochs"] == 4
+    return "old" if is_old else "new"
+
+
+def _version_of_search(sources: Path, out: Path) -> str:
+    study = out / "study.yaml"
+    is_old = study.exists() and read_yaml(study)["recipe"]["epochs"] == 4
     return "old" if is_old else "new"
 
 
@@ -224,6 +247,17 @@ def _short_demo() -> None:
     demo.finetune = lambda *args, **options: real(*args, **{**options, "epochs": 3})
 
 
+def _without_plots() -> None:
+    """Which take most of the time, and are written as the table is."""
+    sys.modules["matplotlib.pyplot"] = None
+
+
+#: What a search writes of its own hours, and of trials that were killed.
+_OF_THE_MOMENT = (
+    *("study.db", "study.db-journal", "study.db.lock"),
+    *("trials.csv", "report.md"),
+)
+
 WRITERS = {
     writer.name: writer
     for writer in (
@@ -237,6 +271,19 @@ WRITERS = {
             version=_version_of_run,
         ),
         Writer("export", _export, _checkpoint),
+        Writer(
+            "tune",
+            _tune,
+            _search,
+            again=(),
+            free=(
+                *_OF_THE_MOMENT,
+                *(f"{plot}.svg" for plot in ("history", "importance", "slices")),
+            ),
+            patches=_without_plots,
+            may_lose_old=True,
+            version=_version_of_search,
+        ),
         Writer(
             "finetune", _finetune, _checkpoint, again=("--resume",), version=_version_of_finetuning
         ),
