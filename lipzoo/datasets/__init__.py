@@ -1,7 +1,7 @@
 """Datasets: public graphs, data sets inside scikit-learn, and graphs of your own."""
 
 # Importing a module of loaders is what puts them into the catalogue.
-from lipzoo.datasets import embedded, ogb, ppi, public  # noqa: F401
+from lipzoo.datasets import cities, embedded, heterophilous, ogb, ppi, public  # noqa: F401
 from lipzoo.datasets.catalogue import DATASETS, register_dataset
 from lipzoo.datasets.encoding import encode_features, encode_task
 from lipzoo.datasets.loading import list_datasets, load_dataset, load_graph

@@ -119,7 +119,7 @@ class _Reader:
         return {self.text(): self.array() for _ in self.items(least=_LEAST)}
 
 
-def read_bin(path: Path) -> tuple[dgl.DGLGraph, int | None]:
+def read_bin(path: Path) -> tuple[dgl.DGLGraph, dict[str, int | None]]:
     """Read the first graph of a DGL file, and C where its label dictionary says it.
 
     Raises
@@ -150,7 +150,7 @@ def read_bin(path: Path) -> tuple[dgl.DGLGraph, int | None]:
                     f"{graph.num_nodes()} nodes; give it one row a node"
                 )
             graph.ndata[column] = labels[column]
-    return graph, _num_classes(path, labels)
+    return graph, {"num_classes": _num_classes(path, labels)}
 
 
 def _num_classes(path: Path, labels: dict[str, Tensor]) -> int | None:

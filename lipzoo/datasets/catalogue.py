@@ -14,6 +14,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from lipzoo._names import Registry
 from lipzoo.datasets.task import GraphTask
 
@@ -22,10 +24,15 @@ __all__ = ["DATASETS", "Dataset", "register_dataset"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """How to load a dataset, and the defaults of a random split of it."""
+    """How to load a dataset, the defaults of a random split of it, and a fixed one.
+
+    ``fixed_split(raw_dir=…, num_nodes=…)`` gives the masks of a split that others have published
+    in a file of its own: what ``load_dataset(name, split="fixed")`` takes.
+    """
 
     load: Callable[..., GraphTask]
-    random_split: dict[str, int] = field(default_factory=dict)
+    random_split: dict[str, float] = field(default_factory=dict)
+    fixed_split: Callable[..., dict[str, Tensor]] | None = None
 
     def takes(self, option: str) -> bool:
         """Whether the loader has this option."""
@@ -41,7 +48,11 @@ DATASETS: Registry[GraphTask] = Registry("dataset", "name")
 
 
 def register_dataset(
-    name: str, *, force: bool = False, **random_split: int
+    name: str,
+    *,
+    force: bool = False,
+    fixed_split: Callable[..., dict[str, Tensor]] | None = None,
+    **random_split: float,
 ) -> Callable[[Callable[..., GraphTask]], Callable[..., GraphTask]]:
     """Decorate a loader to make it known by ``name``.
 
@@ -51,7 +62,9 @@ def register_dataset(
         What users ask for.
     force : bool
         Replace the dataset of that name.
-    **random_split : int
+    fixed_split : callable, optional
+        See `Dataset`.
+    **random_split : int or float
         Defaults for `lipzoo.datasets.random_split`, such as ``num_val=500``; not needed where
         the loader returns masks.
 
@@ -62,7 +75,7 @@ def register_dataset(
     """
 
     def register(load: Callable[..., GraphTask]) -> Callable[..., GraphTask]:
-        DATASETS.register(name, force=force)(Dataset(load, random_split))
+        DATASETS.register(name, force=force)(Dataset(load, random_split, fixed_split))
         return load
 
     return register

@@ -135,7 +135,8 @@ def _mask_faults(task: Task, require_labels: bool) -> Iterator[str]:
         yield f"no {' and no '.join(absent)}: give all three masks, or none for a random split"
     for name, mask in list(masks.items()):
         if mask.dtype != torch.bool or mask.dim() != 1:
-            yield f"{name} must be bool (N,), but is {mask.dtype} {_shape(mask)}"
+            several = "; choose a split with with_split(0)" if mask.dim() == 2 else ""
+            yield f"{name} must be bool (N,), but is {mask.dtype} {_shape(mask)}{several}"
             del masks[name]
         elif require_labels and not mask.any():
             yield f"{name} is empty: it must select at least one node"

@@ -18,6 +18,7 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ __all__ = ["read_csv_folder"]
 Table = dict[str, list[str]]
 
 
-def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
-    """Read a CSV dataset folder; C is for the labels to show.
+def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """Read a CSV dataset folder, which says nothing of the graph besides.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, None]:
         graph.ndata[key] = torch.from_numpy(_column(node_file, key, cells)[order])
     if numeric and all(abs(node) < 2**63 for node in ids):
         graph.ndata["node_id"] = torch.tensor(sorted(ids), dtype=torch.int64)
-    return graph, None
+    return graph, {}
 
 
 def _read_meta(path: Path) -> dict:

@@ -18,7 +18,7 @@ from lipzoo.errors import DataError
 
 __all__ = ["GRAPH_SUFFIXES", "looks_like_path", "read_graph"]
 
-# Each returns the graph and, where the file says it, the number of classes.
+# Each returns the graph, and what the file says of it besides: arguments of `from_graph`.
 _READERS = {".bin": read_bin, ".dgl": read_bin, ".npz": read_npz}
 GRAPH_SUFFIXES = frozenset(_READERS)
 _KINDS = (
@@ -57,8 +57,8 @@ def read_graph(path: str | os.PathLike, name: str | None = None) -> GraphTask:
     else:
         raise DataError(f"{path}: not a graph file; give {_KINDS}")
     try:
-        graph, num_classes = reader(path)
-        return GraphTask.from_graph(graph, name or str(path), num_classes=num_classes)
+        graph, facts = reader(path)
+        return GraphTask.from_graph(graph, name or str(path), **facts)
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror or fault})") from fault
     except (MemoryError, RuntimeError) as fault:

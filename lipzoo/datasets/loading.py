@@ -25,6 +25,9 @@ from lipzoo.errors import (
 
 __all__ = ["is_same_data", "list_datasets", "load_dataset", "load_graph"]
 
+#: Where masks may come from.
+_SPLITS = ("public", "random", "fixed")
+
 
 def list_datasets() -> list[str]:
     """The names that `load_dataset` knows, sorted."""
@@ -40,6 +43,7 @@ def load_dataset(
     num_val: int | None = None,
     num_test: int | None = None,
     split_seed: int = 0,
+    split_index: int | None = None,
     missing_rate: float = 0.0,
     missing_seed: int = 0,
     missing_fill: str = "zero",
@@ -57,13 +61,17 @@ def load_dataset(
     raw_dir : path, optional
         Where public datasets have their raw files: by default ``DGL_DOWNLOAD_DIR``, else
         ``~/.dgl``. Files that are absent are downloaded to it; otherwise it is only read.
-    split : {"public", "random"}, optional
+    split : {"public", "random", "fixed"}, optional
         ``"public"`` takes the masks that come with the data, ``"random"`` draws them (see
-        `lipzoo.datasets.random_split`). By default public where there is one, else random.
+        `lipzoo.datasets.random_split`), ``"fixed"`` takes those that others have published for
+        the data (see `lipzoo.datasets.fixed_split`). By default public where there is one, else
+        random.
     train_per_class, num_val, num_test : int, optional
         Sizes of a random split; the defaults belong to the dataset.
     split_seed : int
         Seed of a random split.
+    split_index : int, optional
+        Which of the public splits, from 0, where several come with the data: 0 by default.
     missing_rate : float
         Erase the features of this share, 0 to 1, of all nodes that do not train (see
         `lipzoo.datasets.erase_features`).
@@ -102,20 +110,24 @@ def load_dataset(
     name = name_or_path
     if not isinstance(name, str):
         name = name_of_path(as_path(name_or_path, error=DataError), GRAPH_SUFFIXES)
-    if split not in (None, "public", "random"):
-        raise ConfigError(f"{name}: split is {split!r}{did_you_mean(split, ['public', 'random'])}")
+    if split not in (None, *_SPLITS):
+        raise ConfigError(f"{name}: split is {split!r}{did_you_mean(split, _SPLITS)}")
     for option, seed in (("split_seed", split_seed), ("missing_seed", missing_seed)):
         if seed < 0:
             raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
     dataset = _find(name_or_path, name)
+    task = _load(dataset, name, raw_dir, options)
+    if split == "fixed":
+        task = _with_fixed_split(task, dataset, raw_dir)
     task = _prepare(
-        _load(dataset, name, raw_dir, options),
+        task,
         dataset,
         split=split,
         train_per_class=train_per_class,
         num_val=num_val,
         num_test=num_test,
         split_seed=split_seed,
+        split_index=split_index,
         missing_rate=missing_rate,
         missing_seed=missing_seed,
         missing_fill=missing_fill,
@@ -145,6 +157,8 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
         return True
     # The fingerprint is of the data before they are filled or encoded, and the graph is there.
     dataset = DATASETS.get(name) or Dataset(lambda: task)
+    if options.get("split") == "fixed":
+        return False  # the masks are in a file that is not at hand
     left_out = {*dataset.options(), "encoding", "missing_fill"}
     options = {key: value for key, value in options.items() if key not in left_out}
     try:
@@ -164,6 +178,7 @@ def _prepare(
     num_val: int | None = None,
     num_test: int | None = None,
     split_seed: int = 0,
+    split_index: int | None = None,
     missing_rate: float = 0.0,
     missing_seed: int = 0,
     missing_fill: str = "zero",
@@ -176,14 +191,36 @@ def _prepare(
     if split == "public" and not task.has_any_mask:
         raise ConfigError(f"{name}: there is no public split; leave split out, or say 'random'")
     if split == "random" or (require_labels and not task.has_any_mask):
+        if split_index is not None:
+            raise ConfigError(
+                f"{name}: split_index chooses among the splits that come with the data, and this "
+                "one is drawn at random; leave it out, or say split_seed"
+            )
         task = _split(task, dataset, sizes, int(split_seed))
     elif sizes or split_seed:
         asked = ", ".join([*sizes, *(["split_seed"] if split_seed else [])])
         raise ConfigError(f"{name}: {asked} would need a random split; pass split='random' too")
-    elif task.has_split:
-        task.options["split"] = "public"
+    elif split_index is not None or task.num_splits > 1:
+        task = task.with_split(split_index or 0)
+    if task.has_split:
+        task.options.setdefault("split", "public")
     task.validate(require_labels)
     return erase_features(task, missing_rate, missing_seed, missing_fill)
+
+
+def _with_fixed_split(
+    task: GraphTask, dataset: Dataset, raw_dir: str | os.PathLike | None
+) -> GraphTask:
+    if dataset.fixed_split is None:
+        having = [name for name, each in DATASETS.items() if each.fixed_split is not None]
+        raise ConfigError(
+            f"{task.name}: there is no fixed split of it (there is of {', '.join(having)}); leave "
+            "split out, or say 'random'"
+        )
+    masks = dataset.fixed_split(raw_dir=raw_dir, num_nodes=task.num_nodes)
+    task = task.with_ndata(**masks)
+    task.options["split"] = "fixed"
+    return task
 
 
 def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTask:

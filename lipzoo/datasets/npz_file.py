@@ -10,25 +10,22 @@ array                                       what it is
                                             ``feat_data``, ``feat_indices``, ``feat_indptr``
                                             and ``feat_shape``
 ``label``                                   integers (N,), -1 where unknown; or 0/1 (N, C)
-``train_mask``, ``val_mask``,               booleans (N,), optional
-``test_mask``
+``train_mask``, ``val_mask``,               booleans (N,), optional; or, of S splits, (S, N), of
+``test_mask``                               which ``split_index`` chooses one
 ``num_nodes``                               N, optional: by default the rows of the features
 ``num_classes``                             C, optional: by default the largest label plus one
 ==========================================  ====================================================
 
-Nothing in a file is unpickled, and no array is made before its size is known to be plausible: a
-few bytes of a compressed file can stand for any number of zeros. At 8 bytes a number, the arrays
-of a file may have 64 MiB together, or 100 times its own bytes if that is more; sparse features
-written out in float32 256 MiB, or 1000 times its own bytes.
+For how much a file may hold see `lipzoo.datasets.npz`; sparse features written out in float32 may
+have 256 MiB, or 1000 times its own bytes if that is more.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,27 +34,23 @@ from lipzoo._dgl import dgl
 from lipzoo._files import open_regular
 from lipzoo._paths import as_path
 from lipzoo.datasets.convert import MASKS
-from lipzoo.datasets.npy import read_npy, size_in_memory
+from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import DataError, OutputError, did_you_mean, shown
+from lipzoo.errors import DataError, OutputError
 
-__all__ = ["read_npz", "save_npz"]
+__all__ = ["graph_of_arrays", "read_npz", "save_npz"]
 
 _CSR = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
 _COLUMNS = ("feat", "label", *MASKS)
 _KEYS = ("src", "dst", *_COLUMNS, *_CSR, "num_nodes", "num_classes")
 
-#: Arrays may always have this many bytes together; more only in a file of a hundredth of it.
-_ANY_BYTES, _RATIO = 64 * 2**20, 100
 #: The same of features that are given as CSR, written out. Those of papers and their words, the
 #: sparsest that are usual, have some 600 times the bytes of a compressed file.
 _ANY_DENSE_BYTES, _DENSE_RATIO = 256 * 2**20, 1000
-#: What `numpy.savez` and `numpy.savez_compressed` write; others take memory of their own.
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def read_npz(path: Path) -> tuple[dgl.DGLGraph, int | None]:
-    """Read an ``.npz`` (see the module's docstring), and C where it is given.
+def read_npz(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """Read an ``.npz`` (see the module's docstring); see `graph_of_arrays`.
 
     Raises
     ------
@@ -67,9 +60,29 @@ def read_npz(path: Path) -> tuple[dgl.DGLGraph, int | None]:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        arrays = _read_arrays(path, file, size)
+        arrays = read_arrays(path, file, size, _KEYS)
     if "feat" not in arrays and all(key in arrays for key in _CSR):
         arrays["feat"] = _dense(path, size, *(arrays.pop(key) for key in _CSR))
+    return graph_of_arrays(path, arrays)
+
+
+def graph_of_arrays(
+    path: str | Path, arrays: dict[str, np.ndarray]
+) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """A graph, and what `GraphTask.from_graph` is to be told of it besides.
+
+    Parameters
+    ----------
+    path : str or path
+        For error messages.
+    arrays : dict of numpy.ndarray
+        Those of the module's docstring, the features not as CSR.
+
+    Raises
+    ------
+    DataError
+        If an array is missing or of the wrong shape, or an edge leads out of the graph.
+    """
     for key in ("src", "dst", "feat"):
         if key not in arrays:
             raise DataError(
@@ -77,11 +90,14 @@ def read_npz(path: Path) -> tuple[dgl.DGLGraph, int | None]:
                 "src, dst (E,) and feat (N, F) are needed, or feat as CSR: " + ", ".join(_CSR)
             )
     num_nodes = _number(path, arrays, "num_nodes", default=len(np.atleast_1d(arrays["feat"])))
+    for key in MASKS:
+        if key in arrays and arrays[key].ndim == 2 and arrays[key].shape[1] == num_nodes:
+            arrays[key] = arrays[key].T  # of several splits: a column each, as in DGL and PyG
     columns = {key: _column(path, key, arrays[key], num_nodes) for key in _COLUMNS if key in arrays}
     src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
     graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
     graph.ndata.update(columns)
-    return graph, _number(path, arrays, "num_classes", default=None)
+    return graph, {"num_classes": _number(path, arrays, "num_classes", default=None)}
 
 
 def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
@@ -120,46 +136,6 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
     return path
-
-
-def _read_arrays(path: Path, file: BinaryIO, size: int) -> dict[str, np.ndarray]:
-    if size == 0:
-        raise DataError(f"{path}: the file is empty; write it again with numpy.savez")
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{path}: not an .npz file, or cut short; write it with numpy.savez")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return _unpack(path, archive, max(_ANY_BYTES, _RATIO * size))
-    except DataError:
-        raise
-    except Exception as fault:  # damage shows in zipfile, zlib, tokenize …: no common base
-        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
-        raise DataError(
-            f"{path}: damaged, or not plain arrays of numbers ({words}); write it with numpy.savez"
-        ) from fault
-
-
-def _unpack(path: Path, archive: zipfile.ZipFile, room: int) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for info in archive.infolist():
-        key = info.filename.removesuffix(".npy")
-        if key not in _KEYS:
-            raise DataError(f"{path}: unknown array '{shown(key)}'{did_you_mean(key, _KEYS)}")
-        if key in arrays:
-            raise DataError(f"{path}: an array is there twice; write it with numpy.savez")
-        if info.compress_type not in _METHODS:
-            raise ValueError(f"{key} is compressed in another way than numpy's")
-        # What the archive says of the length is all that is read, and must be what the array says.
-        if info.file_size > room:
-            raise DataError(
-                f"{path}: the arrays are too many times as large as the file ({key} has "
-                f"{info.file_size:,} bytes, and there may be {room:,}); if you trust it, write it "
-                "with numpy.savez (not compressed), or the features as CSR"
-            )
-        with archive.open(info) as member:
-            arrays[key] = read_npy(member, info.file_size, room)
-        room -= size_in_memory(arrays[key].size, arrays[key].dtype)
-    return arrays
 
 
 def _dense(
@@ -239,7 +215,7 @@ def _column(path: Path, key: str, array: np.ndarray, num_nodes: int) -> torch.Te
     # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.
     kind = {"b": np.bool_, "f": np.float32}.get(array.dtype.kind, np.int64)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return torch.from_numpy(array.astype(kind, copy=False))
+        return torch.from_numpy(np.ascontiguousarray(array, kind))
 
 
 def _number(path: Path, arrays: dict, key: str, default: int | None) -> int | None:

@@ -6,6 +6,7 @@ import os
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets.catalogue import register_dataset
+from lipzoo.datasets.fixed_split import fixed_split
 from lipzoo.datasets.raw_files import InMemory, read_dataset
 from lipzoo.datasets.task import GraphTask
 
@@ -77,25 +78,25 @@ def pubmed(*, raw_dir: RawDir = None) -> GraphTask:
     return _load(_Pubmed, "pubmed", raw_dir)
 
 
-@register_dataset("amazon_computers", **PITFALLS_SPLIT)
+@register_dataset("amazon_computers", fixed_split=fixed_split("amazon-computer"), **PITFALLS_SPLIT)
 def amazon_computers(*, raw_dir: RawDir = None) -> GraphTask:
     """13,752 goods, 491,722 joint purchases, words F = 767, C = 10 (Shchur et al. 2018)."""
     return _load(_AmazonComputers, "amazon_computers", raw_dir)
 
 
-@register_dataset("amazon_photo", **PITFALLS_SPLIT)
+@register_dataset("amazon_photo", fixed_split=fixed_split("amazon-photo"), **PITFALLS_SPLIT)
 def amazon_photo(*, raw_dir: RawDir = None) -> GraphTask:
     """7,650 goods, 238,163 joint purchases, words F = 745, C = 8 (Shchur et al. 2018)."""
     return _load(_AmazonPhoto, "amazon_photo", raw_dir)
 
 
-@register_dataset("coauthor_cs", **PITFALLS_SPLIT)
+@register_dataset("coauthor_cs", fixed_split=fixed_split("coauthor-cs"), **PITFALLS_SPLIT)
 def coauthor_cs(*, raw_dir: RawDir = None) -> GraphTask:
     """18,333 authors, 163,788 joint papers, keywords F = 6,805, C = 15 (Shchur et al. 2018)."""
     return _load(_CoauthorCS, "coauthor_cs", raw_dir)
 
 
-@register_dataset("coauthor_physics", **PITFALLS_SPLIT)
+@register_dataset("coauthor_physics", fixed_split=fixed_split("coauthor-physics"), **PITFALLS_SPLIT)
 def coauthor_physics(*, raw_dir: RawDir = None) -> GraphTask:
     """34,493 authors, 495,924 joint papers, keywords F = 8,415, C = 5 (Shchur et al. 2018)."""
     return _load(_CoauthorPhysics, "coauthor_physics", raw_dir)

@@ -23,6 +23,8 @@ def random_split(
     seed: int = 0,
     *,
     val_per_class: int | None = None,
+    train_share: float | None = None,
+    val_share: float | None = None,
     name: str = "graph",
 ) -> dict[str, Tensor]:
     """Draw disjoint masks; nodes without a label (-1) are in none of them.
@@ -43,6 +45,9 @@ def random_split(
         Seed of the NumPy generator that draws; nothing global is touched.
     val_per_class : int, optional
         Draw the validation nodes per class as well (Shchur et al. 2018: 30); without `num_val`.
+    train_share, val_share : float, optional
+        Shares of all labelled nodes, whatever their classes; each stands back where
+        `train_per_class`, or a number of validation nodes, is given.
     name : str
         The dataset's name, for error messages.
 
@@ -59,8 +64,20 @@ def random_split(
     _check_sizes(name, train_per_class=train_per_class, num_val=num_val, num_test=num_test)
     rng = np.random.default_rng(seed)
     train, val, rest = [], [], []
-    for group, nodes, classes in _groups(labels.cpu().numpy()):
-        num_train = _train_size(train_per_class, len(nodes), classes)
+    groups = _groups(labels.cpu().numpy())
+    total = sum(len(nodes) for _, nodes, _ in groups)
+    if train_per_class is not None or not groups:
+        train_share = None
+    if train_share is not None:
+        groups = [("the graph", np.sort(np.concatenate([nodes for _, nodes, _ in groups])), 1)]
+    if val_share is not None and num_val is None and val_per_class is None:
+        num_val = round(val_share * total)
+    for group, nodes, classes in groups:
+        num_train = (
+            _train_size(train_per_class, len(nodes), classes)
+            if train_share is None
+            else round(train_share * total)
+        )
         num_group_val = (val_per_class or 0) * classes if num_val is None else 0
         if num_train + num_group_val > len(nodes):
             raise DataError(

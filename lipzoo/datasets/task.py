@@ -14,6 +14,7 @@ from lipzoo._dgl import dgl
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
+from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["GraphTask"]
 
@@ -73,7 +74,7 @@ class GraphTask:
         ----------
         graph : dgl.DGLGraph
             Homogeneous, with ``ndata["feat"]`` and, where there are any, ``ndata["label"]`` and
-            the three masks.
+            the three masks; masks (N, S) of S splits, of which `with_split` takes one.
         num_classes : int, optional
             C; by default the largest label plus one, or the width of multilabel labels.
 
@@ -168,6 +169,12 @@ class GraphTask:
         return any(mask in self.graph.ndata for mask in MASKS)
 
     @property
+    def num_splits(self) -> int:
+        """S, the splits that come with the data: masks (N, S) hold several; 0 without masks."""
+        masks = self._public_masks().values()
+        return max((mask.shape[1] if mask.dim() == 2 else 1 for mask in masks), default=0)
+
+    @property
     def num_nodes(self) -> int:
         """N."""
         return self.graph.num_nodes()
@@ -206,6 +213,42 @@ class GraphTask:
             _sparse=None,
             _source=self.source if columns.keys() <= set(MASKS) else None,
         )
+
+    def with_split(self, index: int) -> GraphTask:
+        """The data as they came, with one of their S splits: column ``index`` of masks (N, S).
+
+        A mask (N,) beside them is that of every split. Features that were erased or encoded are
+        again as they came (`source`), since that may have depended on the split.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such split.
+        DataError
+            If the masks are of different numbers of splits.
+        """
+        count, masks = self.num_splits, self._public_masks()
+        if not 0 <= index < count:
+            choices = f"0..{count - 1}" if count > 1 else "0" if count else "none"
+            raise ConfigError(
+                f"{self.name}: split_index is {index}, and there is no such split among the "
+                f"{count} that come with the data (choices: {choices})"
+            )
+        widths = {name: mask.shape[1] for name, mask in masks.items() if mask.dim() == 2}
+        if len(set(widths.values())) > 1:
+            words = ", ".join(f"{name} {width}" for name, width in widths.items())
+            raise DataError(
+                f"{self.name}: the masks are of different numbers of splits ({words}); give each "
+                "the same, or one (N,) for all"
+            )
+        chosen = self.source.with_ndata(**{name: masks[name][:, index] for name in widths})
+        if widths:
+            chosen.options |= {"split": "public", "split_index": index}
+        return chosen
+
+    def _public_masks(self) -> dict[str, Tensor]:
+        data = self.source.graph.ndata
+        return {name: data[name] for name in MASKS if name in data}
 
     def validate(self, require_labels: bool = True) -> GraphTask:
         """Raise `DataError` naming every fault; return the task itself where there is none."""

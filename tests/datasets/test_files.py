@@ -229,12 +229,12 @@ class TestBin:
         graph.edata["weight"] = torch.rand(200, 2)
         path = tmp_path / "graph.bin"
         dgl.save_graphs(str(path), [graph.formats(form)], {"num_classes": torch.tensor([7])})
-        read, num_classes = read_bin(path)
+        read, facts = read_bin(path)
         [wanted], _ = dgl.load_graphs(str(path))
         ends = wanted.edges(form="all", order="eid" if form == "coo" else "srcdst")
         for mine, dgls in zip(read.edges(order="eid"), ends):
             assert torch.equal(mine[ends[2].long()], dgls)
-        assert (read.idtype, num_classes) == (idtype, 7)
+        assert (read.idtype, facts) == (idtype, {"num_classes": 7})
         for mine, dgls in ((read.ndata, wanted.ndata), (read.edata, wanted.edata)):
             assert mine.keys() == dgls.keys()
             for key, column in dgls.items():
