@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lipzoo._schema import validate
+from lipzoo.settings import per_seed
 
 __all__ = [
     "ArchitectureEntry",
@@ -50,11 +51,17 @@ class WeightsEntry(_Entry):
 
 
 class DatasetEntry(_Entry):
-    """What ``load_dataset(name, **options)`` must give again."""
+    """What ``load_dataset(name, **options)`` must give again.
+
+    ``multilabel`` says whether a node may have several labels, ``data_fingerprint`` what the data
+    are without their split; cards of 0.1.0 say neither.
+    """
 
     name: str
     options: dict[str, Any] = {}
     fingerprint: str
+    data_fingerprint: str | None = None
+    multilabel: bool | None = None
 
     @pydantic.field_validator("options")
     @classmethod
@@ -136,6 +143,12 @@ class Card(_Entry):
     def full_name(self) -> str:
         """``gat_lip_16.cora``."""
         return f"{self.name}.{self.tag}"
+
+    @property
+    def words_per_seed(self) -> str:
+        """``", each with its own split_index"`` where the recipe says so; else nothing."""
+        names = per_seed(self.recipe.get("dataset"))
+        return f", each with its own {' and '.join(names)}" if names else ""
 
     def with_weights(self, digest: str, num_bytes: int, num_parameters: int) -> Card:
         """The card with the hash and the length of the weights file filled in."""

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.metric import metric_fault, split_fault
 from lipzoo.errors import DataError
 
-__all__ = ["find_faults", "validate_task"]
+__all__ = ["find_faults", "metric_faults", "validate_task"]
 
 
 #: A head with more outputs would be no classifier but somebody's mistake, or a trap.
@@ -27,6 +28,7 @@ class Task(Protocol):
     graph: dgl.DGLGraph
     num_classes: int
     multilabel: bool
+    metric: str
 
     @property
     def num_nodes(self) -> int: ...
@@ -51,7 +53,8 @@ def validate_task(task: Task, require_labels: bool = True) -> None:
     ------
     DataError
         On missing, malformed or non-finite features; missing or out-of-range labels; missing,
-        malformed, empty or overlapping masks; nodes without a label inside a mask.
+        malformed, empty or overlapping masks; nodes without a label inside a mask; a metric that
+        is not for such labels, or not defined on the nodes of a mask.
     """
     faults = find_faults(task, require_labels)
     if faults:
@@ -62,10 +65,12 @@ def find_faults(task: Task, require_labels: bool = True) -> list[str]:
     """What is wrong with the task, one line a fault; empty where nothing is."""
     if task.num_nodes == 0:
         return ["the graph has no nodes"]
+    is_judged = require_labels and task.labels is not None
     return [
         *_feature_faults(task),
         *_label_faults(task, require_labels),
         *_mask_faults(task, require_labels),
+        *(metric_faults(task) if is_judged else ()),
     ]
 
 
@@ -150,6 +155,20 @@ def _mask_faults(task: Task, require_labels: bool) -> Iterator[str]:
         for name, mask in masks.items():
             if (mask & unknown).any():
                 yield f"{name} selects {_nodes(mask & unknown)} without a label (-1)"
+
+
+def metric_faults(task: Task) -> Iterator[str]:
+    """What keeps a labelled task from being judged by its metric."""
+    fault = metric_fault(task.metric, task.num_classes, task.multilabel)
+    if fault:
+        yield fault
+        return
+    for name in MASKS:
+        mask = task.graph.ndata.get(name)
+        if mask is not None and mask.dtype == torch.bool and mask.dim() == 1 and mask.any():
+            fault = split_fault(task.metric, task.labels[mask])
+            if fault:
+                yield f"{fault}, as those in {name} are; take another split or metric"
 
 
 def _nodes(which: Tensor) -> str:

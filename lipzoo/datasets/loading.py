@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lipzoo._schema import argument_names, check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.datasets.files import GRAPH_SUFFIXES, looks_like_path, read_graph
+from lipzoo.datasets.metric import METRICS
 from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
@@ -48,6 +50,7 @@ def load_dataset(
     missing_seed: int = 0,
     missing_fill: str = "zero",
     encoding: dict[str, int] | None = None,
+    metric: str | None = None,
     require_labels: bool = True,
     **options: Any,
 ) -> GraphTask:
@@ -81,6 +84,9 @@ def load_dataset(
         What stands in for the erased features (see `lipzoo.datasets.erase_features`).
     encoding : dict, optional
         Encode the features: arguments of `lipzoo.datasets.encode_task`, such as ``{"width": 64}``.
+    metric : str, optional
+        What the task is judged by, one of `lipzoo.datasets.metric`, such as ``"roc_auc"``; the
+        default belongs to the dataset.
     require_labels : bool
         False takes graphs without labels or masks, to predict on; no split is drawn then.
     **options
@@ -116,7 +122,11 @@ def load_dataset(
         if seed < 0:
             raise ConfigError(f"{name}: {option} is {seed}, a seed must not be negative")
     dataset = _find(name_or_path, name)
+    if metric not in (None, *METRICS):
+        raise ConfigError(f"{name}: metric is {metric!r}{did_you_mean(metric, METRICS)}")
     task = _load(dataset, name, raw_dir, options)
+    if metric is not None:
+        task = replace(task, metric=metric, options={**task.options, "metric": metric})
     if split == "fixed":
         task = _with_fixed_split(task, dataset, raw_dir)
     task = _prepare(
@@ -159,7 +169,7 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
     dataset = DATASETS.get(name) or Dataset(lambda: task)
     if options.get("split") == "fixed":
         return False  # the masks are in a file that is not at hand
-    left_out = {*dataset.options(), "encoding", "missing_fill"}
+    left_out = {*dataset.options(), "encoding", "missing_fill", "metric"}
     options = {key: value for key, value in options.items() if key not in left_out}
     try:
         check_arguments(load_dataset, options, where=name)

@@ -39,7 +39,8 @@ class GraphTask:
     options : dict
         Plain YAML values; ``load_dataset(task.name, **task.options)`` loads the same task.
     metric : str
-        ``"accuracy"``, ``"micro_f1"`` (multilabel) or ``"roc_auc"`` (ogbn-proteins).
+        One of `lipzoo.datasets.metric`; by default ``"accuracy"``, or ``"micro_f1"`` where
+        multilabel.
     """
 
     name: str
@@ -77,6 +78,8 @@ class GraphTask:
             the three masks; masks (N, S) of S splits, of which `with_split` takes one.
         num_classes : int, optional
             C; by default the largest label plus one, or the width of multilabel labels.
+        metric : str
+            See the class.
 
         Raises
         ------
@@ -242,6 +245,7 @@ class GraphTask:
                 "the same, or one (N,) for all"
             )
         chosen = self.source.with_ndata(**{name: masks[name][:, index] for name in widths})
+        chosen.metric = self.metric
         if widths:
             chosen.options |= {"split": "public", "split_index": index}
         return chosen

@@ -58,7 +58,10 @@ def model_card(card: Card, repo_id: str) -> str:
         "## Architecture",
         _fenced(card.architecture.model_dump(mode="json")),
         "## Data",
-        *(_fenced(entry.model_dump(mode="json")) for entry in card.pretrained_on or [card.dataset]),
+        *(
+            _fenced(entry.model_dump(mode="json", exclude_none=True))
+            for entry in card.pretrained_on or [card.dataset]
+        ),
         *_encoding(card),
     ]
     if card.recipe:
@@ -132,7 +135,7 @@ def _figures(card: Card) -> list[str]:
         [row.replace("_", " "), *(_cell(column.get(row)) for column in columns.values())]
         for row in rows
     ]
-    seeds = ", ".join(map(str, card.seeds))
+    seeds = f"{', '.join(map(str, card.seeds))}{card.words_per_seed}"
     chosen = ", ".join(f"{n.replace('_', ' ')} {v:.4f}" for n, v in card.weights.metrics.items())
     return [
         "## Figures",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
+from lipzoo.training.metrics import score_estimator
 
 __all__ = ["ESTIMATORS", "fit_estimator"]
 
@@ -17,7 +17,7 @@ ESTIMATORS = {"knn": KNeighborsClassifier, "logistic_regression": LogisticRegres
 
 
 def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str, float]:
-    """Accuracy of an estimator that sees the features of the training nodes, and no edge.
+    """The task's metric of an estimator that sees the features of the training nodes, and no edge.
 
     Raises
     ------
@@ -32,8 +32,7 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
         estimator = ESTIMATORS[name](**args).fit(features[train], labels[train])
     except TypeError as fault:
         raise ConfigError(f"baseline {name!r}: {fault}") from None
-    masks = {"val": task.val_mask.numpy(), "test": task.test_mask.numpy()}
     return {
-        f"{split}_accuracy": float(accuracy_score(labels[mask], estimator.predict(features[mask])))
-        for split, mask in masks.items()
+        f"{split}_{task.metric}": score_estimator(estimator, features, task, mask)
+        for split, mask in (("val", task.val_mask), ("test", task.test_mask))
     }

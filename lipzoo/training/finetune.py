@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lipzoo._output import OutputFolder
 from lipzoo._schema import validate
 from lipzoo._writing import one_writer
-from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, Summary, WeightsEntry, versions
+from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import encode_for
 from lipzoo.datasets.loading import is_same_data
@@ -32,6 +32,7 @@ from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_checkpoint
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
 from lipzoo.training.class_weight import class_weights
+from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.state import STATE_FILE
@@ -40,10 +41,6 @@ from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_he
 from lipzoo.weights import Checkpoint, save_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
-
-#: In the ``recipe`` of a fine-tuned card: the data without its split, which tells when the head
-#: may be kept. Older cards, and those of trained recipes, have none (`is_same_data`).
-DATA_FINGERPRINT = "data_fingerprint"
 
 #: In the output, beside the checkpoint; the state first: it must not be taken for that of others.
 _STATE_FILES = tuple(f"training/{name}" for name in (STATE_FILE, CSV_FILE, "*/events.*"))
@@ -278,10 +275,9 @@ def _adapt(
 
 def _was_trained_on(card: Card, task: GraphTask) -> bool:
     """Whether the classes of a card's head are those of the task: it is the same data."""
-    known = card.recipe.get(DATA_FINGERPRINT)
-    if known is not None:
-        return known == task.data_fingerprint
     entry = card.dataset
+    if entry.data_fingerprint is not None:
+        return entry.data_fingerprint == task.data_fingerprint
     return is_same_data(task, entry.name, entry.options, entry.fingerprint)
 
 
@@ -351,7 +347,6 @@ def _card(
         "class_weight": class_weight if isinstance(class_weight, str) else None,
         "class_weights": None if weights is None else weights.tolist(),
         "num_threads": torch.get_num_threads(),
-        DATA_FINGERPRINT: task.data_fingerprint,
     }
     return Card(
         name=before.name,
@@ -360,7 +355,7 @@ def _card(
         source=before.source,
         licence=before.licence,
         architecture=ArchitectureEntry(model=before.architecture.model, args=args),
-        dataset=DatasetEntry(name=task.name, options=task.options, fingerprint=task.fingerprint),
+        dataset=dataset_entry(task),
         encoding=before.encoding,
         seeds=[settings.seed],
         recipe={key: value for key, value in recipe.items() if value is not None},
@@ -379,7 +374,5 @@ def _with_result(card: Card, result: FitResult, seed: int) -> Card:
 def _identity(card: Card) -> dict[str, Any]:
     """What two runs must share for one to go on with the other."""
     content = card.model_dump(mode="json", include={"recipe", "architecture", "dataset"})
-    # Other threads round differently, but are no other fine-tuning; the data have a fingerprint.
-    for key in ("num_threads", DATA_FINGERPRINT):
-        del content["recipe"][key]
+    del content["recipe"]["num_threads"]  # others round differently, but are no other fine-tuning
     return content

@@ -18,7 +18,7 @@ from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
-from lipzoo.training.metrics import evaluate_encoded, model_feat, task_loss
+from lipzoo.training.metrics import check_metric, evaluate_encoded, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
 
@@ -115,7 +115,10 @@ def fit(
         If the state in ``folder`` does not belong to this model and recipe.
     ConfigError
         If ``settings.consistency`` is given for a multilabel task.
+    DataError
+        If the task's metric is not for its labels, or not defined on the nodes of a split.
     """
+    check_metric(task)
     if settings.consistency is not None and task.multilabel:
         raise ConfigError(
             "consistency: its sharpened predictions are of one class a node, and the task "

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.checks import metric_faults
 from lipzoo.datasets.encoding import encode_for
+from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
+from lipzoo.errors import DataError
 
-__all__ = ["evaluate", "evaluate_encoded", "infer", "model_feat", "score", "task_loss"]
+__all__ = [
+    "check_metric",
+    "evaluate",
+    "evaluate_encoded",
+    "infer",
+    "model_feat",
+    "score",
+    "score_estimator",
+    "task_loss",
+]
 
 
 def task_loss(
@@ -29,13 +44,59 @@ def task_loss(
 
 
 def score(logits: Tensor, labels: Tensor, metric: str) -> float:
-    """``accuracy``, ``micro_f1`` or ``roc_auc`` in [0, 1], of logits (N, C)."""
+    r"""One of :mod:`lipzoo.datasets.metric`, in [0, 1].
+
+    Of two classes the ranking metrics order the nodes by :math:`z_1 - z_0`; a score that is NaN, as
+    those of a network that diverged, stands in the middle, at 0.
+
+    Parameters
+    ----------
+    logits : Tensor (n, C)
+        Or probabilities, but for ``micro_f1`` and ``macro_f1`` of several labels a node.
+    labels : Tensor
+        int64 (n,), or 0/1 (n, C) of several labels a node.
+    metric : str
+
+    Raises
+    ------
+    DataError
+        If the metric is not for such labels, or not defined on them.
+    """
+    multilabel = labels.dim() == 2
+    fault = metric_fault(metric, logits.shape[1], multilabel) or split_fault(metric, labels)
+    if fault:
+        raise DataError(fault)
     if metric == "accuracy":
         return (logits.argmax(1) == labels).double().mean().item()
-    truth, logits = labels.cpu().numpy(), logits.detach().float().cpu().numpy()
-    if metric == "micro_f1":
-        return float(f1_score(truth, logits > 0, average="micro", zero_division=0))
-    return float(roc_auc_score(truth, logits, average="macro"))
+    truth, logits = labels.cpu().numpy(), logits.detach().double().cpu()
+    if metric not in RANKING_METRICS:
+        decided = (logits > 0).numpy() if multilabel else logits.argmax(1).numpy()
+        average = metric.removesuffix("_f1")
+        return float(f1_score(truth, decided, average=average, zero_division=0))
+    function = roc_auc_score if metric == "roc_auc" else average_precision_score
+    if not multilabel:
+        return float(function(truth, (logits[:, 1] - logits[:, 0]).nan_to_num().numpy()))
+    counts = told_apart(labels).cpu().numpy()
+    return float(function(truth[:, counts], logits.nan_to_num().numpy()[:, counts]))
+
+
+def score_estimator(estimator: Any, features: np.ndarray, task: GraphTask, mask: Tensor) -> float:
+    """:func:`score` of a classifier of scikit-learn's, by the metric of a task of one label a node.
+
+    Parameters
+    ----------
+    estimator
+        Fitted, with ``predict_proba``; a class that it has not seen has the probability 0.
+    features : ndarray (N, D)
+    task : GraphTask
+        Says the metric, the labels and C.
+    mask : Tensor (N,)
+        The nodes to look at.
+    """
+    found = torch.from_numpy(estimator.predict_proba(features[mask.cpu().numpy()])).double()
+    probabilities = torch.zeros(len(found), task.num_classes, dtype=torch.float64)
+    probabilities[:, torch.from_numpy(estimator.classes_)] = found
+    return score(probabilities, task.labels[mask].cpu(), task.metric)
 
 
 def model_feat(model: nn.Module, task: GraphTask) -> Tensor:
@@ -43,6 +104,19 @@ def model_feat(model: nn.Module, task: GraphTask) -> Tensor:
     if getattr(model, "takes_sparse_feat", False) and task.sparse_feat is not None:
         return task.sparse_feat
     return task.feat
+
+
+def check_metric(task: GraphTask) -> None:
+    """Refuse a task whose metric would fail once it is trained.
+
+    Raises
+    ------
+    DataError
+        If it is not for such labels, or not defined on the nodes of a split.
+    """
+    faults = list(metric_faults(task))
+    if faults:
+        raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
 @torch.no_grad()
@@ -67,6 +141,11 @@ def evaluate(
         On the device of the model; encoded here where the model's card says so.
     splits : tuple of {"train", "val", "test"}
         Which node sets to look at.
+
+    Raises
+    ------
+    DataError
+        If the task's metric is not for its labels, or not defined on a node set.
     """
     return evaluate_encoded(model, encode_for(model, task), splits)
 
@@ -80,6 +159,9 @@ def evaluate_encoded(
     for split in splits:
         mask = getattr(task, f"{split}_mask")
         labels = task.labels[mask]
-        metrics[f"{split}_{task.metric}"] = score(logits[mask], labels, task.metric)
+        try:
+            metrics[f"{split}_{task.metric}"] = score(logits[mask], labels, task.metric)
+        except DataError as fault:
+            raise DataError(f"{task.name}: {split}_mask: {fault}") from None
         metrics[f"{split}_loss"] = task_loss(logits[mask], labels, task.multilabel).item()
     return metrics

@@ -20,7 +20,7 @@ from lipzoo.training.metrics import infer
 
 __all__ = ["is_multilabel", "node_ids", "predict", "predictions_file", "write_predictions"]
 
-#: What is measured where a node may have several classes.
+#: What is measured where a node may have several classes, on cards that do not say it outright.
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 
@@ -33,12 +33,14 @@ def predict(model: nn.Module, task: GraphTask) -> Tensor:
 def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
     """Whether a node may have several of the model's classes.
 
-    The metrics on the model's card say so, for a graph to predict on need not have labels; a
-    model without a card is taken to be made for the task.
+    The model's card says so, for a graph to predict on need not have labels; a model without a
+    card, or with that of weights without a head, is taken to be made for the task.
     """
     card = getattr(model, "card", None)
     if card is None or not card.weights.metrics:
         return task.multilabel
+    if card.dataset.multilabel is not None:
+        return card.dataset.multilabel
     return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 

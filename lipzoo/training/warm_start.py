@@ -12,7 +12,7 @@ from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import FitResult
-from lipzoo.training.metrics import model_feat
+from lipzoo.training.metrics import model_feat, score_estimator
 
 __all__ = ["best_regression", "check_warm_start", "or_start", "warm_start_head"]
 
@@ -114,9 +114,7 @@ def best_regression(
     ConfigError
         If the training nodes have one class only.
     """
-    train, val, labels = (
-        tensor.cpu().numpy() for tensor in (task.train_mask, task.val_mask, task.labels)
-    )
+    train, labels = (tensor.cpu().numpy() for tensor in (task.train_mask, task.labels))
     _check_classes(task)
     weights = None if class_weight is None else dict(enumerate(class_weight.tolist()))
     fitted = [
@@ -125,7 +123,7 @@ def best_regression(
         )
         for penalty in PENALTIES
     ]
-    scores = [found.score(features[val], labels[val]) for found in fitted]
+    scores = [score_estimator(found, features, task, task.val_mask) for found in fitted]
     return fitted[int(np.argmax(scores))]
 
 

@@ -7,19 +7,29 @@ from lipzoo.errors import ConfigError, UnknownNameError
 
 def test_list_datasets():
     assert list_datasets() == [
+        "actor",
         "amazon_computers",
         "amazon_photo",
+        "amazon_ratings",
         "breast_cancer",
+        "chameleon_filtered",
         "citeseer",
         "coauthor_cs",
         "coauthor_physics",
         "cora",
         "digits",
+        "huangpu",
         "iris",
+        "minesweeper",
         "ogbn-arxiv",
         "ogbn-proteins",
+        "pasadena",
         "ppi",
         "pubmed",
+        "questions",
+        "roman_empire",
+        "squirrel_filtered",
+        "tolokers",
         "wine",
     ]
 
