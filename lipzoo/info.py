@@ -57,7 +57,7 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         *(f"  {key}: {value}" for key, value in card.architecture.args.items()),
         *(f"data: {e.name} {e.options}" for e in card.pretrained_on or [card.dataset]),
         *([f"encoding: {card.encoding}"] if card.encoding else []),
-        f"metrics over seeds {', '.join(map(str, card.seeds))}:",
+        f"metrics over seeds {', '.join(map(str, card.seeds))}{card.words_per_seed}:",
         *(f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in card.metrics.items()),
     ]
     for baseline, metrics in card.baselines.items():
@@ -86,7 +86,9 @@ def pretrained_table() -> str:
             f"{baseline.replace('_', ' ')}: {_percent(metrics[metric])}"
             for baseline, metrics in card.baselines.items()
         )
-        rows.append([*what, _percent(card.metrics[metric]), str(len(card.seeds)), beside or "-"])
+        words = "" if metric == "test_accuracy" else f" ({metric.removeprefix('test_')})"
+        reached = f"{_percent(card.metrics[metric])}{words}"
+        rows.append([*what, reached, str(len(card.seeds)), beside or "-"])
     header = ["name", "layers", "parameters", "test %", "seeds", "beside it"]
     return "\n".join(markdown_table(header, rows))
 

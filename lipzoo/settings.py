@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -20,6 +20,7 @@ __all__ = [
     "Rate",
     "Schedule",
     "parse_seeds",
+    "per_seed",
 ]
 
 Rate = Annotated[float, pydantic.Field(ge=0)]
@@ -30,6 +31,10 @@ FREEZE = ("none", "body", "all-but-head")
 
 
 MAX_SEEDS = 10_000
+#: What a recipe says instead of a number where each seed takes its own: seed k takes k.
+SEED = "seed"
+#: Where it may say so: options of `load_dataset`.
+_PER_SEED = ("split_index", "split_seed", "missing_seed")
 #: Epochs between two states of a fine-tuning.
 SAVE_EVERY = 20
 
@@ -169,3 +174,8 @@ def parse_seeds(seeds: list[int] | str) -> list[int]:
     if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
         raise ValueError(f"seeds must be distinct numbers from 0 to {2**32 - 1}, got {seeds}")
     return seeds
+
+
+def per_seed(dataset: Any) -> list[str]:
+    """Which options of a recipe's ``dataset`` are another for each seed."""
+    return [key for key in _PER_SEED if isinstance(dataset, dict) and dataset.get(key) == SEED]

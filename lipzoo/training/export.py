@@ -10,13 +10,13 @@ from lipzoo._yaml import read_yaml
 from lipzoo.card import (
     ArchitectureEntry,
     Card,
-    DatasetEntry,
     LipschitzEntry,
     WeightsEntry,
     versions,
 )
 from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
+from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.run import (
     RESULT_FILE,
     load_seed,
@@ -67,8 +67,10 @@ def export_run(
     folder = as_path(run)
     recipe = read_run(folder)
     summary = summarize(folder, recipe)
-    task = load_task(recipe, raw_dir)
-    best = _best_seed(folder, summary["seeds"], task.metric)
+    # Whichever seed's, the data say the metric; of the best seed are those that the card names.
+    metric = load_task(recipe, raw_dir, summary["seeds"][0]).metric
+    best = _best_seed(folder, summary["seeds"], metric)
+    task = load_task(recipe, raw_dir, best["seed"])
     architecture = architecture_of_run(folder, recipe.architecture)
     model = load_seed(folder, best["seed"], recipe, task, architecture)
     name, tag = split_name(recipe.full_name)
@@ -81,7 +83,7 @@ def export_run(
             model=architecture.model, args=model_args(recipe, task, architecture)
         ),
         weights=WeightsEntry(seed=best["seed"], epoch=best["best_epoch"], metrics=best["metrics"]),
-        dataset=DatasetEntry(name=task.name, options=task.options, fingerprint=task.fingerprint),
+        dataset=dataset_entry(task),
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),

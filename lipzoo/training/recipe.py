@@ -12,6 +12,7 @@ import pydantic
 from lipzoo._paths import find_config, packaged_folder
 from lipzoo._schema import validate
 from lipzoo._yaml import parse_yaml, read_yaml
+from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import ConfigError
 from lipzoo.settings import (
     Consistency,
@@ -23,6 +24,7 @@ from lipzoo.settings import (
     Rate,
     Schedule,
     parse_seeds,
+    per_seed,
 )
 
 __all__ = [
@@ -55,7 +57,11 @@ class Recipe(FitSettings):
     """A recipe file.
 
     ``architecture`` and ``overrides`` give the model, ``dataset`` the arguments of
-    ``load_dataset``, ``tag`` the trained variant (by default the name of the dataset).
+    ``load_dataset``, ``tag`` the trained variant (by default the name of the dataset), ``metric``
+    what decides on validation and is reported (by default the dataset's; see
+    :mod:`lipzoo.datasets.metric`).
+    Where ``dataset`` says ``split_index: seed``, seed k takes split k of those that come with the
+    data; ``split_seed: seed`` and ``missing_seed: seed`` are meant likewise.
     ``num_threads`` is set for the time of the training: sums over threads round differently, so
     a recipe that fixes it replays exactly.
     """
@@ -64,6 +70,7 @@ class Recipe(FitSettings):
     architecture: str
     overrides: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     dataset: dict[str, Any]
+    metric: Literal[METRICS] | None = None
     tag: str = ""
     seeds: list[int] | str = "0..4"
     num_threads: Count | None = 1
@@ -74,6 +81,8 @@ class Recipe(FitSettings):
     def _dataset_has_name(cls, value: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value.get("name"), str):
             raise ValueError("needs a key 'name', such as {name: cora}")
+        if "metric" in value:
+            raise ValueError("must not hold metric; say it beside dataset, at the top level")
         if "raw_dir" in value or "name_or_path" in value:
             raise ValueError("must not hold raw_dir or name_or_path; pass --raw-dir DIR instead")
         return value
@@ -94,6 +103,23 @@ class Recipe(FitSettings):
     def full_name(self) -> str:
         """``gat_lip_16.cora``."""
         return f"{self.architecture}.{self.tag or Path(self.dataset['name']).stem}"
+
+    def data_options(self, seed: int | None = None) -> dict[str, Any]:
+        """The options of ``load_dataset``, for a seed.
+
+        Raises
+        ------
+        ConfigError
+            If they are another for each seed, and none is said.
+        """
+        options = {key: value for key, value in self.dataset.items() if key != "name"}
+        names = per_seed(options)
+        if names and seed is None:
+            raise ConfigError(
+                f"{self.full_name}: dataset: {', '.join(names)} is another for each seed, so that "
+                "there is no one task; say a number, such as --set dataset.split_index=0"
+            )
+        return {**options, **dict.fromkeys(names, seed)}
 
     def settings(self) -> FitSettings:
         """The part that the training loop reads."""

@@ -15,8 +15,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, build_model, get_architecture
+from lipzoo.settings import per_seed
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import CSV_FILE, fit
 from lipzoo.training.recipe import Recipe, make_recipe
@@ -72,17 +74,37 @@ _OWN_FILES = (
 )
 
 
-def load_task(recipe: Recipe, raw_dir: str | None = None) -> GraphTask:
-    """The data that a recipe names.
+def load_task(recipe: Recipe, raw_dir: str | None = None, seed: int | None = None) -> GraphTask:
+    """The data that a recipe names, for a seed.
 
     Raises
     ------
     ConfigError
-        If an option is none of :func:`~lipzoo.load_dataset`'s, or of the wrong type.
+        If an option is none of :func:`~lipzoo.load_dataset`'s, or of the wrong type; or if the
+        recipe takes other data for each seed (``split_index: seed``) and no seed is said.
     """
-    options = {key: value for key, value in recipe.dataset.items() if key != "name"}
+    options = recipe.data_options(seed)
     check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
-    return load_dataset(recipe.dataset["name"], raw_dir=raw_dir, **options)
+    name = recipe.dataset["name"]
+    return load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
+
+
+def _tasks(recipe: Recipe, raw_dir: str | None) -> Callable[[int], GraphTask]:
+    """The data of each seed: loaded once where they are the same, and one at a time elsewhere."""
+
+    @lru_cache(maxsize=1)
+    def load(seed: int | None) -> GraphTask:
+        return load_task(recipe, raw_dir, seed)
+
+    differ = per_seed(recipe.dataset)
+    return lambda seed: load(seed if differ else None)
+
+
+def _check_splits(recipe: Recipe, task: GraphTask, seeds: list[int]) -> None:
+    """Refuse seeds for which there is no split, or none that is fit to train on."""
+    if "split_index" in per_seed(recipe.dataset):
+        for seed in seeds:
+            task.with_split(seed).validate()
 
 
 @one_writer
@@ -136,14 +158,21 @@ def train(
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
     # What can go wrong does so before the folder is touched: data, model, baselines.
-    task = load_task(recipe, raw_dir)
+    seeds = seeds if seeds is not None else list(recipe.seeds)
+    tasks = _tasks(recipe, raw_dir)
+    task = tasks(seeds[0])
+    _check_splits(recipe, task, seeds)
     variants = {"": recipe}
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
         if baseline.estimator is None:
             variants[f"baselines/{name}"] = _with_overrides(recipe, baseline.overrides)
         else:
-            estimated[name] = fit_estimator(baseline.estimator, baseline.args, task)
+            # An estimator has no seed: its one result stands for all, but for those of other data.
+            estimated[name] = {
+                seed: fit_estimator(baseline.estimator, baseline.args, tasks(seed))
+                for seed in (seeds if per_seed(recipe.dataset) else [0])
+            }
     architecture = get_architecture(recipe.architecture)
     for variant in variants.values():
         build_from_recipe(variant, task, architecture)
@@ -151,9 +180,8 @@ def train(
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])
     keep_architecture(output, architecture)
-    for name, metrics in estimated.items():
-        _write_estimated(folder / "baselines" / name, metrics)
-    seeds = seeds if seeds is not None else list(recipe.seeds)
+    for name, results in estimated.items():
+        _write_estimated(folder / "baselines" / name, results)
     work = [
         (variant, folder / place / f"seed_{seed}", seed)
         for place, variant in variants.items()
@@ -161,7 +189,7 @@ def train(
     ]
     if jobs == 1:
         for variant, path, seed in work:
-            train_seed(variant, path, seed, task, verbose, architecture)
+            train_seed(variant, path, seed, tasks(seed), verbose, architecture)
     else:
         _train_in_processes(work, architecture, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
@@ -251,7 +279,7 @@ def load_seed(
     seed : int
         One of those that :func:`summarize` names.
     recipe, task
-        The run's: see :func:`read_run` and :func:`load_task`.
+        The run's: see :func:`read_run`, and :func:`load_task` for this seed.
 
     Raises
     ------
@@ -308,10 +336,11 @@ def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
     return recipe.model_copy(update={"overrides": {**recipe.overrides, **overrides}})
 
 
-def _write_estimated(folder: Path, metrics: dict[str, float]) -> None:
-    """An estimator has no seed: its one result stands for all."""
-    (folder / "seed_0").mkdir(parents=True, exist_ok=True)
-    write_yaml(folder / "seed_0" / RESULT_FILE, {"seed": 0, "metrics": metrics})
+def _write_estimated(folder: Path, results: dict[int, dict[str, float]]) -> None:
+    for seed, metrics in results.items():
+        place = folder / f"seed_{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        write_yaml(place / RESULT_FILE, {"seed": seed, "metrics": metrics})
 
 
 def _train_in_processes(
@@ -338,4 +367,4 @@ def _train_in_child(
     content, folder, seed = one
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
-        train_seed(recipe, folder, seed, load_task(recipe, raw_dir), False, architecture)
+        train_seed(recipe, folder, seed, load_task(recipe, raw_dir, seed), False, architecture)

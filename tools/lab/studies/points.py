@@ -105,7 +105,7 @@ def _try_out(points: list[Point], raw_dir: str | None) -> None:
     for point in {point.recipe_hash: point for point in points}.values():
         data = str(point.recipe.dataset)
         if data not in tasks:
-            tasks[data] = load_task(point.recipe, raw_dir)
+            tasks[data] = load_task(point.recipe, raw_dir, point.seed)
         with torch.device("meta"):  # no weights are drawn
             build_from_recipe(point.recipe, tasks[data])
 

@@ -15,6 +15,7 @@ from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
+from lipzoo.settings import per_seed
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import task_loss
 from lipzoo.training.recipe import make_recipe
@@ -175,10 +176,12 @@ def _origin(point: Point) -> dict[str, Any]:
 
 
 def _task(point: Point, raw_dir: str | None) -> GraphTask:
-    content = {"architecture": point.recipe.architecture, "dataset": point.recipe.dataset}
-    return _cached_task(json.dumps(content, sort_keys=True), raw_dir)
+    recipe = point.recipe
+    parts = ("architecture", "dataset", "metric")
+    content = json.dumps({part: getattr(recipe, part) for part in parts}, sort_keys=True)
+    return _cached_task(content, raw_dir, point.seed if per_seed(recipe.dataset) else None)
 
 
 @lru_cache(maxsize=2)
-def _cached_task(content: str, raw_dir: str | None) -> GraphTask:
-    return load_task(make_recipe(json.loads(content), where="sweep"), raw_dir)
+def _cached_task(content: str, raw_dir: str | None, seed: int | None) -> GraphTask:
+    return load_task(make_recipe(json.loads(content), where="sweep"), raw_dir, seed)
