@@ -30,8 +30,8 @@ _GRAPH = ("src", "dst", "feat", "label")
 FILES = {
     name: PublicFile(
         f"city_networks/{name}.npz",
-        "its authors keep it as PyTorch pickles, which lipzoo does not open: docs/data.md says "
-        "how to make the file of them",
+        advice="its authors keep it as PyTorch pickles, which lipzoo does not open: docs/data.md "
+        "says how to make the file of them",
     )
     for name in ("huangpu", "pasadena")
 }

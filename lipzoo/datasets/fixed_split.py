@@ -21,10 +21,32 @@ __all__ = ["FILES", "fixed_split"]
 
 _ARRAYS = ("train", "valid", "test")
 
-#: The files by the authors' names of the graphs.
+_URL = (
+    "https://raw.githubusercontent.com/LUOyk1999/tunedGNN/"
+    "23f9604e8b13a9a6d3faa2f691cd844006979153/medium_graph/data/"
+)
+#: SHA-256 and bytes, by the authors' names of the graphs.
+_HASHES = {
+    "amazon-computer": (
+        "dff698aba1dd30b8bd7d1dca65c60b1f8d9027d950e07a23e86dcbf16c539f24",
+        110_762,
+    ),
+    "amazon-photo": (
+        "0609f6ab15ddabfe33a34f10d960d09499e634472f72104abb1f3be858127432",
+        61_946,
+    ),
+    "coauthor-cs": (
+        "b8c46a38d93b1f9d6b8b8ab944d870e8d44ccdde0639188681e0d38212480ec5",
+        147_410,
+    ),
+    "coauthor-physics": (
+        "2034eb90f5ff80eee0e371cc05b20690a16786fb085924b9166c83361fbbcb39",
+        276_690,
+    ),
+}
 FILES = {
-    stem: PublicFile(f"splits/{stem}_split.npz")
-    for stem in ("amazon-computer", "amazon-photo", "coauthor-cs", "coauthor-physics")
+    stem: PublicFile(f"splits/{stem}_split.npz", f"{_URL}{stem}_split.npz", digest, num_bytes)
+    for stem, (digest, num_bytes) in _HASHES.items()
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from lipzoo._files import open_regular
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.raw_files import raw_root
-from lipzoo.errors import DataError
+from lipzoo.errors import DataError, UnknownNameError
 
 __all__ = ["PublicFile", "read_public"]
 
@@ -24,13 +25,21 @@ class PublicFile:
     Parameters
     ----------
     place : str
-        Below ``raw_dir``, such as ``heterophilous/actor.npz``; or without the folder.
+        Below ``raw_dir``, such as ``heterophilous/actor.npz``; or without the folder. What a user
+        puts there is taken as it is.
+    url : str
+        Where the authors keep it; empty where it is not fetched.
+    sha256, num_bytes
+        Of the file there. What is fetched and is another is refused.
     advice : str
         What to do where it is absent.
     """
 
     place: str
-    advice: str = "put it there, or let raw_dir name the folder that holds it"
+    url: str = ""
+    sha256: str = ""
+    num_bytes: int = 0
+    advice: str = "put the file there, or let raw_dir name the folder that holds it"
 
 
 def read_public(
@@ -51,7 +60,10 @@ def read_public(
     Raises
     ------
     DataError
-        If it is absent, no ``.npz`` of plain arrays, or an array is missing or unknown.
+        If it is absent and cannot be fetched, no ``.npz`` of plain arrays, or an array is missing
+        or unknown.
+    OutputError
+        If it is to be fetched and the cache cannot be written.
     """
     where, arrays = _read(file, name, raw_dir, keys)
     missing = [key for key in keys if key not in arrays]
@@ -79,4 +91,23 @@ def _read(
             raise DataError(
                 f"{name}: {path}: cannot be read ({fault.strerror or fault})"
             ) from fault
-    raise DataError(f"{name}: there is neither {places[0]} nor {places[1]}; {file.advice}")
+    absent = f"{name}: there is neither {places[0]} nor {places[1]}"
+    if not file.url:
+        raise DataError(f"{absent}; {file.advice}")
+    data, where = _fetched(file, absent), f"{name}: {file.url}"
+    return where, read_arrays(where, io.BytesIO(data), len(data), keys)
+
+
+def _fetched(file: PublicFile, absent: str) -> bytes:
+    # Not at the top: those whose files are here need no HTTP library of ours.
+    from lipzoo._fetch.cache import fetch_pinned, lipzoo_home
+    from lipzoo._fetch.download import Unreachable
+    from lipzoo._fetch.purpose import Purpose
+
+    purpose = Purpose(error=DataError, stated_by="lipzoo's catalogue", by_hand=file.advice)
+    place = lipzoo_home() / "data" / f"{Path(file.place).stem}-{file.sha256[:16]}"
+    try:
+        return fetch_pinned(place, file.url, file.sha256, file.num_bytes, purpose)
+    except (DataError, Unreachable, UnknownNameError) as fault:
+        hint = "" if file.advice in str(fault) else f"; or {file.advice}"
+        raise DataError(f"{absent}, and {fault}{hint}") from None

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lipzoo._fetch.download import is_offline
 from lipzoo._yaml import MAX_BYTES
 from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownNameError, shown
 from lipzoo.hub import HUB_PREFIX
-from lipzoo.hub.download import is_offline
 from lipzoo.hub.in_child import fetch_in_child
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint
 from lipzoo.weights.reading import MAX_WEIGHTS_BYTES, read_card

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+from lipzoo._fetch import pace
+from lipzoo._fetch.watch import download_seconds
 from lipzoo.errors import CheckpointError
-from lipzoo.hub.watch import download_seconds
 
 __all__ = ["fetch_in_child"]
 
@@ -91,7 +91,7 @@ def fetch_in_child(name: str, most: int, **options) -> None:
     seconds = download_seconds()
     order = {
         "constants": {each: getattr(constants, each) for each in _CONSTANTS},
-        "pace": str(Path(__file__).with_name("pace.py")),
+        "pace": pace.__file__,
         "seconds": seconds,
         "most": most,
         "options": options,

@@ -8,8 +8,8 @@ import warnings
 
 from torch import nn
 
+from lipzoo._fetch.download import is_offline
 from lipzoo.errors import ConfigError, OutputError, shown
-from lipzoo.hub.download import is_offline
 from lipzoo.hub.huggingface import hub_library, plain_words
 from lipzoo.registry import find_checkpoint
 

@@ -17,35 +17,34 @@ its name before it is complete and right. The folder may be deleted whenever nob
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock, Timeout
-
 from lipzoo._atomic import remove_leftovers, write_atomically
-from lipzoo._files import read_regular
-from lipzoo._paths import as_path
+from lipzoo._fetch.cache import FORBIDDEN, complete, fetching, lipzoo_home, unwritable
+from lipzoo._fetch.download import Unreachable, check_url, get_small, is_offline
+from lipzoo._fetch.purpose import Purpose
+from lipzoo._fetch.watch import Watch
 from lipzoo._yaml import MAX_BYTES, read_yaml, write_yaml
-from lipzoo.card import Card, WeightsEntry
+from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
-from lipzoo.hub.download import Unreachable, check_url, download, get_small, is_offline
-from lipzoo.hub.watch import Watch, download_seconds
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint, sha256
 from lipzoo.weights.reading import MAX_WEIGHTS_BYTES, parse_card, read_weights
 
-__all__ = ["fetch_url", "lipzoo_home"]
+__all__ = ["fetch_url"]
 
 _INDEX_FILE = "index.yaml"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def lipzoo_home() -> Path:
-    """Where fetched weights are kept: ``LIPZOO_HOME``, by default ``~/.cache/lipzoo``."""
-    return as_path(os.environ.get("LIPZOO_HOME") or "~/.cache/lipzoo", "LIPZOO_HOME", OutputError)
+_PURPOSE = Purpose(
+    CheckpointError,
+    "the card",
+    "fetch card.yaml and model.safetensors yourself and pass their folder",
+)
 
 
 def fetch_url(text: str) -> Checkpoint:
@@ -65,19 +64,14 @@ def fetch_url(text: str) -> Checkpoint:
     url = urlunsplit(parts._replace(path=path))
     place = lipzoo_home() / "urls" / _slug(url)
     if is_offline():
-        return _cached(place, url, pin, "the network is forbidden (LIPZOO_OFFLINE, HF_HUB_OFFLINE)")
-    seconds = download_seconds()
+        return _cached(place, url, pin, FORBIDDEN)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / ".lock", timeout=seconds), Watch(seconds) as watch:
+        with fetching(place, url, _PURPOSE) as watch:
             return _fetch(place, url, pin, watch)
-    except Timeout:
-        raise CheckpointError(
-            f"{url}: another process has been fetching it for {seconds:g} s "
-            "(LIPZOO_DOWNLOAD_SECONDS); try again when it is done"
-        ) from None
+    except UnknownNameError as fault:
+        raise UnknownNameError(f"{fault}; {_advice(url)}") from None
     except OSError as fault:
-        words = f"{place}: cannot be written ({fault.strerror or fault})"
+        words = unwritable(place, fault)
         try:  # a cache that someone filled and that may only be read
             found = _cached(place, url, pin, words)
         except CheckpointError:
@@ -128,7 +122,11 @@ def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Checkpoint:
     card_bytes = _cached_card(place, index)
     try:
         data, validators = get_small(
-            _file_url(url, CARD_FILE), MAX_BYTES, watch, index["validators"] if card_bytes else None
+            _file_url(url, CARD_FILE),
+            MAX_BYTES,
+            watch,
+            _PURPOSE,
+            index["validators"] if card_bytes else None,
         )
         data = data if data is not None else card_bytes
         version = sha256(data)
@@ -141,13 +139,22 @@ def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Checkpoint:
         try:
             weights = read_weights(folder, card)
         except (CheckpointError, FileNotFoundError):
-            target = folder / WEIGHTS_FILE
-            weights = _fetch_weights(_file_url(url, WEIGHTS_FILE), target, card.weights, watch)
+            address, target = _file_url(url, WEIGHTS_FILE), folder / WEIGHTS_FILE
+            entry = card.weights
+            weights = complete(
+                address,
+                target,
+                entry.sha256,
+                entry.num_bytes,
+                MAX_WEIGHTS_BYTES,
+                watch,
+                _PURPOSE,
+            )
     except Unreachable as fault:
         try:
             found = _cached(place, url, pin, str(fault))
         except CheckpointError:
-            raise fault from None
+            raise CheckpointError(str(fault)) from None
         warnings.warn(f"{fault}; taking what was fetched before", stacklevel=5)
         return found
     if not (folder / CARD_FILE).is_file() or (folder / CARD_FILE).read_bytes() != data:
@@ -158,33 +165,13 @@ def _fetch(place: Path, url: str, pin: str | None, watch: Watch) -> Checkpoint:
     return Checkpoint(url, card, {CARD_FILE: data, WEIGHTS_FILE: weights}, folder)
 
 
-def _fetch_weights(url: str, target: Path, wanted: WeightsEntry, watch: Watch) -> bytes:
-    part = target.with_name(f"{target.name}.part")
-    digest = wanted.sha256
-    while True:
-        is_sized = wanted.num_bytes is not None and part.exists()
-        if is_sized and part.stat().st_size > wanted.num_bytes:
-            part.unlink()  # of another file
-        was_begun = part.exists()
-        try:
-            download(url, part, wanted.num_bytes, MAX_WEIGHTS_BYTES, watch)
-        except CheckpointError as fault:
-            if not isinstance(fault, Unreachable):
-                part.unlink(missing_ok=True)
-            raise
-        data = read_regular(part, MAX_WEIGHTS_BYTES)
-        found = sha256(data)
-        if found == digest:
-            os.replace(part, target)
-            return data
-        part.unlink()
-        if not was_begun:
-            raise CheckpointError(
-                f"{url}: its hash is not the one on the card ({len(data)} bytes, sha256 "
-                f"{found[:12]}… instead of {digest[:12]}…): it was cut short, damaged or "
-                "replaced; try again, and tell whoever offers it if that does not help"
-            )
-        # A part from another time may be of another file: once more, from the beginning.
+def _advice(url: str) -> str:
+    hub = "; a repository there is hf-hub:user/name"
+    on_hub = urlsplit(url).hostname == "huggingface.co"
+    return (
+        f"the URL must name a folder that holds {CARD_FILE} and {WEIGHTS_FILE}"
+        f"{hub if on_hub else ''}"
+    )
 
 
 def _check_card(data: bytes, url: str) -> Card:

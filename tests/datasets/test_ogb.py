@@ -11,7 +11,7 @@ from lipzoo._dgl import dgl
 from lipzoo.datasets import load_dataset
 from lipzoo.errors import DataError
 
-PARTS = {"train": np.array([0, 1]), "valid": np.array([2]), "test": np.array([3])}
+PARTS = {"train": np.array([0, 1]), "valid": np.array([2, 4]), "test": np.array([3, 5])}
 
 
 class FakeDataset:
@@ -23,14 +23,14 @@ class FakeDataset:
 
     def __getitem__(self, index):
         assert index == 0
-        graph = dgl.graph(([0, 1, 2], [1, 2, 2]), num_nodes=4)
+        graph = dgl.graph(([0, 1, 2], [1, 2, 2]), num_nodes=6)
         if self.name == "ogbn-arxiv":
-            graph.ndata["year"] = torch.tensor([[2010], [2011], [2018], [2020]])
-            graph.ndata["feat"] = torch.ones(4, 128)
-            return graph, torch.tensor([[3], [0], [39], [1]])
-        graph.ndata["species"] = torch.ones(4, 1, dtype=torch.int64)
+            graph.ndata["year"] = torch.tensor([[2010], [2011], [2018], [2020], [2018], [2020]])
+            graph.ndata["feat"] = torch.ones(6, 128)
+            return graph, torch.tensor([[3], [0], [39], [1], [7], [8]])
+        graph.ndata["species"] = torch.ones(6, 1, dtype=torch.int64)
         graph.edata["feat"] = torch.tensor([[1.0] * 8, [2.0] * 8, [4.0] * 8])
-        return graph, torch.tensor([[0, 1] * 56] * 4)
+        return graph, torch.tensor([[0, 1] * 56, [1, 0] * 56] * 2 + [[1, 0] * 56, [0, 1] * 56])
 
     def get_idx_split(self):
         return {part: torch.from_numpy(nodes) for part, nodes in PARTS.items()}
@@ -51,8 +51,8 @@ def test_arxiv(ogb, tmp_path, capsys):
     assert set(zip(*(ends.tolist() for ends in task.graph.edges()))) == {
         (0, 1), (1, 0), (1, 2), (2, 1), (2, 2),
     }  # fmt: skip
-    assert task.labels.tolist() == [3, 0, 39, 1]
-    assert task.train_mask.tolist() == [True, True, False, False]
+    assert task.labels.tolist() == [3, 0, 39, 1, 7, 8]
+    assert task.train_mask.tolist() == [True, True, False, False, False, False]
     assert capsys.readouterr().out == ""
 
 
@@ -60,7 +60,7 @@ def test_proteins(ogb, tmp_path):
     task = load_dataset("ogbn-proteins", raw_dir=tmp_path)
     assert (task.num_classes, task.multilabel, task.metric) == (112, True, "roc_auc")
     # The mean of the incoming edges' features; 0 where there are none.
-    assert task.feat[:, 0].tolist() == [0.0, 1.0, 3.0, 0.0]
+    assert task.feat[:, 0].tolist() == [0.0, 1.0, 3.0, 0.0, 0.0, 0.0]
     assert "feat" not in task.graph.edata
 
 

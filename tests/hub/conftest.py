@@ -8,7 +8,7 @@ from checkpoints import card, small_model
 from hub_zoo import publish
 from loopback import file_server
 
-from lipzoo.hub import download
+from lipzoo._fetch import download
 from lipzoo.weights import write_checkpoint
 
 

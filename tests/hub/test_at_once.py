@@ -121,7 +121,7 @@ def test_killed_at_fifty_moments(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("LIPZOO_HOME", str(home))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setattr("lipzoo.hub.download._BLOCK", 64)
+    monkeypatch.setattr("lipzoo._fetch.download._BLOCK", 64)
     monkeypatch.delenv("LIPZOO_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     made = write_checkpoint(tmp_path / "made", small_model(), card())

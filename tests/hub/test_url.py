@@ -120,7 +120,7 @@ def test_a_pin_that_is_none(pin):
 def test_weights_that_are_not_the_cards(server):
     server.files[WEIGHTS] = server.files[WEIGHTS][:-1] + b"!"
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"its hash is not the one on .*try again"):
+        with pytest.raises(CheckpointError, match=r"hash is not the one the card says .*try again"):
             lipzoo.load_pretrained(server.address)
     assert not list(url.lipzoo_home().rglob("model.safetensors*")), "nothing wrong is kept"
 

@@ -10,8 +10,9 @@ from hub_zoo import CARD, WEIGHTS, assert_is_small, publish
 from loopback import file_server
 
 import lipzoo
+from lipzoo._fetch import download, pace
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
-from lipzoo.hub import download, fetch, is_remote, pace, url
+from lipzoo.hub import fetch, is_remote, url
 
 pytestmark = pytest.mark.usefixtures("home")
 

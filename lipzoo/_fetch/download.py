@@ -1,4 +1,4 @@
-"""HTTP, as far as weights need it: resumable, bounded in size and time, no other scheme."""
+"""HTTP, as far as weights and data need it: resumable, bounded in size and time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 from urllib3.util import Retry
 
+from lipzoo._fetch.purpose import Purpose
+from lipzoo._fetch.watch import Watch, WatchedAdapter
 from lipzoo._progress import ProgressBar
-from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError
-from lipzoo.hub.watch import Watch, WatchedAdapter
+from lipzoo.errors import ConfigError, LipzooError, UnknownNameError
 
 __all__ = ["Unreachable", "check_url", "download", "get_small", "is_offline"]
 
@@ -45,7 +46,7 @@ class _Session(requests.Session):
         return None
 
 
-class Unreachable(CheckpointError):
+class Unreachable(LipzooError):
     """The server gave no usable answer: what was fetched before may be taken instead."""
 
 
@@ -74,7 +75,7 @@ def check_url(url: str) -> SplitResult:
     if parts.scheme == "http" and not _is_this_machine(host or ""):
         raise ConfigError(
             f"{url}: http:// is taken from this machine only, since anyone on the way could "
-            "replace card and weights; use https://"
+            "replace what it gives; use https://"
         )
     if parts.scheme not in ("http", "https"):
         raise ConfigError(
@@ -98,7 +99,11 @@ def _is_this_machine(host: str) -> bool:
 
 
 def get_small(
-    url: str, limit: int, watch: Watch, validators: dict[str, str] | None = None
+    url: str,
+    limit: int,
+    watch: Watch,
+    purpose: Purpose,
+    validators: dict[str, str] | None = None,
 ) -> tuple[bytes | None, dict[str, str]]:
     """A small file, whole, and what to send along to be told that it has not changed.
 
@@ -110,6 +115,8 @@ def get_small(
         Bytes; a longer file is refused.
     watch : Watch
         Ends what is too slow.
+    purpose : Purpose
+        What it is for.
     validators : dict, optional
         What the last call returned: ``ETag`` and ``Last-Modified``.
 
@@ -121,22 +128,22 @@ def get_small(
 
     Raises
     ------
-    Unreachable, UnknownNameError, CheckpointError, ConfigError
+    Unreachable, UnknownNameError, ConfigError, ``purpose.error``
         See :func:`download`.
     """
     conditions = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
     headers = {conditions[k]: v for k, v in (validators or {}).items() if k in conditions}
     for pause in (*_PAUSES, None):
         try:
-            with _open(url, headers, watch) as answer:
+            with _open(url, headers, watch, purpose) as answer:
                 if answer.status_code == 304 and validators:
                     return None, validators
-                _check_status(answer, url)
-                data, total = bytearray(), _length(answer, url, 0, limit)
+                _check_status(answer, url, purpose)
+                data, total = bytearray(), _length(answer, url, 0, limit, purpose)
                 for block in answer.iter_content(_BLOCK):
                     data += block
                     watch.pace.came(len(block))
-                    _check_size(len(data), limit, url)
+                    _check_size(len(data), limit, url, purpose)
                 _check_pace(watch, url)
                 if total is None or len(data) == total:
                     found = {k: answer.headers[k] for k in conditions if k in answer.headers}
@@ -148,7 +155,9 @@ def get_small(
         _wait(pause, url, fault)
 
 
-def download(url: str, part: Path, size: int | None, limit: int, watch: Watch) -> None:
+def download(
+    url: str, part: Path, size: int | None, limit: int, watch: Watch, purpose: Purpose
+) -> None:
     """Fetch what is missing of ``url`` into ``part``, which a call that was stopped left behind.
 
     Parameters
@@ -158,12 +167,14 @@ def download(url: str, part: Path, size: int | None, limit: int, watch: Watch) -
     part : Path
         Holds the beginning of the file, or does not exist.
     size : int, optional
-        Bytes of the file, where the card says them: a server that says otherwise is refused before
+        Bytes of the file, where they are known: a server that says otherwise is refused before
         the body, and one that sends more as soon as it does.
     limit : int
         Bytes; a longer file is refused before it is fetched, where its length is known.
     watch : Watch
         Ends what is too slow.
+    purpose : Purpose
+        What it is for.
 
     Raises
     ------
@@ -172,31 +183,33 @@ def download(url: str, part: Path, size: int | None, limit: int, watch: Watch) -
     Unreachable
         If there is no connection, or it breaks again and again, or is too slow; ``part`` keeps
         what came.
-    CheckpointError
-        If the file is too long, or not of the size on the card, or the server refuses it.
+    ``purpose.error``
+        If the file is too long, or not of its size, or the server refuses it.
     ConfigError
         If a redirect leads where :func:`check_url` forbids to go.
     """
     if size is not None:
-        _check_size(size, limit, url)
+        _check_size(size, limit, url, purpose)
     for pause in (*_PAUSES, None):
         have = part.stat().st_size if part.exists() else 0
         if have and have == size:
             return  # nothing is missing; the hash says whether it is right
+        headers = {"Range": f"bytes={have}-"} if have else {}
         try:
-            with _open(url, {"Range": f"bytes={have}-"} if have else {}, watch) as answer:
+            with _open(url, headers, watch, purpose) as answer:
                 if answer.status_code == 416 and have:
                     return  # nothing comes after what is here; the hash says whether it is right
-                _check_status(answer, url)
+                _check_status(answer, url, purpose)
                 start = _start(answer, have)
-                total = _length(answer, url, start, limit)
+                total = _length(answer, url, start, limit, purpose)
                 if size is not None and total not in (None, size):
-                    raise CheckpointError(
-                        f"{url}: the server offers {total:,} bytes, and the card says {size:,}: "
-                        "they do not belong together; tell whoever offers them"
+                    raise purpose.error(
+                        f"{url}: the server offers {total:,} bytes, and {purpose.stated_by} says "
+                        f"{size:,}: they do not belong together; tell whoever offers them"
                     )
                 total = size if size is not None else total
-                came = _append(answer, part, start, total, limit if size is None else size, watch)
+                most = limit if size is None else size
+                came = _append(answer, part, start, total, most, watch, purpose)
                 if total is None or came >= total:
                     _check_pace(watch, url)
                     return
@@ -208,7 +221,15 @@ def download(url: str, part: Path, size: int | None, limit: int, watch: Watch) -
         _wait(pause, url, fault)
 
 
-def _append(answer, part: Path, start: int, total: int | None, limit: int, watch: Watch) -> int:
+def _append(
+    answer,
+    part: Path,
+    start: int,
+    total: int | None,
+    limit: int,
+    watch: Watch,
+    purpose: Purpose,
+) -> int:
     size = start
     name = urlsplit(answer.url).path.rpartition("/")[2]
     # The bar shows only what takes long, and only on a terminal.
@@ -221,7 +242,7 @@ def _append(answer, part: Path, start: int, total: int | None, limit: int, watch
         for block in answer.iter_content(_BLOCK):
             size += len(block)
             watch.pace.came(len(block))
-            _check_size(size, limit, answer.url, on_card=total == limit)
+            _check_size(size, limit, answer.url, purpose, is_stated=total == limit)
             file.write(block)
             bar.update(len(block))
         file.flush()
@@ -230,7 +251,9 @@ def _append(answer, part: Path, start: int, total: int | None, limit: int, watch
 
 
 @contextmanager
-def _open(url: str, headers: dict[str, str], watch: Watch) -> Iterator[requests.Response]:
+def _open(
+    url: str, headers: dict[str, str], watch: Watch, purpose: Purpose
+) -> Iterator[requests.Response]:
     """The answer to a GET, its body not read; redirects stay in their scheme."""
     first = url
     with _Session() as session:
@@ -259,41 +282,33 @@ def _open(url: str, headers: dict[str, str], watch: Watch) -> Iterator[requests.
             except ValueError:
                 stays = False
             if not stays:
-                raise CheckpointError(
+                raise purpose.error(
                     f"{first}: is redirected to {target}, out of {scheme}://, which is not "
-                    "followed; ask whoever offers the weights for an address without it"
+                    "followed; ask whoever offers it for an address without that"
                 )
-    raise CheckpointError(
+    raise purpose.error(
         f"{first}: is redirected more than {_MAX_REDIRECTS} times; check the address"
     )
 
 
-def _check_status(answer: requests.Response, url: str) -> None:
+def _check_status(answer: requests.Response, url: str, purpose: Purpose) -> None:
     status = answer.status_code
     if status in (404, 410):
-        hint = (
-            "; a repository there is hf-hub:user/name"
-            if urlsplit(url).hostname == "huggingface.co"
-            else ""
-        )
-        raise UnknownNameError(
-            f"{url}: there is no such file (HTTP {status}); the URL must name a folder that "
-            f"holds card.yaml and model.safetensors{hint}"
-        )
+        raise UnknownNameError(f"{url}: there is no such file (HTTP {status})")
     if status in (401, 403):
-        raise CheckpointError(
+        raise purpose.error(
             f"{url}: the server refuses it (HTTP {status}); put a name and a password for "
             f"{urlsplit(url).hostname} into ~/.netrc, or ask for access"
         )
     if status == 429 or status >= 500:
         raise Unreachable(f"{url}: the server has trouble (HTTP {status}); try again later")
     if status not in (200, 206):
-        raise CheckpointError(f"{url}: unexpected answer (HTTP {status}); check the address")
+        raise purpose.error(f"{url}: unexpected answer (HTTP {status}); check the address")
     encoding = answer.headers.get("Content-Encoding", "identity").lower()
     if encoding not in ("", "identity"):
-        raise CheckpointError(
+        raise purpose.error(
             f"{url}: the server sends it compressed ({encoding}) though it was asked not to; "
-            "fetch the two files yourself and pass their folder"
+            f"{purpose.by_hand}"
         )
 
 
@@ -308,24 +323,27 @@ def _start(answer: requests.Response, have: int) -> int:
     return start
 
 
-def _length(answer: requests.Response, url: str, start: int, limit: int) -> int | None:
+def _length(
+    answer: requests.Response, url: str, start: int, limit: int, purpose: Purpose
+) -> int | None:
     """Bytes of the whole file, where the server says them."""
     text = answer.headers.get("Content-Length", "")
     if not text.isascii() or not text.isdigit():
         return None
-    _check_size(start + int(text), limit, url)
+    _check_size(start + int(text), limit, url, purpose)
     return start + int(text)
 
 
-def _check_size(size: int, limit: int, url: str, on_card: bool = False) -> None:
-    if size > limit and on_card:
-        raise CheckpointError(
-            f"{url}: more than the {limit:,} bytes came that the card says; tell whoever offers it"
+def _check_size(size: int, limit: int, url: str, purpose: Purpose, is_stated: bool = False) -> None:
+    if size > limit and is_stated:
+        raise purpose.error(
+            f"{url}: more than the {limit:,} bytes came that {purpose.stated_by} says; tell "
+            "whoever offers it"
         )
     if size > limit:
-        raise CheckpointError(
+        raise purpose.error(
             f"{url}: is longer than {limit:,} bytes, which lipzoo does not fetch; if you trust "
-            "it, fetch card.yaml and model.safetensors yourself and pass their folder"
+            f"it, {purpose.by_hand}"
         )
 
 

@@ -17,8 +17,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Retry
 
+from lipzoo._fetch.pace import Pace
 from lipzoo.errors import ConfigError
-from lipzoo.hub.pace import Pace
 
 __all__ = ["Watch", "WatchedAdapter", "download_seconds"]
 

@@ -1,0 +1,1 @@
+"""Files from the network, for weights and data alike: bounded, resumed, checked, kept."""
