@@ -100,7 +100,7 @@ def _load(name: str, raw_dir: RawDir, metric: str = "") -> GraphTask:
     arrays = {_ARRAYS[key]: array for key, array in arrays.items()}
     graph, facts = graph_of_arrays(where, {**arrays, "src": edges[:, 0], "dst": edges[:, 1]})
     graph = dgl.to_bidirected(graph, copy_ndata=True)
-    return GraphTask.from_graph(graph, name, metric=metric, **facts)
+    return GraphTask.from_graph(graph, name, **{**facts, "metric": metric})
 
 
 @register_dataset("roman_empire")

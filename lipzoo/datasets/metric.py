@@ -21,11 +21,23 @@ from torch import Tensor
 
 from lipzoo.errors import did_you_mean
 
-__all__ = ["METRICS", "RANKING_METRICS", "metric_fault", "split_fault", "told_apart"]
+__all__ = [
+    "METRICS",
+    "RANKING_METRICS",
+    "default_metric",
+    "metric_fault",
+    "split_fault",
+    "told_apart",
+]
 
 METRICS = ("accuracy", "micro_f1", "macro_f1", "roc_auc", "average_precision")
 #: Those that look at the order of the nodes, not at what is decided for each.
 RANKING_METRICS = ("roc_auc", "average_precision")
+
+
+def default_metric(multilabel: bool) -> str:
+    """What a task is judged by where nothing is said."""
+    return "micro_f1" if multilabel else "accuracy"
 
 
 def metric_fault(metric: str, num_classes: int, multilabel: bool) -> str | None:

@@ -14,6 +14,8 @@ array                                       what it is
 ``test_mask``                               which ``split_index`` chooses one
 ``num_nodes``                               N, optional: by default the rows of the features
 ``num_classes``                             C, optional: by default the largest label plus one
+``metric``                                  a word of `lipzoo.datasets.metric`, optional: what the
+                                            task is judged by
 ==========================================  ====================================================
 
 For how much a file may hold see `lipzoo.datasets.npz`; sparse features written out in float32 may
@@ -34,15 +36,16 @@ from lipzoo._dgl import dgl
 from lipzoo._files import open_regular
 from lipzoo._paths import as_path
 from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.metric import METRICS, default_metric
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import DataError, OutputError
+from lipzoo.errors import DataError, OutputError, did_you_mean, shown
 
 __all__ = ["graph_of_arrays", "read_npz", "save_npz"]
 
 _CSR = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
 _COLUMNS = ("feat", "label", *MASKS)
-_KEYS = ("src", "dst", *_COLUMNS, *_CSR, "num_nodes", "num_classes")
+_KEYS = ("src", "dst", *_COLUMNS, *_CSR, "num_nodes", "num_classes", "metric")
 
 #: The same of features that are given as CSR, written out. Those of papers and their words, the
 #: sparsest that are usual, have some 600 times the bytes of a compressed file.
@@ -97,11 +100,14 @@ def graph_of_arrays(
     src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
     graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
     graph.ndata.update(columns)
-    return graph, {"num_classes": _number(path, arrays, "num_classes", default=None)}
+    num_classes = _number(path, arrays, "num_classes", default=None)
+    return graph, {"num_classes": num_classes, "metric": _metric(path, arrays)}
 
 
 def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     """Write a task as an ``.npz`` that `lipzoo.load_dataset` reads back, complete or not at all.
+
+    Of several splits the one that the task has; all of them where none was chosen yet.
 
     Parameters
     ----------
@@ -122,6 +128,9 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     arrays = {"src": src, "dst": dst, "num_classes": torch.tensor(task.num_classes)}
     arrays |= {key: graph.ndata[key] for key in _COLUMNS if key in graph.ndata}
     arrays = {key: tensor.detach().numpy() for key, tensor in arrays.items()}
+    arrays |= {key: arrays[key].T for key in MASKS if key in arrays}  # of several splits: (S, N)
+    if task.metric != default_metric(task.multilabel):
+        arrays["metric"] = np.array(task.metric)
     scratch = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
@@ -228,3 +237,13 @@ def _number(path: Path, arrays: dict, key: str, default: int | None) -> int | No
             f"{number.shape}; leave it out, or write numpy.array(7)"
         )
     return int(number.item())
+
+
+def _metric(path: str | Path, arrays: dict) -> str:
+    if "metric" not in arrays:
+        return ""
+    word = arrays["metric"]
+    if word.size != 1 or word.dtype.kind != "U" or str(word.item()) not in METRICS:
+        found = shown(word.item()) if word.size == 1 else f"{word.dtype} {word.shape}"
+        raise DataError(f"{path}: there is no metric '{found}'{did_you_mean(found, METRICS)}")
+    return str(word.item())

@@ -14,6 +14,7 @@ from lipzoo._dgl import dgl
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
+from lipzoo.datasets.metric import default_metric
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["GraphTask"]
@@ -55,7 +56,7 @@ class GraphTask:
 
     def __post_init__(self) -> None:
         if not self.metric:
-            self.metric = "micro_f1" if self.multilabel else "accuracy"
+            self.metric = default_metric(self.multilabel)
 
     @classmethod
     def from_graph(

@@ -7,10 +7,10 @@ import scipy.sparse as sp
 import torch
 
 from lipzoo._dgl import dgl
-from lipzoo.datasets import load_dataset, load_graph, save_npz
+from lipzoo.datasets import GraphTask, load_dataset, load_graph, save_npz
 from lipzoo.datasets.bin_file import MAGIC, read_bin
 from lipzoo.datasets.files import looks_like_path
-from lipzoo.errors import DataError, OutputError, UnknownNameError
+from lipzoo.errors import ConfigError, DataError, OutputError, UnknownNameError
 
 
 def message_of(path, **options):
@@ -98,6 +98,50 @@ class TestNpz:
         assert again.num_classes == task.num_classes
         assert [file.name for file in tmp_path.iterdir()] == ["ring.npz"]
 
+    def test_several_splits_of_which_one_is_chosen(self, npz, tmp_path):
+        parts = np.stack([np.random.default_rng(k).permutation(60) % 3 for k in range(5)])
+        masks = {f"{part}_mask": parts == i for i, part in enumerate(("train", "val", "test"))}
+        task = load_dataset(npz(**masks), split_index=3)
+        assert task.options == {"split": "public", "split_index": 3}
+        assert (task.num_splits, task.num_classes) == (5, 3)
+        assert np.array_equal(task.val_mask.numpy(), masks["val_mask"][3])
+        assert load_dataset(npz(**masks)).options["split_index"] == 0
+        # DGL's and PyG's way round, and one test mask for all.
+        turned = {**{key: mask.T for key, mask in masks.items()}, "test_mask": parts[0] == 2}
+        turned["train_mask"] = turned["train_mask"] & ~turned["test_mask"][:, None]
+        turned["val_mask"] = turned["val_mask"] & ~turned["test_mask"][:, None]
+        other = load_dataset(npz(**turned), split_index=4)
+        assert np.array_equal(other.train_mask.numpy(), turned["train_mask"][:, 4])
+        assert np.array_equal(other.test_mask.numpy(), turned["test_mask"])
+        with pytest.raises(ConfigError, match=r"split_index is 5, .* \(choices: 0\.\.4\)"):
+            load_dataset(npz(**masks), split_index=5)
+        # The split that was chosen is what is written; before one is chosen, all of them.
+        again = load_dataset(save_npz(task, tmp_path / "one.npz"))
+        assert (again.fingerprint, again.num_splits) == (task.fingerprint, 1)
+        every = load_dataset(save_npz(task.source, tmp_path / "all.npz"), split_index=3)
+        assert (every.fingerprint, every.num_splits) == (task.fingerprint, 5)
+
+    def test_as_many_splits_as_nodes(self, tmp_path):
+        """(N, N) is read as (S, N), and so is what is written."""
+        graph = dgl.graph(([0, 1, 2], [1, 2, 0]))
+        graph.ndata["feat"], graph.ndata["label"] = torch.ones(3, 1), torch.tensor([0, 1, 0])
+        for place, mask in enumerate(("train_mask", "val_mask", "test_mask")):
+            graph.ndata[mask] = (torch.arange(3)[:, None] + torch.tensor([0, 2, 2])) % 3 == place
+        task = GraphTask.from_graph(graph, "three")
+        path = save_npz(task, tmp_path / "three.npz")
+        for index in range(3):
+            read = load_dataset(path, split_index=index)
+            assert read.fingerprint == task.with_split(index).fingerprint
+
+    def test_a_metric(self, npz, tmp_path):
+        task = load_dataset(npz(label=np.arange(60) % 2, metric=np.array("roc_auc")))
+        assert task.metric == "roc_auc"
+        assert "metric" not in task.options, "it comes with the data"
+        assert load_dataset(save_npz(task, tmp_path / "again.npz")).metric == "roc_auc"
+        assert load_dataset(task.name, metric="macro_f1").metric == "macro_f1"
+        words = ": the metric roc_auc is for two classes, or several labels a node, and there are 3"
+        assert message_of(npz(metric="roc_auc")).startswith(words)
+
     def test_sparse_features_unsigned_types_and_multilabel(self, npz):
         feat = sp.random(60, 9, density=0.2, format="csr", random_state=0)
         csr = {f"feat_{key}": getattr(feat, key) for key in ("data", "indices", "indptr", "shape")}
@@ -139,6 +183,12 @@ class TestNpz:
             ({"label": np.array(["a"] * 60)}, ": label must be numbers, but is <U1"),
             ({"num_nodes": 61}, ": feat is (60, 4), but there are 61 nodes"),
             ({"num_nodes": np.ones(2)}, ": num_nodes must be one whole number"),
+            ({"metric": "roc"}, ": there is no metric 'roc'; did you mean 'roc_auc'? (choices: "),
+            ({"metric": np.arange(2)}, ": there is no metric 'int64 (2,)'; (choices: accuracy,"),
+            ({"metric": np.array(b"roc_auc")}, ": there is no metric 'b'roc_auc''; did you mean"),
+            ({"val_mask": np.ones((2, 59), bool)}, ": val_mask is (2, 59), but there are 60 nodes"),
+            ({"val_mask": np.ones((2, 60), bool), "test_mask": np.ones((3, 60), bool)},
+             ": the masks are of different numbers of splits (val_mask 2, test_mask 3)"),
             ({"num_classes": 2}, ": labels must lie in 0..1 (or be -1 for unknown), but do not on"),
             ({"feat": np.full((60, 4), np.nan)}, ": features are NaN or infinite on 60 nodes"),
             ({"label": np.array([None] * 60)}, ": damaged, or not plain arrays of numbers (Object"),

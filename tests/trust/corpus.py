@@ -27,6 +27,7 @@ from trust.kinds import (
     CSV,
     KINDS,
     RECIPE,
+    SPLITS,
     SWEEP,
     TRACE,
     graph_file,
@@ -218,7 +219,7 @@ def _yaml_start(name: str, *seeds: dict) -> Start:
 
 
 def _starts() -> dict[str, Start]:
-    archives = [npz(), npz(**CSR)]
+    archives = [npz(), npz(**CSR), npz(**SPLITS)]
     graphs = [graph_file(form) for form in ("coo", "csr", "csc")]
     dataset = lipzoo.load_dataset
     return {

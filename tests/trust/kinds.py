@@ -159,6 +159,15 @@ def npz(**changes: np.ndarray | None) -> bytes:
         return Path(folder, "x.npz").read_bytes()
 
 
+#: Two splits, and what the task is judged by.
+SPLITS = {
+    **{
+        f"{part}_mask": (_NODE[None] + np.array([[0], [1]])) % 3 == place
+        for place, part in enumerate(("train", "val", "test"))
+    },
+    "metric": np.array("macro_f1"),
+}
+
 CSR = {
     "feat": None,
     "feat_data": np.ones(30),
@@ -206,7 +215,9 @@ KINDS = {
     "recipe YAML": _yaml_kind(RECIPE, _read_recipe),
     "sweep YAML": _yaml_kind(SWEEP, lambda folder: load_sweep("depth", folder / "x.yaml")),
     ".npz": Kind(
-        st.sampled_from([npz(), npz(**CSR)]).flatmap(lambda data: damage.damaged_npz(data, TRACE)),
+        st.sampled_from([npz(), npz(**CSR), npz(**SPLITS)]).flatmap(
+            lambda data: damage.damaged_npz(data, TRACE)
+        ),
         lambda data: {"x.npz": data},
         lambda folder: lipzoo.load_dataset(folder / "x.npz"),
     ),
