@@ -1,9 +1,9 @@
 """Graphs whose neighbours differ (Platonov et al., ICLR 2023), with ten public splits each.
 
 "A critical look at the evaluation of GNNs under heterophily: are we really making progress?",
-yandex-research/heterophilous-graphs. Edges are stored once and taken in both directions; half of
-the nodes train, a quarter each validates and tests. ``split_index`` (0..9) says which of the ten
-splits. Where there are two classes the metric is ROC AUC, as in the paper.
+yandex-research/heterophilous-graphs. Edges are stored once and taken in both directions. About half
+of the nodes train; ``split_index`` (0..9) says which of the ten splits. Where there are two classes
+the metric is ROC AUC, as in the paper.
 """
 
 from __future__ import annotations
