@@ -20,12 +20,12 @@ from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.run import (
     RESULT_FILE,
     load_seed,
-    load_task,
     model_args,
     read_run,
     summarize,
 )
 from lipzoo.training.run_architecture import architecture_of_run
+from lipzoo.training.tasks import load_task
 from lipzoo.weights import write_checkpoint
 
 __all__ = ["export_run"]

@@ -15,9 +15,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import closing
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,10 @@ from torch import nn
 from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._processes import in_processes
-from lipzoo._schema import check_arguments
 from lipzoo._torch import threads
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
-from lipzoo.datasets import GraphTask, load_dataset
+from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, build_model, get_architecture
 from lipzoo.settings import per_seed
@@ -46,6 +44,7 @@ from lipzoo.training.run_architecture import (
     keep_architecture,
 )
 from lipzoo.training.state import STATE_FILE
+from lipzoo.training.tasks import Tasks, check_splits, load_task
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
@@ -53,7 +52,6 @@ __all__ = [
     "RESULT_FILE",
     "build_from_recipe",
     "load_seed",
-    "load_task",
     "model_args",
     "read_run",
     "summarize",
@@ -72,39 +70,6 @@ _OWN_FILES = (
     *(f"{seed}/{name}" for seed in _SEEDS for name in ("tensorboard/events.*", ".*.tmp")),
     ARCHITECTURE_FILE,
 )
-
-
-def load_task(recipe: Recipe, raw_dir: str | None = None, seed: int | None = None) -> GraphTask:
-    """The data that a recipe names, for a seed.
-
-    Raises
-    ------
-    ConfigError
-        If an option is none of :func:`~lipzoo.load_dataset`'s, or of the wrong type; or if the
-        recipe takes other data for each seed (``split_index: seed``) and no seed is said.
-    """
-    options = recipe.data_options(seed)
-    check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
-    name = recipe.dataset["name"]
-    return load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
-
-
-def _tasks(recipe: Recipe, raw_dir: str | None) -> Callable[[int], GraphTask]:
-    """The data of each seed: loaded once where they are the same, and one at a time elsewhere."""
-
-    @lru_cache(maxsize=1)
-    def load(seed: int | None) -> GraphTask:
-        return load_task(recipe, raw_dir, seed)
-
-    differ = per_seed(recipe.dataset)
-    return lambda seed: load(seed if differ else None)
-
-
-def _check_splits(recipe: Recipe, task: GraphTask, seeds: list[int]) -> None:
-    """Refuse seeds for which there is no split, or none that is fit to train on."""
-    if "split_index" in per_seed(recipe.dataset):
-        for seed in seeds:
-            task.with_split(seed).validate()
 
 
 @one_writer
@@ -159,9 +124,9 @@ def train(
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
     # What can go wrong does so before the folder is touched: data, model, baselines.
     seeds = seeds if seeds is not None else list(recipe.seeds)
-    tasks = _tasks(recipe, raw_dir)
-    task = tasks(seeds[0])
-    _check_splits(recipe, task, seeds)
+    tasks = Tasks()
+    task = tasks(recipe, raw_dir, seeds[0])
+    check_splits(recipe, task, seeds)
     variants = {"": recipe}
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
@@ -170,7 +135,7 @@ def train(
         else:
             # An estimator has no seed: its one result stands for all, but for those of other data.
             estimated[name] = {
-                seed: fit_estimator(baseline.estimator, baseline.args, tasks(seed))
+                seed: fit_estimator(baseline.estimator, baseline.args, tasks(recipe, raw_dir, seed))
                 for seed in (seeds if per_seed(recipe.dataset) else [0])
             }
     architecture = get_architecture(recipe.architecture)
@@ -189,7 +154,8 @@ def train(
     ]
     if jobs == 1:
         for variant, path, seed in work:
-            train_seed(variant, path, seed, tasks(seed), verbose, architecture)
+            task = tasks(variant, raw_dir, seed)
+            train_seed(variant, path, seed, task, verbose, architecture)
     else:
         _train_in_processes(work, architecture, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
@@ -279,7 +245,7 @@ def load_seed(
     seed : int
         One of those that :func:`summarize` names.
     recipe, task
-        The run's: see :func:`read_run`, and :func:`load_task` for this seed.
+        The run's: see :func:`read_run`, and :func:`~lipzoo.training.tasks.load_task` for this seed.
 
     Raises
     ------

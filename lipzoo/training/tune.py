@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.training import tune_report
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.run import build_from_recipe, load_task
+from lipzoo.training.run import build_from_recipe
 from lipzoo.training.search_space import (
     SearchSpace,
     check_space,
@@ -40,6 +40,7 @@ from lipzoo.training.search_space import (
     to_dict,
     with_values,
 )
+from lipzoo.training.tasks import Tasks, check_splits
 
 __all__ = ["tune"]
 
@@ -132,10 +133,13 @@ def tune(
         if number < 1:
             raise ConfigError(f"{name} must be at least 1, got {number}")
     _optuna()
-    _loaded.cache_clear()  # a file may have changed
-    task = _task(recipe, raw_dir)
-    check_space(recipe, space, lambda changed: build_from_recipe(changed, _task(changed, raw_dir)))
+    _task.clear()
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
+    task = _task(recipe, raw_dir, seeds[0])
+    check_splits(recipe, task, seeds)
+    check_space(
+        recipe, space, lambda changed: build_from_recipe(changed, _task(changed, raw_dir, seeds[0]))
+    )
     asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
     file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")
@@ -172,15 +176,8 @@ def _apart(search: Callable[[int], str], left: range, jobs: int) -> Iterator[str
             yield result()
 
 
-@lru_cache(maxsize=1)
-def _loaded(content: str, raw_dir: str | None) -> GraphTask:
-    return load_task(make_recipe(json.loads(content), "dataset"), raw_dir)
-
-
-def _task(recipe: Recipe, raw_dir: str | None) -> GraphTask:
-    """Its data, which is kept from trial to trial."""
-    content = {"architecture": recipe.architecture, "dataset": recipe.dataset}
-    return _loaded(json.dumps(content, sort_keys=True), raw_dir)
+#: Data are kept from trial to trial.
+_task = Tasks()
 
 
 # ----------------------------------------------------------------- the storage
@@ -276,7 +273,7 @@ def _search_once(
                 return other.value  # the same recipe and seeds
         try:
             changed = with_values(recipe, values, f"trial {trial.number}")
-            return _worth(trial, changed, asked["seeds"], _task(changed, raw_dir))
+            return _worth(trial, changed, asked["seeds"], raw_dir)
         except FAULTS as fault:
             trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
             raise
@@ -286,11 +283,12 @@ def _search_once(
     return tune_report.line(study.trials[made[0]], space)
 
 
-def _worth(trial, recipe: Recipe, seeds: list[int], task: GraphTask) -> float:
+def _worth(trial, recipe: Recipe, seeds: list[int], raw_dir: str | None) -> float:
     """The mean over the seeds; the first one may show that the trial is not worth going on."""
     first, *others = seeds
+    task = _task(recipe, raw_dir, first)
     values = [validated(recipe, first, task, partial(_report, trial, recipe, task.metric))]
-    values += [validated(recipe, seed, task) for seed in others]
+    values += [validated(recipe, seed, _task(recipe, raw_dir, seed)) for seed in others]
     return sum(values) / len(values)
 
 

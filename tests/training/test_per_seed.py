@@ -1,6 +1,7 @@
 """``split_index: seed``: seed k takes split k, in training, on the card and in what reads it."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from public_files import save
 import lipzoo
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
-from lipzoo.training import export_run, load_recipe, train
+from lipzoo.training import export_run, load_recipe, train, tune
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.run import load_seed, load_task, read_run
+from lipzoo.training.run import load_seed, read_run
+from lipzoo.training.tasks import load_task
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,23 @@ def test_the_recipe_on_the_card_gives_the_card_again(run, tmp_path):
     replayed = train(load_recipe(folder / "card.yaml"), tmp_path / "again", jobs=2, verbose=False)
     card = lipzoo.load_pretrained(folder).card
     assert replayed["metrics"] == {k: v.model_dump() for k, v in card.metrics.items()}
+
+
+def test_a_search_trains_each_seed_on_its_split(splits, recipe, tmp_path):
+    pytest.importorskip("optuna")
+    from lipzoo.training.search_space import make_space
+
+    validated = sys.modules["lipzoo.training.tune"].validated  # the function hides the module
+    space = make_space({"optimizer.lr": [0.01]}, "test")
+    content = {"name": str(splits), "split_index": "seed"}
+    per_seed = recipe(dataset=content, metric="macro_f1", optimizer={"lr": 0.01})
+    found = tune(per_seed, space, tmp_path, trials=1, seeds=[0, 2], verbose=False)
+    values = [validated(per_seed, seed, load_task(per_seed, seed=seed)) for seed in (0, 2)]
+    assert found["metric"] == "val_macro_f1"
+    assert found["value"] == pytest.approx(np.mean(values))
+    with pytest.raises(ConfigError, match=r"split_index is 4, .* \(choices: 0\.\.3\)"):
+        tune(per_seed, space, tmp_path / "b", trials=1, seeds=[0, 4], verbose=False)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_seed_without_a_split_is_refused_before_the_folder_is_made(run, splits, recipe, tmp_path):

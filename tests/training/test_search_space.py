@@ -1,7 +1,7 @@
 import pytest
 
 from lipzoo.errors import ConfigError, UnknownNameError
-from lipzoo.training.run import build_from_recipe, load_task
+from lipzoo.training.run import build_from_recipe
 from lipzoo.training.search_space import (
     check_space,
     load_space,
@@ -9,6 +9,7 @@ from lipzoo.training.search_space import (
     to_dict,
     with_values,
 )
+from lipzoo.training.tasks import load_task
 
 
 class Lowest:

@@ -22,7 +22,7 @@ from lipzoo.errors import LipzooError
 from lipzoo.registry.building import build_model, check_architecture
 from lipzoo.registry.files import read_architectures
 from lipzoo.training.recipe import load_recipe
-from lipzoo.training.run import load_task
+from lipzoo.training.tasks import load_task
 from lipzoo.weights import write_checkpoint
 
 #: Stands for the file that harmful content would make.

@@ -21,7 +21,8 @@ from lab.studies.worker import (
     train_point,
 )
 from lipzoo.errors import OutputError
-from lipzoo.training.run import build_from_recipe, load_task
+from lipzoo.training.run import build_from_recipe
+from lipzoo.training.tasks import load_task
 
 __all__ = ["Estimate", "kind_of", "open_sweep", "run_sweep"]
 

@@ -19,7 +19,8 @@ from lipzoo._tables import markdown_table
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
-from lipzoo.training.run import load_seed, load_task, read_run, summarize
+from lipzoo.training.run import load_seed, read_run, summarize
+from lipzoo.training.tasks import load_task
 
 __all__ = ["SharedErrors", "main", "shared_errors"]
 

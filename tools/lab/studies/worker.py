@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,16 @@ from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
-from lipzoo.settings import per_seed
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import task_loss
-from lipzoo.training.recipe import make_recipe
 from lipzoo.training.run import (
     RECIPE_FILE,
     RESULT_FILE,
     build_from_recipe,
-    load_task,
     train_seed,
 )
 from lipzoo.training.state import STATE_FILE
+from lipzoo.training.tasks import Tasks
 from lipzoo.weights import WEIGHTS_FILE
 
 __all__ = ["GRADIENT_COLUMNS", "RUN_COLUMNS", "follow_gradients", "gradient_norms", "train_point"]
@@ -175,13 +171,9 @@ def _origin(point: Point) -> dict[str, Any]:
     }
 
 
+#: The data of the last points.
+_tasks = Tasks(number=2)
+
+
 def _task(point: Point, raw_dir: str | None) -> GraphTask:
-    recipe = point.recipe
-    parts = ("architecture", "dataset", "metric")
-    content = json.dumps({part: getattr(recipe, part) for part in parts}, sort_keys=True)
-    return _cached_task(content, raw_dir, point.seed if per_seed(recipe.dataset) else None)
-
-
-@lru_cache(maxsize=2)
-def _cached_task(content: str, raw_dir: str | None, seed: int | None) -> GraphTask:
-    return load_task(make_recipe(json.loads(content), where="sweep"), raw_dir, seed)
+    return _tasks(point.recipe, raw_dir, point.seed)
