@@ -39,7 +39,8 @@ NOTHING = {"loaded": 0, "refused": 0, "seconds": 0.0, "slowest": 0.0, "memory": 
 #: The modules whose branches guide the search.
 _GUIDES = [
     *(f"lipzoo.{name}" for name in ("_yaml", "_files", "_schema", "_architecture", "card")),
-    *("lipzoo.weights", "lipzoo.datasets", "lipzoo.training.recipe", "lab.studies.sweep"),
+    *("lipzoo.weights", "lipzoo.datasets", "lipzoo.training.recipe"),
+    *("lipzoo.training.search_space", "lab.studies.sweep"),
     *("zipfile", "csv", "numpy.lib._format_impl"),
 ]
 _LIBRARIES = (
@@ -96,7 +97,9 @@ def added(one: dict, other: dict) -> dict:
 def reader_names() -> list[str]:
     """Asked of a child, so that this process stays small."""
     code = "from trust.corpus import STARTS; import json; print(json.dumps(list(STARTS)))"
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(ROOT / "tests"), str(ROOT / "tools"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    )
     environment = {**os.environ, "PYTHONPATH": path}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, check=True

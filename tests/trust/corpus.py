@@ -27,11 +27,13 @@ from trust.kinds import (
     CSV,
     KINDS,
     RECIPE,
+    SPACE,
     SPLITS,
     SWEEP,
     TRACE,
     graph_file,
     npz,
+    public_npz,
 )
 
 import lipzoo
@@ -232,10 +234,14 @@ def _starts() -> dict[str, Start]:
         "card.yaml": _yaml_start("card.yaml", CARD),
         "architecture YAML": _yaml_start("architecture YAML", ARCHITECTURE),
         "recipe YAML": _yaml_start("recipe YAML", RECIPE),
+        "search space YAML": _yaml_start("search space YAML", SPACE),
         "sweep YAML": _yaml_start("sweep YAML", SWEEP),
         ".npz": Start(archives, KINDS[".npz"].files, lambda f: dataset(f / "x.npz"), []),
         "arrays of an .npz": Start(
             [*map(_unpacked, archives)], _members, lambda f: dataset(f / "x.npz"), _HEADERS, 0.3
+        ),
+        "public .npz": Start(
+            [public_npz()], KINDS["public .npz"].files, KINDS["public .npz"].read, []
         ),
         "CSV folder": Start(
             [join([CSV[name] for name in sorted(CSV)])], _csv, dataset, [*_CELLS, *_YAML]

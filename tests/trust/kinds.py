@@ -22,6 +22,7 @@ from lipzoo.errors import LipzooError
 from lipzoo.registry.building import build_model, check_architecture
 from lipzoo.registry.files import read_architectures
 from lipzoo.training.recipe import load_recipe
+from lipzoo.training.search_space import load_space, to_dict
 from lipzoo.training.tasks import load_task
 from lipzoo.weights import write_checkpoint
 
@@ -125,6 +126,18 @@ ARCHITECTURE = {
 }
 
 
+SPACE = {
+    "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},
+    "overrides.feat_drop": {"low": 0.0, "high": 0.6, "step": 0.1},
+    "epochs": {"low": 1, "high": 9},
+    "overrides.residual": ["none", {"name": "initial", "initial": 0.1}],
+}
+
+
+def _read_space(folder: Path) -> None:
+    to_yaml(to_dict(load_space(folder / "x.yaml")))
+
+
 def _read_recipe(folder: Path) -> None:
     recipe = load_recipe(folder / "x.yaml")
     to_yaml(recipe.to_dict())
@@ -167,6 +180,20 @@ SPLITS = {
     },
     "metric": np.array("macro_f1"),
 }
+
+
+def public_npz() -> bytes:
+    """A graph in the layout of Platonov et al., 30 nodes."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez_compressed(
+            f"{folder}/x.npz",
+            node_features=ARRAYS["feat"],
+            node_labels=_NODE % 2,
+            edges=np.stack([ARRAYS["src"], ARRAYS["dst"]], 1),
+            **{f"{part}_masks": SPLITS[f"{part}_mask"] for part in ("train", "val", "test")},
+        )
+        return Path(folder, "x.npz").read_bytes()
+
 
 CSR = {
     "feat": None,
@@ -213,6 +240,7 @@ KINDS = {
     ),
     "architecture YAML": _yaml_kind(ARCHITECTURE, _read_architectures),
     "recipe YAML": _yaml_kind(RECIPE, _read_recipe),
+    "search space YAML": _yaml_kind(SPACE, _read_space),
     "sweep YAML": _yaml_kind(SWEEP, lambda folder: load_sweep("depth", folder / "x.yaml")),
     ".npz": Kind(
         st.sampled_from([npz(), npz(**CSR), npz(**SPLITS)]).flatmap(
@@ -220,6 +248,11 @@ KINDS = {
         ),
         lambda data: {"x.npz": data},
         lambda folder: lipzoo.load_dataset(folder / "x.npz"),
+    ),
+    "public .npz": Kind(
+        damage.damaged_npz(public_npz(), TRACE),
+        lambda data: {"minesweeper.npz": data},
+        lambda folder: lipzoo.load_dataset("minesweeper", raw_dir=folder),
     ),
     "CSV folder": Kind(
         damage.damaged_csv(CSV, TRACE),

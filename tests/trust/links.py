@@ -12,7 +12,15 @@ from trust.kinds import outcome
 SECRET = "root:x:0:0:hidden"
 #: Readers of single files, which the user names: that is no link in somebody's folder, and it may
 #: lead to another file, but not to a pipe or a device.
-_NAMED = ("recipe YAML", "sweep YAML", ".npz", "arrays of an .npz", ".bin", "graph of a .bin")
+_NAMED = (
+    "recipe YAML",
+    "search space YAML",
+    "sweep YAML",
+    ".npz",
+    "arrays of an .npz",
+    ".bin",
+    "graph of a .bin",
+)
 
 
 def targets(place: Path) -> dict[str, Path]:
