@@ -20,8 +20,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +57,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=100_000, help="of all readers together")
     parser.add_argument("--minutes", type=float, default=60, help="of all readers together")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="readers that are attacked at once")
     parser.add_argument("--only", action="append", help="a reader, as the table names it")
     parser.add_argument("--out", type=Path, help="folder of files.json and files.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -67,16 +70,27 @@ def main() -> int:
     if not args.only or "links" in args.only:
         rows["links, pipes, devices"] = watch("links", 0, 600, args.seed)
         names = [name for name in names if name != "links"]
-    for number, name in enumerate(names):
-        share = (args.minutes * 60 - (time.monotonic() - begun)) / (len(names) - number)
+    left = set(range(len(names)))
+    lock = threading.Lock()
+
+    def attack(number: int) -> None:
+        name = names[number]
         files = args.files * (number + 1) // len(names) - args.files * number // len(names)
+        with lock:
+            waiting = max(len(left) // args.jobs, 1)
+            share = (args.minutes * 60 - (time.monotonic() - begun)) / waiting
+            left.remove(number)
         before = rows.get(name, NOTHING)
         done = before["loaded"] + before["refused"]
         if done < files:
             # Another seed than before, or the same files would come again.
             found = watch(name, files - done, max(share, 1), args.seed + done)
-            rows[name] = added(before, found)
-            report(rows, args)
+            with lock:
+                rows[name] = added(before, found)
+                report(rows, args)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(attack, range(len(names))))
     print(report(rows, args))
     return 1 if any(row["findings"] for row in rows.values()) else 0
 
