@@ -18,6 +18,7 @@ MADE = {
         *("runs/wine.csv", "runs/exported/card.yaml", "runs/certificate", "runs/search/best.yaml"),
     ),
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
+    "docs/architectures.md": (),
 }
 
 

@@ -159,6 +159,7 @@ class DeepAttentionNet(nn.Module):
                 score_norm=score_norm,
                 backend=backend,
                 identity_map=self.residual.identity_map(layer),
+                residual=self.residual.layer_residual(layer),
                 degree_norm=degree_norm,
             )
             for layer in range(1, num_layers + 1)

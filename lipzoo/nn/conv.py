@@ -148,6 +148,7 @@ class AttentionConv(nn.Module):
         self.score_norm = make_score_norm(score_norm)
         # What the layers of this family may have behind the attention.
         self.res_fc = self.bias = self.activation = None
+        self._is_linear = False  # residual="linear"
         self._score_hooks: OrderedDict[int, Callable] = OrderedDict()
 
     def set_allow_zero_in_degree(self, set_value: bool) -> None:
@@ -171,13 +172,17 @@ class AttentionConv(nn.Module):
         return handle
 
     def _own_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those that the layer initialises: an activation or score norm brings its own."""
+        """Those that start as Glorot's: an activation or score norm brings its own."""
+        others = ("activation.", "score_norm.", *(("res_fc.",) if self._is_linear else ()))
         for name, parameter in self.named_parameters():
-            if not name.startswith(("activation.", "score_norm.")):
+            if not name.startswith(others):
                 yield name, parameter
 
     def reset_parameters(self) -> None:
-        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0."""
+        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0. The weights of
+        ``residual="linear"`` start as those of ``nn.Linear``."""
+        if self._is_linear:
+            self.res_fc.reset_parameters()
         for name, parameter in self._own_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -262,9 +267,15 @@ class AttentionConv(nn.Module):
         roots = structure.derived(degree_roots, like.dtype)
         return roots[: len(like)].view(-1, *[1] * (like.dim() - 1))
 
-    def _make_residual(self, residual: bool, bias: bool) -> nn.Module | None:
+    def _make_residual(self, residual: bool | str, bias: bool) -> nn.Module | None:
+        if isinstance(residual, str) and residual != "linear":
+            raise ConfigError(
+                f"residual: must be true, false or 'linear', got {residual!r}"
+                f"{did_you_mean(residual, ['linear'])}"
+            )
+        self._is_linear = residual == "linear"
         width = self.num_heads * self.out_feats
-        if residual and self.in_dst_feats != width:
+        if self._is_linear or (residual and self.in_dst_feats != width):
             return nn.Linear(self.in_dst_feats, width, bias=bias)
         return nn.Identity() if residual else None
 

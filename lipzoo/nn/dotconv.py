@@ -107,8 +107,9 @@ class TransformerConv(AttentionConv):
         Number of heads ``H``.
     feat_drop, attn_drop : float
         Dropout of the input features and of the attention weights.
-    residual : bool
-        Add the input (projected where widths differ) to the output.
+    residual : bool or "linear"
+        Add the input (projected where widths differ) to the output; ``"linear"``: always through
+        weights of its own.
     activation : callable, optional
         Applied to the output.
     allow_zero_in_degree : bool
@@ -147,7 +148,7 @@ class TransformerConv(AttentionConv):
         num_heads: int,
         feat_drop: float = 0.0,
         attn_drop: float = 0.0,
-        residual: bool = False,
+        residual: bool | str = False,
         activation=None,
         allow_zero_in_degree: bool = False,
         bias: bool = True,

@@ -34,8 +34,9 @@ class GATConv(AttentionConv):
         Dropout of the input features and of the attention weights.
     negative_slope : float
         Slope of the LeakyReLU.
-    residual : bool
-        Add the input (projected where widths differ) to the output.
+    residual : bool or "linear"
+        Add the input (projected where widths differ) to the output; ``"linear"``: always through
+        weights of its own.
     activation : callable, optional
         Applied to the output.
     allow_zero_in_degree : bool
@@ -73,7 +74,7 @@ class GATConv(AttentionConv):
         feat_drop: float = 0.0,
         attn_drop: float = 0.0,
         negative_slope: float = 0.2,
-        residual: bool = False,
+        residual: bool | str = False,
         activation=None,
         allow_zero_in_degree: bool = False,
         bias: bool = True,

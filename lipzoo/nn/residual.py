@@ -28,6 +28,7 @@ __all__ = [
     "Dense",
     "InitialResidual",
     "JumpingKnowledge",
+    "LinearResidual",
     "NoResidual",
     "Residual",
     "ResidualScheme",
@@ -113,6 +114,10 @@ class ResidualScheme(nn.Module):
         """Share of the learnt weight in layer ``layer``, ``None`` for a plain linear map."""
         return None
 
+    def layer_residual(self, layer: int) -> bool | str:
+        """``residual=`` of layer ``layer`` itself; see :class:`~lipzoo.nn.GATConv`."""
+        return False
+
     @property
     def out_feats(self) -> int:
         """Width of what the head reads."""
@@ -175,6 +180,25 @@ class Residual(ResidualScheme):
 
     def after_activation(self, out, states):
         return out + states[-1]
+
+
+@RESIDUAL_SCHEMES.register("linear")
+class LinearResidual(ResidualScheme):
+    r"""A learnt linear map beside each layer, before feature norm and activation.
+
+    .. math::
+        h_l = \mathrm{act}\big(\mathrm{norm}(\mathrm{conv}_l(h_{l-1}) + W_l h_{l-1} + b_l)\big)
+
+    The weights belong to the layer (``residual="linear"`` of :class:`~lipzoo.nn.GATConv`): they
+    read the same dropped features, and start as those of ``nn.Linear``.
+
+    References
+    ----------
+    Luo, Shi, Wu, "Classic GNNs are Strong Baselines", NeurIPS 2024, section 3.
+    """
+
+    def layer_residual(self, layer):
+        return "linear"
 
 
 @RESIDUAL_SCHEMES.register("initial")

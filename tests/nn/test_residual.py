@@ -28,6 +28,7 @@ def rows(tensor):
     [
         ("none", [10, -4], [100, 200], [100, 200], [-5, 8]),
         ("residual", [10, -4], [100, 200], [110, 196], [-5, 8]),
+        ("linear", [10, -4], [100, 200], [100, 200], [-5, 8]),
         # 0.75 * 100 + 0.25 * 1
         ({"name": "initial", "initial": 0.25}, [10, -4], [75.25, 150.5], [100, 200], [-5, 8]),
         ("dense", [1, 2, 10, -4], [100, 200], [100, 200], [1, 2, 10, -4, -5, 8]),
@@ -35,7 +36,7 @@ def rows(tensor):
         ({"name": "jumping", "mode": "mean"}, [10, -4], [100, 200], [100, 200], [2.5, 2]),
         ({"name": "jumping", "mode": "cat"}, [10, -4], [100, 200], [100, 200], [10, -4, -5, 8]),
     ],
-    ids=["none", "residual", "initial", "dense", "max", "mean", "cat"],
+    ids=["none", "residual", "linear", "initial", "dense", "max", "mean", "cat"],
 )
 def test_by_hand(spec, reads, before, after, head_reads):
     scheme = make_residual(spec, hidden_feats=2, num_layers=2)
@@ -74,6 +75,12 @@ def test_identity_mapping_fades_with_depth():
 @pytest.mark.parametrize("name", sorted(set(RESIDUAL_SCHEMES) - {"initial"}))
 def test_other_schemes_map_no_identity(name):
     assert make_residual(name, 2, 2).identity_map(1) is None
+
+
+@EACH
+def test_layers_have_weights_beside_them_where_the_scheme_says(name):
+    scheme = make_residual(name, 2, 2)
+    assert scheme.layer_residual(1) == ("linear" if name == "linear" else False)
 
 
 @EACH

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lipzoo
+from adversary.draw import newer_options
 from lipzoo.attention import Structure
 from lipzoo.lipschitz import attack, robustness
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -132,9 +133,9 @@ def random_model(draw: Draw, in_feats: int) -> tuple[nn.Module, str]:
         activation=draw.choice(["elu", "relu", "gelu", "leaky_relu", "identity"]),
         score_norm=score_norm,
         feature_norm=feature_norm,
-        residual=residual,
         degree_norm=draw.choice(["none", "none", "none", "symmetric"]),
         backend="torch",
+        **{"residual": residual} | newer_options(draw),
     )
     for layer in model.layers:
         if hasattr(layer, "leaky_relu"):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adversary.draw import Draw, features
+from adversary.draw import Draw, features, newer_options
 from adversary.measure import Case, Slope
 from lipzoo.attention import Structure
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -194,6 +194,8 @@ def _model(draw: Draw) -> Case:
     layers, heads = draw.integer(1, 3), draw.integer(1, 2)
     on_blocks = draw.uniform(0, 1) < 0.5
     degrees = "none" if on_blocks else draw.choice(["none", "none", "symmetric"])
+    newer = newer_options(draw)
+    scheme = newer.get("residual", scheme)
     model = cls(
         in_feats=draw.integer(1, 5),
         num_classes=draw.integer(0, 3),
@@ -205,9 +207,9 @@ def _model(draw: Draw) -> Case:
         else draw.choice(["elu", "relu", "gelu", "leaky_relu", "identity"]),
         score_norm=_score_norm(draw, cls is DeepGraphTransformer, is_tame),
         feature_norm=norm,
-        residual=residual,
         degree_norm=degrees,
         backend="torch",
+        **{"residual": residual} | newer,
     )
     if not is_tame and draw.uniform(0, 1) < 0.2:
         model.activation = draw.choice(_ACTIVATIONS)(draw)
