@@ -43,6 +43,12 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
         other._entries = dict(self._entries)
         return other
 
+    def for_argument(self, argument: str) -> Registry[T]:
+        """The very same names, now and later, that another argument gives; for messages."""
+        other = Registry(self.what, argument, self.kind)
+        other._entries = self._entries
+        return other
+
     def register(self, name: str, *, force: bool = False, **defaults: Any) -> Callable:
         """Decorate a class (or a function that makes one) to make it known by ``name``.
 

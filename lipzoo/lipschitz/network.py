@@ -232,10 +232,10 @@ def _network(model: DeepAttentionNet, graph) -> Bound:
         return _bound([], infinite(fault))
     structures = [structure.to("cpu") for structure in model.structures(graph)]
     num_in, num_out = structures[0].num_src, structures[-1].num_dst
-    activation = constant_of(model.activation, structures[0])
-    first = constant_of(model.input, structures[0]).then(activation)
+    bent = constant_of(model.first_activation, structures[0])
+    first = constant_of(model.input, structures[0]).then(bent)
     states = [first]
-    what = f"{_name(model.input)}, {_name(model.activation)}"
+    what = f"{_name(model.input)}, {_name(model.first_activation)}"
     rows = [_row("input", what, first, first)]
     # In the norm of D^{-1/2} X the degrees around a layer cancel, and what treats each node by
     # itself keeps its constant: they count once, between that norm and the plain one.

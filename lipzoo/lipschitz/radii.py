@@ -202,7 +202,7 @@ class _Network:
         scheme = model.residual
         #: How radii pass through each module, and how long its computed output is.
         self.steps: list[tuple[Step, Tensor]] = []
-        states = [self._through([model.input, model.activation], structure, feat)]
+        states = [self._through([model.input, model.first_activation], structure, feat)]
         for index, (conv, structure) in enumerate(zip(model.layers, structures)):
             parts = [*([model.norms[index]] if len(model.norms) else []), model.activation]
             states.append(

@@ -31,15 +31,16 @@ for _name, _class in {
     "identity": nn.Identity,
 }.items():
     ACTIVATIONS.register(_name)(_class)
+_INPUT_ACTIVATIONS = ACTIVATIONS.for_argument("input_activation")
 
 
 class DeepAttentionNet(nn.Module):
     r"""Input layer -> L attention layers -> linear head; base class of the architectures.
 
     .. math::
-        h_0 = \sigma(W_{in} x), \qquad
+        h_0 = \sigma_{in}(W_{in} x + b_{in}), \qquad
         h_l = \sigma(\mathrm{norm}(\mathrm{conv}_l(h_{l-1}))), \qquad
-        y = W_{out} h_L
+        y = W_{out} h_L + b_{out}
 
     joined by a residual scheme. Dropout is applied to ``x``, to the input of each attention
     layer and to the input of the head. Subclasses say which layer ``conv`` is.
@@ -88,6 +89,9 @@ class DeepAttentionNet(nn.Module):
         again, with the same dropout: the same gradients and far less memory, for the time of a
         second forward pass. All hidden features are kept, since the residual scheme may read
         them, so longer segments would save nothing more.
+    input_activation : str, dict, torch.nn.Module or None
+        What the input layer is followed by, as ``activation`` says what layers are; None: the
+        same. ``"identity"`` leaves the input map linear.
 
     Raises
     ------
@@ -120,6 +124,7 @@ class DeepAttentionNet(nn.Module):
         add_self_loops: bool = True,
         backend: str = "auto",
         checkpoint_layers: bool = False,
+        input_activation: str | dict | nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
@@ -170,6 +175,9 @@ class DeepAttentionNet(nn.Module):
         ]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         self.activation = ACTIVATIONS.make(activation)
+        self.input_activation = (
+            None if input_activation is None else _INPUT_ACTIVATIONS.make(input_activation)
+        )
         self.head_drop = Dropout(head_drop)
         self.head = self._make_head(num_classes)
 
@@ -177,6 +185,11 @@ class DeepAttentionNet(nn.Module):
         if num_classes < 0:
             raise ConfigError(f"num_classes must be >= 0, got {num_classes}")
         return nn.Linear(self.residual.out_feats, num_classes) if num_classes else nn.Identity()
+
+    @property
+    def first_activation(self) -> nn.Module:
+        """What the input layer is followed by."""
+        return self.activation if self.input_activation is None else self.input_activation
 
     # ---------------------------------------------------------------- use
 
@@ -240,7 +253,7 @@ class DeepAttentionNet(nn.Module):
                 f"({structures[0].num_src}, {self.in_feats}): for another width use "
                 "create_model(..., in_feats=...) or reset_input"
             )
-        states = [self.activation(self._project(feat))]
+        states = [self.first_activation(self._project(feat))]
         is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
         for layer, structure in enumerate(structures):
             arguments = layer, structure, states, attention is not None
@@ -340,6 +353,8 @@ class DeepAttentionNet(nn.Module):
         For layer-wise learning rates, weight decay and freezing; each parameter is in one group.
         """
         groups = {"input": list(self.input.parameters())}
+        if self.input_activation is not None:
+            groups["input"] += self.input_activation.parameters()
         for index, layer in enumerate(self.layers):
             parameters: Iterable[nn.Parameter] = layer.parameters()
             if len(self.norms):

@@ -25,7 +25,10 @@ KINDS = {
     "gatv2": (DeepGATv2, "lipschitz"),
     "gt": (DeepGraphTransformer, "dot_lipschitz"),
 }
-OPTIONS = {"linear": {"residual": "linear"}}
+OPTIONS = {
+    "linear": {"residual": "linear"},
+    "input": {"input_activation": "identity"},
+}
 EACH = pytest.mark.parametrize("option", OPTIONS)
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 BACKENDS = pytest.mark.parametrize("backend", ["torch", "dgl", "fused"])
@@ -67,7 +70,7 @@ def make(kind="gat", option="linear", seed=0, **changes):
 
 
 def dense_options(option):
-    return {}
+    return {"input": {"input_activation": "identity"}}.get(option, {})
 
 
 # ------------------------------------------------------------------------------- forward
@@ -301,3 +304,48 @@ def test_weights_that_are_no_numbers_have_no_bound():
     model = make()
     model.layers[1].res_fc.weight.data[0, 0] = torch.nan
     assert "layer 2" in bound(model, heterophilous()).reason
+
+
+# ----------------------------------------------------------------------- input activation
+
+
+def test_the_input_activation_is_the_other_one_where_none_is_given():
+    plain, same = make(option="input", input_activation=None), make(option="input")
+    same.input_activation = nn.ELU()
+    assert plain.state_dict().keys() == same.state_dict().keys()
+    assert "input_activation" not in str(plain)
+    feat = features()
+    assert torch.equal(plain(heterophilous(), feat), same(heterophilous(), feat))
+    assert bound(plain, heterophilous()) == bound(same, heterophilous())
+    bent = make(option="input", input_activation="gelu")
+    states = bent.forward_intermediates(heterophilous(), feat)
+    assert_close(states[0], nn.functional.gelu(bent.input(feat)))
+    assert bound(bent, heterophilous()).layers[0].what == "Linear, GELU"
+
+
+def test_the_bound_of_the_input_holds_the_constant_of_its_activation():
+    plain = make(option="input", activation="relu")
+    steep = make(option="input", input_activation={"name": "leaky_relu", "negative_slope": 3.0})
+    without, with_it = (bound(m, heterophilous()).layers[0].frobenius for m in (plain, steep))
+    assert with_it == pytest.approx(3 * without)
+    assert with_it >= 3 * without
+    plain.input_activation = nn.Softplus()
+    assert "Softplus jumps" in bound(plain, heterophilous()).reason
+
+
+def test_parameters_of_the_input_activation_are_the_inputs():
+    model = make(option="input", input_activation=nn.PReLU())
+    assert any(p is model.input_activation.weight for p in model.layer_groups()["input"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("rleu", "input_activation: no activation 'rleu'.*did you mean 'relu'"),
+        ({"name": "elu", "slope": 1}, "input_activation 'elu': .*slope"),
+        (3, "input_activation: no activation 3"),
+    ],
+)
+def test_an_input_activation_that_there_is_not(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        make(option="input", input_activation=wrong)

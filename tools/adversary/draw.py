@@ -45,6 +45,8 @@ def newer_options(draw: Draw) -> dict[str, Any]:
     own, options = Draw(draw.generator.initial_seed() ^ _NEWER), {}
     if own.uniform(0, 1) < 0.15:
         options["residual"] = "linear"
+    if own.uniform(0, 1) < 0.15:
+        options["input_activation"] = own.choice(["identity", "gelu", "relu"])
     return options
 
 
