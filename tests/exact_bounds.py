@@ -42,9 +42,10 @@ def length(values):
 
 class Around:
     """Section 3, edge by edge. ``weights`` are those that Schur's test was made with, for the
-    average and for the contrast: any are valid, and the bound is the smallest over them."""
+    average and for the contrast: any are valid, and the bound is the smallest over them.
+    ``with_own``: a selection may be the node itself."""
 
-    def __init__(self, structure, spread, weights):
+    def __init__(self, structure, spread, weights, with_own=False):
         self.inner = [structure.src[structure.dst == i].tolist() for i in range(structure.num_dst)]
         self.num_src, self.spread = structure.num_src, spread
         self.degree = [len(near) for near in self.inner]
@@ -66,6 +67,9 @@ class Around:
         for i, near in enumerate(self.inner):
             for j in near if self.choice[i] else ():
                 reach[j].add(i)
+            if with_own and self.choice[i]:
+                reach[i].add(i)
+        self.candidates = max(self.degree) + with_own
         self.selection = mpmath.sqrt(max(map(len, reach)))
         self.overlap = max(d * p for d, p in zip(self.degree, self.largest))
 
@@ -135,7 +139,7 @@ def additive(layer, structure, weights):
         target = selected if shared else [mpf(0)] * len(gamma)
         value = weight_of(layer.fc_src)
     selection = [g / mpmath.sqrt(3) for g in gamma]
-    around = Around(structure, spread, weights)
+    around = Around(structure, spread, weights, layer.sep and isinstance(layer, GATConv))
     width, heads = layer.out_feats, [norm(head) for head in heads_of(layer, value)]
 
     def stacked(factors):
@@ -158,7 +162,7 @@ def additive(layer, structure, weights):
     )
     per_node += min(several * stacked(source), separate(source) / mpmath.sqrt(2))
     per_node += stacked(target)
-    distinct = mpmath.sqrt(min(len(gamma), max(around.degree)))
+    distinct = mpmath.sqrt(min(len(gamma), around.candidates))
     per_node += min(distinct * stacked(selection), separate(selection))
     if isinstance(layer, GATv2Conv) and not shared:
         other = norm(scaled(weight_of(layer.fc_dst), [f for f in selected for _ in range(width)]))

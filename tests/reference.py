@@ -34,10 +34,12 @@ def longest_neighbour(src, dst, node, rows, head):
     return max((length(rows[src[e], head]) for e in in_edges(dst, node)), default=0.0)
 
 
-def additive_scores(src, dst, v_src, v_dst, attn_l, attn_r, alpha=None, per_head=True):
+def additive_scores(
+    src, dst, v_src, v_dst, attn_l, attn_r, alpha=None, per_head=True, with_own=False
+):
     """GAT's scores (E, H), with LipschitzNorm where ``alpha`` is given.
 
-    The paper's order: the norm first, then LeakyReLU.
+    The paper's order: the norm first, then LeakyReLU. ``with_own``: a node looks at itself too.
     """
     num_heads = v_src.shape[1]
     vectors = [length([*attn_l[0, h], *attn_r[0, h]]) for h in range(num_heads)]
@@ -49,6 +51,8 @@ def additive_scores(src, dst, v_src, v_dst, attn_l, attn_r, alpha=None, per_head
             score = attn_l[0, h] @ v_src[j, h] + attn_r[0, h] @ v_dst[i, h]
             if alpha is not None:
                 longest = longest_neighbour(src, dst, i, v_src, h)
+                if with_own:
+                    longest = max(longest, length(v_dst[i, h]))
                 root = math.sqrt(longest**2 + length(v_src[j, h]) ** 2)
                 score = alpha * ratio(score, vectors[h] * root)
             scores[e, h] = leaky_relu(score)

@@ -57,7 +57,9 @@ class LipschitzNorm(ScoreNorm):
 
     followed by LeakyReLU and the softmax over N(i). The factor is positive, so it may as well
     be applied after the LeakyReLU, which is what a score hook sees. Where each node has a
-    self-loop, :math:`|e_{ij}| \le \alpha`.
+    self-loop, :math:`|e_{ij}| \le \alpha`. Where attention leaves out the node itself
+    (``AdditiveScores(with_own=True)``), the maximum still runs over :math:`\lVert v_i \rVert^2`
+    too, and the same holds.
 
     For GATv2 scores :math:`a \cdot \mathrm{LeakyReLU}(v_j + t_i)`, the attention vector acts on
     both ends, so :math:`\lVert [a \Vert a] \rVert = \sqrt 2 \lVert a \rVert` takes the place of
@@ -91,8 +93,9 @@ class LipschitzNorm(ScoreNorm):
         self.check(scores)
         length = scores.v_src.square().sum(-1)
         longest = ops.max_in(length)
-        if isinstance(scores, GATv2Scores):
-            longest = torch.maximum(longest, scores.v_dst.square().sum(-1))
+        if scores.with_own:
+            own = scores.own(ops.structure.num_dst)
+            longest = torch.maximum(longest, own.square().sum(-1))
         return self.scale(scores) * _divide_by_root(e, ops.u_add_v(length, longest))
 
     def scale(self, scores: AdditiveScores | GATv2Scores) -> Tensor:

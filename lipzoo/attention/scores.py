@@ -48,6 +48,9 @@ class AdditiveScores(Scores):
         Attention vectors of source and destination.
     negative_slope : float
         Slope of the LeakyReLU.
+    with_own : bool
+        Score norms look at a node's own projection ``v_i`` as well as at its neighbours', whether
+        or not it has a self-loop.
     """
 
     v_src: Tensor
@@ -55,16 +58,20 @@ class AdditiveScores(Scores):
     attn_l: Tensor
     attn_r: Tensor
     negative_slope: float = 0.2
+    with_own: bool = False
 
     @property
     def value(self) -> Tensor:
         return self.v_src
 
     def compute(self, ops: Ops) -> Tensor:
-        v_dst = self.v_src[: ops.structure.num_dst] if self.v_dst is None else self.v_dst
         el = (self.v_src * self.attn_l).sum(-1)
-        er = (v_dst * self.attn_r).sum(-1)
+        er = (self.own(ops.structure.num_dst) * self.attn_r).sum(-1)
         return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
+
+    def own(self, num_dst: int) -> Tensor:
+        """``v_i``, (N_dst, *, H, D)."""
+        return self.v_src[:num_dst] if self.v_dst is None else self.v_dst
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class GATv2Scores(Scores):
     v_dst: Tensor
     attn: Tensor
     negative_slope: float = 0.2
+    with_own = True
 
     @property
     def value(self) -> Tensor:
@@ -95,6 +103,10 @@ class GATv2Scores(Scores):
     def compute(self, ops: Ops) -> Tensor:
         pair = F.leaky_relu(ops.u_add_v(self.v_src, self.v_dst), self.negative_slope)
         return (pair * self.attn).sum(-1)
+
+    def own(self, num_dst: int) -> Tensor:
+        """``t_i``, (N_dst, *, H, D)."""
+        return self.v_dst
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,11 @@ class Structure:
             parent_degrees=self.parent_degrees,
         )
 
+    def without_self_loops(self) -> Structure:
+        """The edges between different nodes; made once. Where source and destination nodes are
+        of different kinds, that is all of them."""
+        return self.derived(_without_self_loops)
+
     def to(self, device: torch.device | str) -> Structure:
         """The structure on another device; copies are kept, so that a model moves it once."""
         if device == self.device:
@@ -160,6 +165,19 @@ def _copy(structure: Structure, device: torch.device) -> Structure:
         structure.num_dst,
         structure.is_bipartite,
         None if structure.parent_degrees is None else structure.parent_degrees.to(device),
+    )
+
+
+def _without_self_loops(structure: Structure) -> Structure:
+    others = structure.src != structure.dst
+    if structure.is_bipartite or others.all():
+        return structure
+    return Structure(
+        structure.src[others],
+        structure.dst[others],
+        structure.num_src,
+        structure.num_dst,
+        parent_degrees=structure.parent_degrees,
     )
 
 

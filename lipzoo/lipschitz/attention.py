@@ -67,7 +67,10 @@ _LEAST = 1e-140
 
 @register_bound(GATConv)
 def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> Constant:
-    fault = layer_fault(layer, LipschitzNorm, structure) or missing_loops(structure)
+    structure = layer.attended(structure)
+    fault = layer_fault(layer, LipschitzNorm, structure)
+    if not layer.sep:  # else a node's own values are under the root on every graph
+        fault = fault or missing_loops(structure)
     if fault:
         return infinite(fault)
     slope = layer.leaky_relu.negative_slope
@@ -75,7 +78,7 @@ def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> C
     length = torch.hypot(left, right)
     alpha = head_alphas(layer.score_norm, length)
     low, high = score_limits(alpha.max().item(), slope)
-    around = _neighbourhood(structure, add_up(high, -low))
+    around = _neighbourhood(structure, add_up(high, -low), layer.sep)
     steep = mul_up(alpha, max(1.0, abs(slope)))
     # Share of the attention vector that acts on the destination, and on the source.
     many = 2 * layer.out_feats + 16
@@ -96,6 +99,7 @@ def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> C
 
 @register_bound(GATv2Conv)
 def _gatv2(layer: GATv2Conv, structure: Structure) -> Constant:
+    structure = layer.attended(structure)
     fault = layer_fault(layer, LipschitzNorm, structure)
     if fault:
         return infinite(fault)
@@ -152,7 +156,7 @@ def _additive(
     frobenius = add_up(
         mul_up(mixed, source), target, mul_up(around.selection, selection), around.average
     )
-    distinct = sqrt_up(min(len(source), around.max_degree))
+    distinct = sqrt_up(min(len(source), around.candidates))
     per_node = add_up(
         average,
         min(mul_up(several, stacked(source)), mul_up(separate(source), _ROOT_HALF)),
@@ -173,6 +177,7 @@ def _dot_gat(layer: DotGatConv, structure: Structure) -> Constant:
 
 @register_bound(TransformerConv)
 def _transformer(layer: TransformerConv, structure: Structure) -> Constant:
+    structure = layer.attended(structure)
     fault = layer_fault(layer, DotProductLipschitzNorm, structure)
     if fault:
         return infinite(fault)
@@ -238,7 +243,7 @@ def dot_product_constant(
         )
     mixed = min(2 * around.contrast, around.column)
     frobenius = add_up(query_f, mul_up(mixed, k), mul_up(around.selection, add_up(k, v)))
-    distinct = sqrt_up(min(num_heads, around.max_degree))
+    distinct = sqrt_up(min(num_heads, around.candidates))
     per_node = add_up(
         query_n,
         min(mul_up(several, k), separate(key)),
@@ -331,6 +336,6 @@ def _finish(layer: AttentionConv, attention: Constant, structure: Structure) -> 
     return attention
 
 
-def _neighbourhood(structure: Structure, spread: float) -> Neighbourhood:
+def _neighbourhood(structure: Structure, spread: float, with_own: bool = False) -> Neighbourhood:
     """Layers of one model share it."""
-    return structure.derived(neighbourhood_of, spread)
+    return structure.derived(neighbourhood_of, spread, with_own)

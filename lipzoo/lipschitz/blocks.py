@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
+from lipzoo.attention import DotProductLipschitzNorm, Structure
 from lipzoo.nn import AttentionConv
 
 __all__ = ["in_blocks"]
@@ -42,7 +42,7 @@ def _is_local(layer: AttentionConv) -> bool:
 
 def _blockwise(layer: AttentionConv, forward):
     def run(graph, feat: Tensor, get_attention: bool = False):
-        structure = as_structure(graph)
+        structure = layer.attended(graph)
         if get_attention or isinstance(feat, tuple):
             return forward(graph, feat, get_attention=get_attention)
 

@@ -44,8 +44,10 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
     feat : Tensor (N, F)
         Float64.
     """
-    if isinstance(module, AttentionConv) and module.degree_norm != "none":
-        return _between_degrees(module, structure, feat)
+    if isinstance(module, AttentionConv):
+        structure = module.attended(structure)
+        if module.degree_norm != "none":
+            return _between_degrees(module, structure, feat)
     constant = constant_of(module, structure).per_node
     if isinstance(module, tuple(ACTIVATIONS.values())):
         return module(feat), elementwise(module, constant, feat)

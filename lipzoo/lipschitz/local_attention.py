@@ -46,9 +46,13 @@ def _gat(layer: GATConv, structure: Structure, feat: Tensor) -> Attended:
 
     length = torch.hypot(*sizes)
     scale, limit, is_odd = _score_scale(layer, length)
-    if missing_loops(structure):
+    own = None
+    if layer.sep:
+        is_whole = structure.num_dst == structure.num_src
+        own = value if is_whole else Projected(layer.fc, layer.num_heads, feat[: structure.num_dst])
+    elif missing_loops(structure):
         limit = torch.full_like(limit, torch.inf)
-    divisor = None if layer.score_norm is None else _root(structure, value)
+    divisor = None if layer.score_norm is None else _root(structure, value, own)
     slope = layer.leaky_relu.negative_slope
     scores = Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, ops + 30, slope)
     return attend(structure, value, scores)

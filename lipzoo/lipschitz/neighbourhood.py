@@ -39,13 +39,16 @@ class Neighbourhood:
         Of :math:`\max_j (\sum_i p_{ij})^{1/2}` over the nodes i with several in-edges.
     selection : float
         :math:`\sqrt\kappa`: the norm of a map that hands each of those nodes the features of one
-        of its in-neighbours; :math:`\kappa` is the largest number of them that a node reaches.
+        of its in-neighbours (``with_own``: or its own); :math:`\kappa` is the largest number of
+        them that a node reaches.
     overlap : float
         Of :math:`\max_i \sum_j \max_h p_{ij}^{(h)}` over any number of heads ``h``.
     has_choice : bool
         Whether a node has several in-edges. Where none has, attention weights are constant.
     min_degree, max_degree, num_edges : int
         In-degrees, of the nodes that have any, and number of edges.
+    candidates : int
+        Most nodes that a selection chooses from.
     """
 
     average: float
@@ -57,9 +60,10 @@ class Neighbourhood:
     min_degree: int
     max_degree: int
     num_edges: int
+    candidates: int
 
 
-def neighbourhood_of(structure: Structure, spread: float) -> Neighbourhood:
+def neighbourhood_of(structure: Structure, spread: float, with_own: bool = False) -> Neighbourhood:
     """The bounds for a graph.
 
     Parameters
@@ -68,9 +72,11 @@ def neighbourhood_of(structure: Structure, spread: float) -> Neighbourhood:
         The edges attention runs over, self-loops included.
     spread : float
         Largest minus smallest score that a row of the attention can have.
+    with_own : bool
+        A selection may choose the node itself too, whether or not it has a self-loop.
     """
     if not structure.num_edges:
-        return Neighbourhood(0.0, 0.0, 0.0, 0.0, 0.0, False, 1, 1, 0)
+        return Neighbourhood(0.0, 0.0, 0.0, 0.0, 0.0, False, 1, 1, 0, 1)
     rows = _Rows(structure, spread)
     degree = structure.in_degrees[structure.in_degrees > 0]
     choice = (rows.degree > 1).double()
@@ -78,12 +84,13 @@ def neighbourhood_of(structure: Structure, spread: float) -> Neighbourhood:
         average=rows.norm(torch.ones_like(rows.largest), rows.largest),
         contrast=rows.norm(rows.others, rows.steepest),
         column=sqrt_up(rows.to_source(choice * rows.largest).max().item()),
-        selection=sqrt_up(_widest_reach(structure, rows.degree > 1)),
+        selection=sqrt_up(_widest_reach(structure, rows.degree > 1, with_own)),
         overlap=mul_up(rows.degree, rows.largest).max().item(),
         has_choice=bool(choice.any()),
         min_degree=int(degree.min()),
         max_degree=int(degree.max()),
         num_edges=structure.num_edges,
+        candidates=int(degree.max()) + with_own,
     )
 
 
@@ -115,6 +122,7 @@ def complete_neighbourhood(num_tokens: int, spread: float, num_constant: int = 0
         min_degree=keys,
         max_degree=keys,
         num_edges=num_tokens * keys,
+        candidates=keys,
     )
 
 
@@ -196,10 +204,14 @@ class _Rows:
         return sqrt_up(best)
 
 
-def _widest_reach(structure: Structure, counted: Tensor) -> int:
-    """Most different counted nodes that one node has an edge to."""
+def _widest_reach(structure: Structure, counted: Tensor, with_own: bool) -> int:
+    """Most different counted nodes that one node has an edge to, or is itself."""
     edges = structure.src * structure.num_dst + structure.dst
-    edges = torch.unique(edges[counted[structure.dst]])
+    edges = edges[counted[structure.dst]]
+    if with_own:
+        own = torch.nonzero(counted).squeeze(1)
+        edges = torch.cat([edges, own * structure.num_dst + own])
+    edges = torch.unique(edges)
     if not edges.numel():
         return 0
     return int(torch.bincount(edges // structure.num_dst).max())

@@ -186,7 +186,7 @@ def bound(
     options = {} if edge_weight is None else {"largest_weight": _largest(module, edge_weight)}
     constant = constant_of(module, structure, **options)
     if getattr(module, "degree_norm", "none") != "none" and structure.num_dst:
-        constant = constant.scaled(degree_stretch(structure))
+        constant = constant.scaled(degree_stretch(module.attended(structure)))
     if heads == "mean":
         if not isinstance(module, AttentionConv):
             raise DataError(f"heads: {type(module).__name__} has no heads to take the mean of")

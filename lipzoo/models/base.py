@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from lipzoo._names import Registry
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
+from lipzoo.models.recompute import SpareBuffers
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import make_feature_norm
@@ -89,6 +90,10 @@ class DeepAttentionNet(nn.Module):
         again, with the same dropout: the same gradients and far less memory, for the time of a
         second forward pass. All hidden features are kept, since the residual scheme may read
         them, so longer segments would save nothing more.
+    sep : bool
+        Keep ego and neighbours apart: each layer attends over the edges between different nodes
+        (``add_self_loops`` has no say then), and a node's own features go through weights of
+        their own, as with ``residual="linear"``; see :class:`~lipzoo.nn.conv.AttentionConv`.
     input_activation : str, dict, torch.nn.Module or None
         What the input layer is followed by, as ``activation`` says what layers are; None: the
         same. ``"identity"`` leaves the input map linear.
@@ -124,6 +129,7 @@ class DeepAttentionNet(nn.Module):
         add_self_loops: bool = True,
         backend: str = "auto",
         checkpoint_layers: bool = False,
+        sep: bool = False,
         input_activation: str | dict | nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -144,7 +150,7 @@ class DeepAttentionNet(nn.Module):
                 raise ConfigError(f"{name} must be in [0, 1), got {rate}")
         self.in_feats, self.num_classes = in_feats, num_classes
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
-        self.degree_norm, self.add_self_loops = degree_norm, add_self_loops
+        self.degree_norm, self.add_self_loops, self.sep = degree_norm, add_self_loops, sep
         if not isinstance(checkpoint_layers, bool):
             raise ConfigError(f"checkpoint_layers must be true or false, got {checkpoint_layers!r}")
         self.checkpoint_layers = checkpoint_layers
@@ -166,6 +172,7 @@ class DeepAttentionNet(nn.Module):
                 identity_map=self.residual.identity_map(layer),
                 residual=self.residual.layer_residual(layer),
                 degree_norm=degree_norm,
+                sep=sep,
             )
             for layer in range(1, num_layers + 1)
         )
@@ -262,7 +269,7 @@ class DeepAttentionNet(nn.Module):
                     self._run_layer,
                     *arguments,
                     use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _SpareBuffers(self)),
+                    context_fn=lambda: (nullcontext(), SpareBuffers(self)),
                 )
             else:
                 states, weights = self._run_layer(*arguments)
@@ -310,7 +317,7 @@ class DeepAttentionNet(nn.Module):
         return [*map(own, states), state], weights
 
     def structures(self, graph) -> list[Structure]:
-        """The structure that each layer attends over, with the self-loops that it sees.
+        """The structure that each layer attends over, with the self-loops that it sees, if any.
 
         Parameters
         ----------
@@ -328,11 +335,16 @@ class DeepAttentionNet(nn.Module):
                     f"got {len(graph)} blocks for {self.num_layers} layers: sample as many "
                     "layers as the model has"
                 )
-            return [as_structure(block, self.add_self_loops) for block in graph]
-        structure = as_structure(graph, self.add_self_loops)
+            return [self._seen(block) for block in graph]
+        structure = self._seen(graph)
         if structure.num_src != structure.num_dst:
             raise DataError("a model of several layers takes a list of blocks, or a whole graph")
         return [structure] * self.num_layers
+
+    def _seen(self, graph) -> Structure:
+        if self.sep:
+            return as_structure(graph).without_self_loops()
+        return as_structure(graph, self.add_self_loops)
 
     # ------------------------------------------------------------- change
 
@@ -368,28 +380,6 @@ class DeepAttentionNet(nn.Module):
             f"in_feats={self.in_feats}, num_classes={self.num_classes}, "
             f"num_layers={self.num_layers}, hidden_feats={self.hidden_feats}"
         )
-
-
-class _SpareBuffers:
-    """Give ``model`` copies of its buffers for a while.
-
-    A layer that runs again in the backward pass must not update batch norm's statistics again. It
-    does so in each backward pass: a second derivative has two.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        modules = (module for module in self.model.modules() if module._buffers)
-        self.own = [(module, dict(module._buffers)) for module in modules]
-        for module, buffers in self.own:
-            copies = {name: b if b is None else b.clone() for name, b in buffers.items()}
-            module._buffers.update(copies)
-
-    def __exit__(self, *exception) -> None:
-        for module, buffers in self.own:
-            module._buffers.update(buffers)
 
 
 def _check_positive(**arguments: int) -> None:

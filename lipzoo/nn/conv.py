@@ -117,6 +117,17 @@ class AttentionConv(nn.Module):
         that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
         ``dgl.nn.GraphConv``) in place of the mean over the neighbours. It needs a whole graph, not
         a block.
+    sep : bool
+        Keep a node and its neighbours apart: attention leaves out self-loops, and the node's own
+        features go through weights of their own, ``residual="linear"``,
+
+        .. math::
+            h_i' = W_{own} x_i + \sum_{j \in N(i), j \ne i} p_{ij} V x_j + b
+            = [W_{own} \, V] \Big[x_i \,\Big\Vert\, \sum_{j \ne i} p_{ij} x_j\Big] + b
+
+        for each head: ego and the mean over the neighbours side by side, then a linear map. A
+        node without neighbours has its own part alone. The attention weights are those of the
+        edges that are left, in their order. Platonov et al., ICLR 2023 (GAT-sep, GT-sep).
     """
 
     #: Score norm that ``lipschitzify`` gives this layer.
@@ -132,6 +143,7 @@ class AttentionConv(nn.Module):
         score_norm=None,
         backend: str = "auto",
         degree_norm: str = "none",
+        sep: bool = False,
     ) -> None:
         super().__init__()
         is_pair = isinstance(in_feats, tuple)
@@ -144,7 +156,9 @@ class AttentionConv(nn.Module):
         if degree_norm not in DEGREE_NORMS:
             hint = did_you_mean(degree_norm, DEGREE_NORMS)
             raise ConfigError(f"degree_norm: no degree norm {degree_norm!r}{hint}")
-        self.backend, self.degree_norm = backend, degree_norm
+        if not isinstance(sep, bool):
+            raise ConfigError(f"sep must be true or false, got {sep!r}")
+        self.backend, self.degree_norm, self.sep = backend, degree_norm, sep
         self.score_norm = make_score_norm(score_norm)
         # What the layers of this family may have behind the attention.
         self.res_fc = self.bias = self.activation = None
@@ -170,6 +184,11 @@ class AttentionConv(nn.Module):
         handle = RemovableHandle(self._score_hooks)
         self._score_hooks[handle.id] = hook
         return handle
+
+    def attended(self, graph) -> Structure:
+        """The edges that the layer attends over."""
+        structure = as_structure(graph)
+        return structure.without_self_loops() if self.sep else structure
 
     def _own_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Those that start as Glorot's: an activation or score norm brings its own."""
@@ -228,7 +247,7 @@ class AttentionConv(nn.Module):
     def _inputs(self, graph, feat: Feat) -> tuple[Structure, Tensor, Tensor]:
         """The structure, and the features of source and destination nodes, checked."""
         h_src, h_dst = feat if isinstance(feat, tuple) else (feat, None)
-        structure = as_structure(graph).to(h_src.device)
+        structure = self.attended(graph).to(h_src.device)
         if h_dst is None:
             # The destination nodes of a block are its first source nodes.
             same_nodes = structure.num_src == structure.num_dst
@@ -247,7 +266,8 @@ class AttentionConv(nn.Module):
                     f"{type(self).__name__}: {name} features are {tuple(h.shape)}; this graph and "
                     f"layer need ({num_nodes}, {width})"
                 )
-        if not self.allow_zero_in_degree and structure.has_zero_in_degree:
+        is_allowed = self.allow_zero_in_degree or self.sep  # such a node has its own part
+        if not is_allowed and structure.has_zero_in_degree:
             # DGL's layers raise this class, and users catch it.
             raise DGLError(
                 "There are 0-in-degree nodes in the graph: nothing reaches them. Add self-loops "
@@ -273,7 +293,7 @@ class AttentionConv(nn.Module):
                 f"residual: must be true, false or 'linear', got {residual!r}"
                 f"{did_you_mean(residual, ['linear'])}"
             )
-        self._is_linear = residual == "linear"
+        self._is_linear = self.sep or residual == "linear"
         width = self.num_heads * self.out_feats
         if self._is_linear or (residual and self.in_dst_feats != width):
             return nn.Linear(self.in_dst_feats, width, bias=bias)

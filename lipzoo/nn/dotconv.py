@@ -116,7 +116,7 @@ class TransformerConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias to the output.
-    score_norm, backend, degree_norm
+    score_norm, backend, degree_norm, sep
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in the value projection ``(1-β) I + β V``; needs
@@ -157,6 +157,7 @@ class TransformerConv(AttentionConv):
         backend: str = "auto",
         degree_norm: str = "none",
         identity_map: float | None = None,
+        sep: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -166,6 +167,7 @@ class TransformerConv(AttentionConv):
             score_norm=score_norm,
             backend=backend,
             degree_norm=degree_norm,
+            sep=sep,
         )
         width = num_heads * out_feats
         self.fc_query = nn.Linear(self.in_dst_feats, width, bias=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lipzoo.attention import AdditiveScores
+from lipzoo.attention import AdditiveScores, as_structure
 from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
 
@@ -43,7 +43,7 @@ class GATConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias.
-    score_norm, backend, degree_norm
+    score_norm, backend, degree_norm, sep
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
@@ -83,6 +83,7 @@ class GATConv(AttentionConv):
         backend: str = "auto",
         degree_norm: str = "none",
         identity_map: float | None = None,
+        sep: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -92,6 +93,7 @@ class GATConv(AttentionConv):
             score_norm=score_norm,
             backend=backend,
             degree_norm=degree_norm,
+            sep=sep,
         )
         width = num_heads * out_feats
         if isinstance(in_feats, tuple):
@@ -115,9 +117,12 @@ class GATConv(AttentionConv):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
         h_src, h_dst, v_src, v_dst = self._project(h_src, h_dst, isinstance(feat, tuple))
-        scores = AdditiveScores(
-            v_src, v_dst, self.attn_l, self.attn_r, self.leaky_relu.negative_slope
-        )
+        slope = self.leaky_relu.negative_slope
+        scores = AdditiveScores(v_src, v_dst, self.attn_l, self.attn_r, slope, with_own=self.sep)
+        if self.sep and edge_weight is not None:
+            whole = as_structure(graph)
+            if structure.num_edges < whole.num_edges:
+                edge_weight = edge_weight[(whole.src != whole.dst).to(edge_weight.device)]
         out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)
         return self._finish(structure, out, h_dst, weights)
 

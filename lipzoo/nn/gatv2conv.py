@@ -46,7 +46,7 @@ class GATv2Conv(AttentionConv):
         Give the projections a learnt bias.
     share_weights : bool
         Use one projection for source and destination.
-    score_norm, backend, degree_norm
+    score_norm, backend, degree_norm, sep
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
@@ -86,6 +86,7 @@ class GATv2Conv(AttentionConv):
         backend: str = "auto",
         degree_norm: str = "none",
         identity_map: float | None = None,
+        sep: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -95,6 +96,7 @@ class GATv2Conv(AttentionConv):
             score_norm=score_norm,
             backend=backend,
             degree_norm=degree_norm,
+            sep=sep,
         )
         width = num_heads * out_feats
         # DGL shares weights only where source and destination have the same width.

@@ -27,6 +27,7 @@ class Kind:
 
     scores: str
     norm: dict = field(default_factory=dict)
+    with_own: bool = False
 
     def leaves(self, graph, name="", dtype=torch.float64, seed=1):
         """The tensors that are differentiated by, random, zero in the rows of ``ZERO_NODES``."""
@@ -55,7 +56,9 @@ class Kind:
         v = leaves["v"]
         if self.scores == "additive":
             v_dst = leaves.get("v_dst")
-            scores = AdditiveScores(v, v_dst, leaves["attn_l"], leaves["attn_r"])
+            scores = AdditiveScores(
+                v, v_dst, leaves["attn_l"], leaves["attn_r"], with_own=self.with_own
+            )
         elif self.scores == "gatv2":
             scores = GATv2Scores(v, leaves["t"], leaves["attn"])
         else:
@@ -87,7 +90,9 @@ class Kind:
         if self.scores == "additive":
             v_dst = array.get("v_dst", v[:num_dst])
             e = reference.additive_scores(
-                src, dst, v, v_dst, array["attn_l"], array["attn_r"], **self.norm
+                *(src, dst, v, v_dst, array["attn_l"], array["attn_r"]),
+                **self.norm,
+                with_own=self.with_own,
             )
         elif self.scores == "gatv2":
             e = reference.gatv2_scores(src, dst, v, array["t"], array["attn"], **self.norm)
@@ -101,6 +106,7 @@ KINDS = {
     "gat": Kind("additive"),
     "gat_lip": Kind("additive", {"alpha": ALPHA}),
     "gat_lip_all_heads": Kind("additive", {"alpha": ALPHA, "per_head": False}),
+    "gat_lip_own": Kind("additive", {"alpha": ALPHA}, with_own=True),
     "gatv2": Kind("gatv2"),
     "gatv2_lip": Kind("gatv2", {"alpha": ALPHA}),
     "gatv2_lip_all_heads": Kind("gatv2", {"alpha": ALPHA, "per_head": False}),

@@ -260,8 +260,8 @@ def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
         "    'dot_product': (DotProductScores(v, v, v), None),\n"
         "}[sys.argv[1]]\n"
         "graph_attention(s, scores, score_norm=norm, backend='fused')[0].sum().backward()\n"
-        "sizes = (1, 2) if sys.argv[1] == 'dot_product' else (1, 2, True)\n"
-        "kernels = vars(kernels_for(sys.argv[1], torch.float32, *sizes)).values()\n"
+        "flags = {'additive': (True, False), 'gatv2': (True,), 'dot_product': ()}[sys.argv[1]]\n"
+        "kernels = vars(kernels_for(sys.argv[1], torch.float32, 1, 2, *flags)).values()\n"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels if hasattr(k, 'stats')))\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}

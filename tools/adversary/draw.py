@@ -14,7 +14,7 @@ from lipzoo.attention import Structure
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
 
-__all__ = ["Draw", "features", "newer_options", "random_case"]
+__all__ = ["Draw", "features", "newer_layer_options", "newer_options", "random_case"]
 
 #: The seed of what newer options are drawn from differs by this from that of the rest.
 _NEWER = 11
@@ -39,12 +39,21 @@ class Draw:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
 
 
+def newer_layer_options(draw: Draw) -> dict[str, Any]:
+    """The same for a layer, beside the residual that it may have."""
+    newer = newer_options(draw)
+    options = {"residual": "linear"} if "residual" in newer else {}
+    return options | ({"sep": True} if "sep" in newer else {})
+
+
 def newer_options(draw: Draw) -> dict[str, Any]:
     """Options of models that came when the searches had begun, from numbers of their own: where
     there are none, a seed's case is what it was."""
     own, options = Draw(draw.generator.initial_seed() ^ _NEWER), {}
     if own.uniform(0, 1) < 0.15:
         options["residual"] = "linear"
+    if own.uniform(0, 1) < 0.2:
+        options["sep"] = True
     if own.uniform(0, 1) < 0.15:
         options["input_activation"] = own.choice(["identity", "gelu", "relu"])
     return options
@@ -109,6 +118,7 @@ def _layer(draw: Draw, kind: str) -> nn.Module:
     if kind == "DotGatConv":
         return DotGatConv(in_feats, width, heads, **common)
     common["residual"] = draw.uniform(0, 1) < 0.2
+    common |= newer_layer_options(draw)
     if kind == "TransformerConv":
         return TransformerConv(in_feats, width, heads, **common)
     common["negative_slope"] = draw.choice([0.2, 0.2, 0.0, 1.0, 1.5, -0.5])

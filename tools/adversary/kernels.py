@@ -61,7 +61,8 @@ class Case:
         v = leaves["v"]
         if self.scores == "additive":
             v_dst = leaves.get("v_dst")
-            scores = AdditiveScores(v, v_dst, leaves["attn_l"], leaves["attn_r"], self.slope)
+            attn = leaves["attn_l"], leaves["attn_r"]
+            scores = AdditiveScores(v, v_dst, *attn, self.slope, with_own=self.seed % 5 == 0)
         elif self.scores == "gatv2":
             scores = GATv2Scores(v, leaves["t"], leaves["attn"], self.slope)
         else:

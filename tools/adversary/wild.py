@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adversary.draw import Draw, features, newer_options
+from adversary.draw import Draw, features, newer_layer_options, newer_options
 from adversary.measure import Case, Slope
 from lipzoo.attention import Structure
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -154,6 +154,7 @@ def _layer(draw: Draw) -> Case:
         common["residual"] = draw.uniform(0, 1) < 0.2
         if draw.uniform(0, 1) < 0.2:
             common["activation"] = draw.choice(_ACTIVATIONS)(draw)
+        common |= newer_layer_options(draw)
     if not is_dot:
         common["negative_slope"] = draw.choice([0.2, 0.2, 0.0, 1.0, 1.5, -0.5, 50.0])
     heads, width, in_feats = draw.integer(1, 3), draw.integer(1, 4), draw.integer(1, 5)

@@ -32,11 +32,11 @@ def additive_attention(
     if norm is not None:
         attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
     # Scores are at most alpha where a node sees its own projection.
+    has_own = norm is not None and scores.with_own
     is_bounded = (
-        v_dst is None
-        and norm is not None
+        norm is not None
         and norm.alpha <= _UNSHIFTED
-        and kernel_index(structure).has_all_loops
+        and (has_own or (v_dst is None and kernel_index(structure).has_all_loops))
     )
     return _AdditiveAttention.apply(
         v_src,
@@ -45,6 +45,7 @@ def additive_attention(
         attn_r,
         structure,
         norm is not None,
+        has_own,
         is_bounded,
         scores.negative_slope,
         dropout,
@@ -53,26 +54,43 @@ def additive_attention(
 
 class _AdditiveAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, v_src, v_dst, attn_l, attn_r, structure, has_norm, is_bounded, slope, dropout):
+    def forward(
+        ctx,
+        v_src,
+        v_dst,
+        attn_l,
+        attn_r,
+        structure,
+        has_norm,
+        has_own,
+        is_bounded,
+        slope,
+        dropout,
+    ):
         _, heads, width = v_src.shape
-        kernels = kernels_for("additive", v_src.dtype, heads, width, has_norm)
+        kernels = kernels_for("additive", v_src.dtype, heads, width, has_norm, has_own)
         v = rows(v_src)
         v_own = v[: structure.num_dst] if v_dst is None else rows(v_dst)
         src = np.empty((len(v), 2 * heads), v.dtype)
         dst = np.empty((structure.num_dst, 5 * heads), v.dtype)
+        n_own = np.empty((structure.num_dst if has_own else 1, heads), v.dtype)
         out = np.empty((structure.num_dst, heads * width), v.dtype)
         ctx.numbers = v.dtype.type(slope), np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure, ctx.has_norm = kernels, structure, has_norm
-        ctx.plainly = partial(_plainly, structure, has_norm, slope, dropout)
+        ctx.kernels, ctx.structure = kernels, structure
+        ctx.has_norm, ctx.has_own = has_norm, has_own
+        ctx.plainly = partial(_plainly, structure, has_norm, has_own, slope, dropout)
         launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
         launch(kernels.row_products, v, rows(attn_l)[0], src)
         launch(kernels.row_products, v_own, rows(attn_r)[0], dst)
         if has_norm:
             launch(kernels.lengths, v, heads, kernels.tiny, src, heads)
+        if has_own:
+            launch(kernels.lengths, v_own, heads, kernels.tiny, n_own, 0)
         index = kernel_index(structure)
-        launch(kernels.forward, *index.in_edges, v, src, dst, not is_bounded, *ctx.numbers, out)
+        nodes = v, src, dst, n_own
+        launch(kernels.forward, *index.in_edges, *nodes, not is_bounded, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)
-        kept = torch.from_numpy(src), torch.from_numpy(dst), result
+        kept = *map(torch.from_numpy, (src, dst, n_own)), result
         ctx.save_for_backward(v_src, v_dst, attn_l, attn_r, *kept)
         return result
 
@@ -82,10 +100,10 @@ class _AdditiveAttention(torch.autograd.Function):
         if plain.is_differentiated():
             inputs = v_src, v_dst, attn_l, attn_r
             needed = ctx.needs_input_grad[:4]
-            return *plain.gradients(ctx.plainly, inputs, needed, grad), *[None] * 5
+            return *plain.gradients(ctx.plainly, inputs, needed, grad), *[None] * 6
         kernels, heads, num_dst = ctx.kernels, v_src.shape[1], ctx.structure.num_dst
         index = kernel_index(ctx.structure)
-        src, dst, out = (rows(x) for x in kept)
+        src, dst, n_own, out = (rows(x) for x in kept)
         v, g = rows(v_src), rows(grad)
         own = v[:num_dst] if v_dst is None else rows(v_dst)
         d_v = np.empty_like(v)
@@ -100,12 +118,15 @@ class _AdditiveAttention(torch.autograd.Function):
         launch(
             kernels.backward_in_edges,
             *index.in_edges,
-            *(*nodes, out, *ctx.numbers, g, d_dst, winner),
+            *(*nodes, n_own, out, *ctx.numbers, g, d_dst, winner),
         )
         launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_v, d_src)
         if ctx.has_norm:
             kernels.give_to_winners(winner, d_dst, d_src, heads)
             launch(kernels.add_from_lengths, v, src, d_src, heads, heads, kernels.tiny, d_v)
+        if ctx.has_own:
+            d_n = np.where(winner < 0, d_dst[:, heads:], 0)
+            launch(kernels.add_from_lengths, own, n_own, d_n, heads, 0, kernels.tiny, d_own)
         launch(kernels.combine, v, d_src, rows(attn_l)[0], d_v, d_l)
         launch(kernels.combine, own, d_dst, rows(attn_r)[0], d_own, d_r)
         return (
@@ -113,15 +134,20 @@ class _AdditiveAttention(torch.autograd.Function):
             None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),
             torch.from_numpy(d_l.sum(0)).view_as(attn_l),
             torch.from_numpy(d_r.sum(0)).view_as(attn_r),
-            *[None] * 5,
+            *[None] * 6,
         )
 
 
-def _plainly(structure, has_norm, slope, dropout, v_src, v_dst, attn_l, attn_r):
+def _plainly(structure, has_norm, has_own, slope, dropout, v_src, v_dst, attn_l, attn_r):
     """What the kernels compute, to be differentiated again."""
     ops = TorchOps(structure)
-    e = AdditiveScores(v_src, v_dst, attn_l, attn_r, slope).compute(ops)
+    scores = AdditiveScores(v_src, v_dst, attn_l, attn_r, slope)
+    e = scores.compute(ops)
     if has_norm:
         n = plain.squares(v_src)
-        e = plain.divide_by_lengths(e, *n, ops.max_in(plain.lengths(*n)), structure)
+        longest = ops.max_in(plain.lengths(*n))
+        if has_own:
+            own = plain.lengths(*plain.squares(scores.own(structure.num_dst)))
+            longest = torch.maximum(longest, own)
+        e = plain.divide_by_lengths(e, *n, longest, structure)
     return plain.attend(structure, e, v_src, dropout)

@@ -20,7 +20,8 @@ With ``x = el_j + er_i``, ``r = n_j / M_i``, ``u = 1 / sqrt(1 + r²)``, ``f = sl
 A saturated softmax leaves one weight of 1, and there ``ds`` is exactly 0, however large the scores:
 the score, ``g_i·v_j`` and ``c_i`` come from the same operations in the same order in every pass
 (see ``FAST``; ``LARGE`` for several equal weights). Ratios of lengths in place of squares know
-neither over- nor underflow.
+neither over- nor underflow. With ``has_own``, ``M_i`` runs over the length of the node's own row
+too, ``n_own``: a winner of -1 stands for that.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ __all__ = ["make_kernels"]
 
 
 @cache
-def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNamespace:
+def make_kernels(H: int, D: int, has_norm: bool, has_own: bool, is_double: bool) -> SimpleNamespace:
     """The kernels for H heads of D features; constants, so that loops unroll.
 
     Parameters
@@ -59,6 +60,8 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         Heads, features per head.
     has_norm : bool
         Divide by ``sqrt(M_i² + n_j²)`` (LipschitzNorm).
+    has_own : bool
+        ``M_i`` runs over the node itself too.
     is_double : bool
         float64 instead of float32.
     """
@@ -95,6 +98,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         v,
         src,
         dst,
+        n_own,
         shifted,
         slope,
         seed,
@@ -114,7 +118,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 for k in range(2 * SUMS):
                     S[k] = zero
                 for h in range(H):
-                    S[inv_m + h] = zero
+                    S[inv_m + h] = n_own[i, h] if has_own else zero
                     S[top + h] = lowest
                     S[er + h] = dst[i, h]
                 if has_norm:
@@ -186,6 +190,7 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
         v,
         src,
         dst,
+        n_own,
         out,
         slope,
         seed,
@@ -212,7 +217,8 @@ def make_kernels(H: int, D: int, has_norm: bool, is_double: bool) -> SimpleNames
                 dot_rows(S, out, i, g_own, own + C, H, D)
                 for h in range(H):
                     dst[i, C + h] = S[own + C + h]
-                    S[most + h] = S[first + h] = -one
+                    S[most + h] = n_own[i, h] if has_own else -one
+                    S[first + h] = -one
                 begin = indptr[i]
                 end = indptr[i + 1]
                 is_large = False

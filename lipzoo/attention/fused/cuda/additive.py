@@ -1,8 +1,9 @@
 r"""Triton kernels for additive scores.
 
 What belongs to nodes is PyTorch's, autograd included: ``el_j = scale a_l·v_j``,
-``er_i = scale a_r·v_i``, ``n_j = ||v_j||``, ``M_i = max_j n_j`` (the score norm's scale is
-positive, so it may be multiplied in before the LeakyReLU). The kernels do what belongs to edges::
+``er_i = scale a_r·v_i``, ``n_j = ||v_j||``, ``M_i = max_j n_j``, with ``with_own`` over
+``||v_i||`` too (the score norm's scale is positive, so it may be multiplied in before the
+LeakyReLU). The kernels do what belongs to edges::
 
     x = el_j + er_i,  r = n_j / M_i,  u = 1 / sqrt(1 + r²),  f = slope(x) u / M_i,  s = f x
     p = exp(s - top_i) / z_i,  out_i = sum_j m p v_j               (m: dropout mask, 0 or 1)
@@ -65,6 +66,8 @@ def attend(
         attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
         unit, square = plain.squares(v)
         longest = max_in(plain.lengths(unit, square), structure)
+        if scores.with_own:
+            longest = torch.maximum(longest, plain.lengths(*plain.squares(v_dst)))
     el, er = (v * attn_l).sum(-1), (v_dst * attn_r).sum(-1)
     return _Attention.apply(
         scores.v_src, el, er, square, longest, unit, structure, scores.negative_slope, dropout
