@@ -87,8 +87,10 @@ def test_what_is_known_of_an_architecture(name):
     assert found.name == name
     assert found.description
     assert found.path.is_file()
-    default = "cora" if name.startswith(("gat_lip", "gt_lip")) else None
-    assert found.default_tag == {"gat_lip_universal_16": "cs_computers_digits"}.get(name, default)
+    assert bool(found.source) == (name != "test_tiny")
+    tags = {"gat_lip": "cora", "gat_lip_res": "cora", "gt_lip": "cora"}
+    tags["gat_lip_universal"] = "cs_computers_digits"
+    assert found.default_tag == tags.get(name.rpartition("_")[0])
 
 
 # ---------------------------------------------------------------------- models

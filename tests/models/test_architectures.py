@@ -18,6 +18,9 @@ EACH = pytest.mark.parametrize("name", NAMES)
 IN_FEATS, NUM_CLASSES = 5, 3
 SCORE_PARAMETERS = {"attn_l", "attn_r", "fc_query", "fc_key"}
 FAMILIES = ["gat", "gat_lip", "gat_pairnorm", "gatv2_lip", "gt", "gt_lip", "gat_lip_res"]
+LINEAR, APART = (
+    [f"{kind}_{what}" for kind in ("gat", "gat_lip", "gt", "gt_lip")] for what in ("lin", "sep")
+)
 
 
 def make(name, **overrides):
@@ -31,6 +34,8 @@ def features(rows=10, width=IN_FEATS):
 
 def test_the_zoo_holds_what_was_promised():
     promised = {f"{f}_{depth}" for f, depth in itertools.product(FAMILIES, (2, 8, 16, 32))}
+    promised |= {f"{f}_{d}" for f, d in itertools.product(LINEAR, (2, 4, 8, 15, 16, 30, 32))}
+    promised |= {f"{f}_{depth}" for f, depth in itertools.product(APART, (2, 4, 8, 16, 32))}
     assert promised <= set(NAMES)
 
 
@@ -58,8 +63,9 @@ def test_every_parameter_gets_a_gradient(name):
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
         largest = parameter.grad.abs().max()
-        if args.get("feature_norm") == "pairnorm" and key.endswith(".bias") and "layers" in key:
-            # PairNorm subtracts the mean over the nodes, and with it any bias.
+        subtracts = args.get("feature_norm") in ("pairnorm", "batchnorm")
+        if subtracts and key.endswith(".bias") and "layers" in key:
+            # PairNorm and batch norm subtract the mean over the nodes, and with it any bias.
             assert largest < 1e-12, key
         elif args.get("score_norm") is None and SCORE_PARAMETERS & {*key.split(".")}:
             # Without a score norm, the features of a deep model grow until the softmax is a
@@ -119,11 +125,14 @@ def test_attention(name):
     logits, attention = model(graph, features(4), return_attention=True)
     assert torch.equal(logits, model(graph, features(4)))
     structure = as_structure(graph, add_self_loops=True)
+    if model.sep:
+        structure = structure.without_self_loops()
+    reached = (structure.in_degrees > 0).float().unsqueeze(1)
     assert len(attention) == model.num_layers
     for weights in attention:
         assert weights.shape == (structure.num_edges, model.num_heads)
         total = torch.zeros(4, model.num_heads).index_add(0, structure.dst, weights)
-        assert_close(total, torch.ones_like(total))
+        assert_close(total, reached.expand_as(total))
 
 
 @pytest.mark.many

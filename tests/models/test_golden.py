@@ -17,6 +17,7 @@ from lipzoo._dgl import dgl
 
 FILE = Path(__file__).parent / "golden" / "logits.yaml"
 FAMILIES = ["gat", "gat_lip", "gat_lip_res", "gat_pairnorm", "gatv2_lip", "gt", "gt_lip"]
+FAMILIES += ["gat_lin", "gat_lip_lin", "gt_lip_lin", "gat_sep", "gat_lip_sep", "gt_lip_sep"]
 NAMES = ["test_tiny", *(f"{family}_{depth}" for family in FAMILIES for depth in (2, 8))]
 NUM_NODES, IN_FEATS, NUM_CLASSES = 6, 4, 3
 
@@ -40,6 +41,9 @@ def logits(name):
             # explode; biases so small that they do not drown the rest.
             factor = 5 / parameter.shape[-1] ** 0.5 if parameter.dim() > 1 else 0.2
             parameter.copy_(factor * values)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.weight.add_(1)
         feat = torch.from_numpy(wave(NUM_NODES * IN_FEATS, 99)).view(NUM_NODES, IN_FEATS)
         feat[3] = 0  # a missing vector
         return model(graph(), feat).numpy()
