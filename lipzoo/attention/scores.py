@@ -65,8 +65,9 @@ class AdditiveScores(Scores):
         return self.v_src
 
     def compute(self, ops: Ops) -> Tensor:
+        own = self.own(ops.structure.num_dst)
         el = (self.v_src * self.attn_l).sum(-1)
-        er = (self.own(ops.structure.num_dst) * self.attn_r).sum(-1)
+        er = (own * self.attn_r).sum(-1)
         return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
 
     def own(self, num_dst: int) -> Tensor:
