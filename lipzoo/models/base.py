@@ -362,17 +362,18 @@ class DeepAttentionNet(nn.Module):
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth: ``input``, ``layer_1`` … ``layer_L``, ``head``.
 
-        For layer-wise learning rates, weight decay and freezing; each parameter is in one group.
+        For layer-wise learning rates, weight decay and freezing; each parameter is in one group:
+        what all layers share (of an activation, of a residual scheme) is in ``input``.
         """
         groups = {"input": list(self.input.parameters())}
-        if self.input_activation is not None:
-            groups["input"] += self.input_activation.parameters()
         for index, layer in enumerate(self.layers):
             parameters: Iterable[nn.Parameter] = layer.parameters()
             if len(self.norms):
                 parameters = [*parameters, *self.norms[index].parameters()]
             groups[f"layer_{index + 1}"] = list(parameters)
         groups["head"] = list(self.head.parameters())
+        placed = {id(parameter) for group in groups.values() for parameter in group}
+        groups["input"] += [p for p in self.parameters() if id(p) not in placed]
         return groups
 
     def extra_repr(self) -> str:

@@ -245,3 +245,17 @@ def test_a_class_of_ones_own():
         conv_class = GATConv
 
     assert Mine(**SMALL)(homogeneous(), features()).shape == (10, 3)
+
+
+def test_what_all_layers_share_is_trained_too():
+    class Scaled(RESIDUAL_SCHEMES["residual"]):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.scale = nn.Parameter(torch.ones(()))
+
+    model = DeepGAT(**SMALL, activation=nn.PReLU(), residual=Scaled)
+    groups = model.layer_groups()
+    shared = {id(model.activation.weight), id(model.residual.scale)}
+    assert shared <= {id(p) for p in groups["input"]}
+    grouped = [id(p) for group in groups.values() for p in group]
+    assert sorted(grouped) == sorted(map(id, model.parameters()))
