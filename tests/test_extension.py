@@ -13,7 +13,7 @@ from lipzoo.attention.score_norms import ScoreNorm
 from lipzoo.datasets import DATASETS, GraphTask, register_dataset
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepGAT
-from lipzoo.models.base import ACTIVATIONS
+from lipzoo.models.activations import ACTIVATIONS
 from lipzoo.nn.feature_norms import FEATURE_NORMS, FeatureNorm
 from lipzoo.nn.residual import RESIDUAL_SCHEMES, ResidualScheme
 from lipzoo.training import evaluate, train

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lipzoo._names import Registry
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
+from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
 from lipzoo.models.recompute import SpareBuffers
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
@@ -21,18 +21,6 @@ from lipzoo.nn.residual import make_residual
 from lipzoo.nn.sparse import sparse_dropout_linear
 
 __all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
-
-#: Names that YAML files and ``activation=`` accept.
-ACTIVATIONS: Registry[nn.Module] = Registry("activation", "activation", nn.Module)
-for _name, _class in {
-    "elu": nn.ELU,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "identity": nn.Identity,
-}.items():
-    ACTIVATIONS.register(_name)(_class)
-_INPUT_ACTIVATIONS = ACTIVATIONS.for_argument("input_activation")
 
 
 class DeepAttentionNet(nn.Module):
@@ -97,6 +85,8 @@ class DeepAttentionNet(nn.Module):
     input_activation : str, dict, torch.nn.Module or None
         What the input layer is followed by, as ``activation`` says what layers are; None: the
         same. ``"identity"`` leaves the input map linear.
+    init, init_scale
+        How the attention layers start; see :meth:`~lipzoo.nn.conv.AttentionConv.reset_parameters`.
 
     Raises
     ------
@@ -131,6 +121,8 @@ class DeepAttentionNet(nn.Module):
         checkpoint_layers: bool = False,
         sep: bool = False,
         input_activation: str | dict | nn.Module | None = None,
+        init: str = "glorot_normal",
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         _check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
@@ -176,6 +168,9 @@ class DeepAttentionNet(nn.Module):
             )
             for layer in range(1, num_layers + 1)
         )
+        if (init, init_scale) != ("glorot_normal", 1.0):
+            for layer in self.layers:
+                layer.reset_parameters(init, init_scale)
         # An instance is copied: each layer has its own parameters and statistics.
         norms = [
             make_feature_norm(copy.deepcopy(feature_norm), hidden_feats) for _ in range(num_layers)
@@ -183,7 +178,7 @@ class DeepAttentionNet(nn.Module):
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         self.activation = ACTIVATIONS.make(activation)
         self.input_activation = (
-            None if input_activation is None else _INPUT_ACTIVATIONS.make(input_activation)
+            None if input_activation is None else INPUT_ACTIVATIONS.make(input_activation)
         )
         self.head_drop = Dropout(head_drop)
         self.head = self._make_head(num_classes)

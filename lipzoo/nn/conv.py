@@ -21,6 +21,7 @@ __all__ = ["DEGREE_NORMS", "AttentionConv", "IdentityMappedLinear", "degree_root
 Feat = Tensor | tuple[Tensor, Tensor]
 
 DEGREE_NORMS = ("none", "symmetric")
+INITS = ("glorot_normal", "glorot_uniform")
 
 
 class IdentityMappedLinear(nn.Linear):
@@ -197,16 +198,37 @@ class AttentionConv(nn.Module):
             if not name.startswith(others):
                 yield name, parameter
 
-    def reset_parameters(self) -> None:
-        """Glorot's normal initialisation with gain sqrt(2), as in DGL; biases 0. The weights of
-        ``residual="linear"`` start as those of ``nn.Linear``."""
+    def reset_parameters(self, init: str = "glorot_normal", scale: float = 1.0) -> None:
+        r"""Draw the weights anew; biases become 0.
+
+        Parameters
+        ----------
+        init : {"glorot_normal", "glorot_uniform"}
+            Glorot's normal initialisation with gain :math:`\sqrt 2`, as in DGL; or uniform within
+            :math:`\pm \sqrt{6 / (a + b)}` for the last two sizes a, b of a weight, as in PyG.
+            Those of ``residual="linear"`` start as ``nn.Linear`` does.
+        scale : float
+            All that is drawn, but for those, is multiplied by it.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such initialisation, or the scale is not positive.
+        """
+        if init not in INITS:
+            raise ConfigError(f"init: no initialisation {init!r}{did_you_mean(init, INITS)}")
+        if not 0 < scale < math.inf:
+            raise ConfigError(f"init_scale must be positive, got {scale}")
         if self._is_linear:
             self.res_fc.reset_parameters()
         for name, parameter in self._own_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
+            elif init == "glorot_normal":
+                nn.init.xavier_normal_(parameter, gain=self._gain(name) * scale)
             else:
-                nn.init.xavier_normal_(parameter, gain=self._gain(name))
+                limit = scale * math.sqrt(6 / sum(parameter.shape[-2:]))
+                nn.init.uniform_(parameter, -limit, limit)
 
     def _gain(self, name: str) -> float:
         return math.sqrt(2)

@@ -13,7 +13,7 @@ from lipzoo.attention import as_structure
 from lipzoo.lipschitz import Constant, bound
 from lipzoo.lipschitz.modules import constant_of
 from lipzoo.lipschitz.spectral import spectral_norm
-from lipzoo.models.base import ACTIVATIONS
+from lipzoo.models.activations import ACTIVATIONS
 from lipzoo.nn import BatchNorm, LayerNorm, NeighborNorm, PairNorm
 from lipzoo.nn.conv import IdentityMappedLinear
 

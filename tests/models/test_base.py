@@ -12,7 +12,7 @@ from lipzoo._dgl import dgl
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models import DeepAttentionNet, DeepGAT, DeepGATv2, DeepGraphTransformer
-from lipzoo.models.base import ACTIVATIONS
+from lipzoo.models.activations import ACTIVATIONS
 from lipzoo.nn import GATConv
 from lipzoo.nn.feature_norms import FEATURE_NORMS
 from lipzoo.nn.residual import RESIDUAL_SCHEMES
@@ -259,3 +259,34 @@ def test_what_all_layers_share_is_trained_too():
     assert shared <= {id(p) for p in groups["input"]}
     grouped = [id(p) for group in groups.values() for p in group]
     assert sorted(grouped) == sorted(map(id, model.parameters()))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_where_layers_start(kind):
+    def make(**options):
+        torch.manual_seed(0)
+        return kind(16, 3, 3, 64, 1, residual="linear", **options)
+
+    plain, large = make(), make(init_scale=4.0)
+    uniform = make(init="glorot_uniform", init_scale=2.0)
+    for name, parameter in uniform.layers.named_parameters():
+        if name.endswith("bias") or "res_fc" in name:
+            continue
+        limit = 2 * (6 / sum(parameter.shape[-2:])) ** 0.5
+        assert 0.9 * limit < parameter.abs().max() <= limit, name
+    sizes = [
+        [p.std().item() for n, p in m.layers.named_parameters() if "fc" in n and "weight" in n]
+        for m in (plain, large)
+    ]
+    names = [n for n, _ in plain.layers.named_parameters() if "fc" in n and "weight" in n]
+    for name, small, big in zip(names, *sizes, strict=True):
+        # Weights of the residual start as nn.Linear does, whatever the others do.
+        assert big / small == pytest.approx(1.0 if "res_fc" in name else 4.0, rel=0.05)
+
+
+def test_starts_that_there_are_not():
+    with pytest.raises(ConfigError, match="did you mean 'glorot_uniform'"):
+        DeepGAT(**SMALL, init="glorot_unifrom")
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="init_scale must be positive"):
+            DeepGAT(**SMALL, init_scale=scale)
