@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
+import zlib
 from typing import Annotated, Any
 
+import numpy as np
 import pydantic
 
 from lipzoo._paths import find_config, packaged_folder
@@ -21,6 +24,7 @@ __all__ = [
     "Interval",
     "SearchSpace",
     "check_space",
+    "draw",
     "load_space",
     "make_space",
     "to_dict",
@@ -66,6 +70,19 @@ class Interval(Part):
             trial.suggest_float(key, self.low, self.high, log=self.log, step=self.step)
         )
 
+    def draw(self, rng: np.random.Generator) -> int | float:
+        """One at random."""
+        if self.step is not None or (self.is_whole and not self.log):
+            step = self.step or 1
+            steps = math.floor((self.high - self.low) / step + 1e-9)
+            return self.read(self.low + step * int(rng.integers(steps + 1)))
+        low, high = (self.low, self.high + 1) if self.is_whole else (self.low, self.high)
+        if self.log:
+            value = math.exp(rng.uniform(math.log(low), math.log(high)))
+        else:
+            value = rng.uniform(low, high)
+        return min(math.floor(value), self.high) if self.is_whole else min(value, self.high)
+
     def read(self, kept: int | float) -> int | float:
         """The value of what Optuna keeps of it: 0.3, and not three times 0.1."""
         return kept if self.is_whole or self.step is None else float(f"{kept:.12g}")
@@ -83,6 +100,10 @@ class Choices(Part):
         # Optuna keeps plain values only; lists and mappings as text.
         texts = [json.dumps(choice) for choice in self.choices]
         return self.read(trial.suggest_categorical(key, texts))
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One at random."""
+        return self.choices[int(rng.integers(len(self.choices)))]
 
     def read(self, kept: str) -> Any:
         """The value of what Optuna keeps of it."""
@@ -153,6 +174,14 @@ def to_dict(space: SearchSpace) -> dict[str, Any]:
     return {
         key: each.choices if isinstance(each, Choices) else each.model_dump(exclude_defaults=True)
         for key, each in space.items()
+    }
+
+
+def draw(space: SearchSpace, seed: int) -> dict[str, Any]:
+    """A value of each field at random; a field's does not depend on which others there are."""
+    return {
+        key: entry.draw(np.random.default_rng([seed, zlib.crc32(key.encode())]))
+        for key, entry in space.items()
     }
 
 

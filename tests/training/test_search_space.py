@@ -4,6 +4,7 @@ from lipzoo.errors import ConfigError, UnknownNameError
 from lipzoo.training.run import build_from_recipe
 from lipzoo.training.search_space import (
     check_space,
+    draw,
     load_space,
     make_space,
     to_dict,
@@ -117,3 +118,40 @@ def test_the_space_that_ships_with_lipzoo_and_files(recipe, tmp_path):
     assert to_dict(load_space(file)) == {"epochs": {"low": 1, "high": 3}}
     with pytest.raises(UnknownNameError, match="did you mean 'default'"):
         load_space("defalt")
+
+
+def test_draws_fill_their_intervals_evenly():
+    space = space_of(
+        log={"low": 1e-4, "high": 1e-1, "log": True},
+        plain={"low": -1.0, "high": 3.0},
+        whole={"low": 1, "high": 4},
+        whole_log={"low": 1, "high": 1000, "log": True},
+        step={"low": 0.0, "high": 0.6, "step": 0.2},
+        choice=["a", "b"],
+    )
+    draws = [draw(space, seed) for seed in range(2000)]
+    assert draw(space, 7) == draws[7]
+    values = {key: [each[key] for each in draws] for key in space}
+    for key in ("log", "plain", "whole_log"):
+        entry = space[key]
+        assert all(entry.low <= value <= entry.high for value in values[key])
+    share = sum(value < 1e-3 for value in values["log"]) / 2000
+    assert 0.30 < share < 0.37, "a third of the logarithm"
+    assert 0.46 < sum(value < 1 for value in values["plain"]) / 2000 < 0.54
+    assert all(isinstance(value, int) for value in values["whole"] + values["whole_log"])
+    for key, wanted in {
+        "whole": [1, 2, 3, 4],
+        "step": [0.0, 0.2, 0.4, 0.6],
+        "choice": ["a", "b"],
+    }.items():
+        counts = [values[key].count(value) / 2000 for value in wanted]
+        assert sum(counts) == 1, "no other value"
+        assert max(counts) - min(counts) < 0.06
+    pairs = list(zip(values["log"], values["plain"]))
+    assert len(set(pairs)) == 2000
+
+
+def test_a_draw_does_not_depend_on_other_fields():
+    one = space_of(a={"low": 0.0, "high": 1.0})
+    two = space_of(b=[1, 2, 3], a={"low": 0.0, "high": 1.0})
+    assert all(draw(one, seed)["a"] == draw(two, seed)["a"] for seed in range(20))

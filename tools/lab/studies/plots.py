@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lab.report import Cell
     from lab.studies.sweep import Sweep
 
-__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale"]
+__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale", "share_of_recipes"]
 
 
 def accuracy_by_depth(
@@ -46,6 +46,32 @@ def accuracy_by_depth(
             axis.set_title(f"{rate:.0%} missing vectors", fontsize="medium")
     axes[0].set_ylabel(f"test metric on {sweep.dataset}, %")
     legend_below(figure, axes, columns=3)
+    return rendered(figure, name)
+
+
+def share_of_recipes(
+    sweep: Sweep, cells: dict[tuple[str, float, int], Cell], title: str, name: str
+) -> dict[str, bytes]:
+    """The share of recipes that reach a test metric, a panel a depth. Nothing without results."""
+    if not (is_available() and cells):
+        return {}
+    depths = [depth for depth in sweep.depths if any(d == depth for _, _, d in cells)]
+    figure = new_figure(4.5 * len(depths), 4, title)
+    axes = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
+    for axis, depth in zip(axes, depths):
+        for number, model in enumerate(sweep.models):
+            for (m, _, d), cell in cells.items():
+                if (m, d) == (model, depth):
+                    tests = sorted((100 * value for value in cell.test), reverse=True)
+                    # At the k-th largest metric the share falls from k/n to (k-1)/n.
+                    shares = [100 * (k + 1) / len(tests) for k in range(len(tests))]
+                    style = {"where": "pre", "color": f"C{number}", "label": model}
+                    axis.step(tests[::-1], shares[::-1], **style)
+        axis.set_title(f"{depth} layers", fontsize="medium")
+        axis.set_xlabel(f"test metric on {sweep.dataset}, %")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("recipes that reach it, %")
+    legend_below(figure, axes, columns=4)
     return rendered(figure, name)
 
 

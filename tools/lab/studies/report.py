@@ -26,13 +26,14 @@ Cells = dict[tuple[str, float, int], Cell]
 def collect(sweep: Sweep, rows: Iterable[dict[str, Any]]) -> tuple[Cells, list[dict[str, Any]]]:
     """The rows by point, and those that belong to other settings.
 
-    A row counts where its recipe hash is that of the sweep as it is now; its seed may be any.
+    A row counts where its recipe hash is that of the sweep as it is now; its seed may be any,
+    where not each seed has a recipe of its own.
     """
     wanted = {
         (p.model, str(p.depth), f"{p.missing_rate:g}", p.recipe_hash): (
             (p.model, p.missing_rate, p.depth)
         )
-        for p in sweep.points(seeds=[0])
+        for p in sweep.points(seeds=None if sweep.space else [0])
     }
     columns = ("model", "depth", "missing_rate", "recipe_hash")
     found, others = grouped(rows, columns, wanted)
@@ -49,8 +50,8 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
     """
     folder, sweep = Path(out), make_sweep(content, "sweep")
     table = Rows(folder, kind_of(content))
-    report = _gradient_report if sweep.kind == "gradients" else _accuracy_report
-    return write_files(folder, *report(sweep, table))
+    report = {"gradients": _gradient_report, "untuned": _untuned_report}
+    return write_files(folder, *report.get(sweep.kind, _accuracy_report)(sweep, table))
 
 
 def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
@@ -73,6 +74,46 @@ def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, by
     lines += _remarks(sweep, table, others)
     name = f"accuracy_by_depth_{sweep.dataset}"
     return lines, plots.accuracy_by_depth(sweep, cells, _title(sweep), name)
+
+
+def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
+    cells, others = collect(sweep, table.rows)
+    metric = table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
+    lines = [
+        f"# {_title(sweep)}",
+        "",
+        "Recipes drawn at random, the same ones for all models, one seed each; what varies:",
+        "",
+        *markdown_table(["field", "values"], [[k, _words(v)] for k, v in sweep.space.items()]),
+        "",
+        f"Test {metric} in % at the epoch chosen on the validation nodes: quartiles and largest "
+        "over the recipes, and the share of recipes (± standard error) that reach a level.",
+        "",
+    ]
+    header = ["model", "layers", "recipes", "lower quartile", "median", "upper quartile", "largest"]
+    header += [f">= {100 * level:g}" for level in sweep.levels]
+    rows = []
+    for (model, _, depth), cell in sorted(cells.items(), key=lambda pair: pair[0][2]):
+        test = np.array(cell.test)
+        row = [model, str(depth), str(len(test))]
+        row += [f"{100 * np.quantile(test, q):.1f}" for q in (0.25, 0.5, 0.75, 1.0)]
+        rows.append(row + [_share(test >= level) for level in sweep.levels])
+    lines += markdown_table(header, rows, figures=True)
+    lines += _remarks(sweep, table, others)
+    return lines, plots.share_of_recipes(sweep, cells, _title(sweep), f"untuned_{sweep.dataset}")
+
+
+def _words(entry: Any) -> str:
+    if isinstance(entry, list):
+        return ", ".join(map(str, entry))
+    scale = ", evenly in the logarithm" if entry.get("log") else ""
+    step = f" in steps of {entry['step']}" if entry.get("step") else ""
+    return f"{entry['low']} … {entry['high']}{step}{scale}"
+
+
+def _share(reached: np.ndarray) -> str:
+    share = reached.mean()
+    return f"{100 * share:.0f} ± {100 * np.sqrt(share * (1 - share) / len(reached)):.0f} %"
 
 
 def _title(sweep: Sweep) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-    kind: depth                      # depth, missing or gradients
+    kind: depth                      # depth, missing, gradients or untuned
     depths: [2, 10, 30]
     seeds: 0..4
     missing_rates: [0, 1]            # shares of all non-training nodes without features
@@ -12,6 +12,8 @@
       GAT: {architecture: gat_2}
       GAT+LipschitzNorm: {architecture: gat_lip_2}
     reference: {source: …, test: {GAT: {0: {2: 82.3}}}}   # model, missing rate, depth: %
+    space: {optimizer.lr: {low: 1e-4, high: 0.1, log: true}}  # untuned: seed k trains with draw k
+    levels: [0.5, 0.7]               # untuned: metrics that count as trained
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from lipzoo._schema import validate
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.registry import get_architecture
 from lipzoo.training.recipe import Count, Recipe, make_recipe
+from lipzoo.training.search_space import draw, make_space, with_values
 
 __all__ = ["Point", "Reference", "Sweep", "list_sweeps", "load_sweep", "make_sweep"]
 
@@ -55,11 +58,13 @@ class Sweep(pydantic.BaseModel, **STRICT):
     ``recipe`` holds the fields of a recipe that all runs share, ``by_depth`` and ``models`` what
     a depth and a model lay over it, in this order; mappings such as ``optimizer`` are joined key
     by key. The depth sets the override ``num_layers``. ``record_epochs`` is for gradients: how
-    many epochs were trained when their norms are taken.
+    many epochs were trained when their norms are taken. ``space`` (a search space, see
+    :mod:`lipzoo.training.search_space`) is for recipes that nobody tuned: each seed has a draw of
+    its own, the same for all models and depths, laid over all else.
     """
 
     description: str = ""
-    kind: Literal["depth", "missing", "gradients"]
+    kind: Literal["depth", "missing", "gradients", "untuned"]
     depths: Annotated[list[Count], pydantic.Field(min_length=1)]
     seeds: Seeds = "0..4"
     missing_rates: Annotated[list[Share], pydantic.Field(min_length=1)] = [0.0]
@@ -68,6 +73,8 @@ class Sweep(pydantic.BaseModel, **STRICT):
     models: Annotated[dict[str, dict[str, Any]], pydantic.Field(min_length=1)]
     record_epochs: list[Annotated[int, pydantic.Field(ge=0)]] = []
     reference: Reference = Reference()
+    space: dict[str, Any] = {}
+    levels: list[Share] = []
 
     @pydantic.field_validator("depths", "missing_rates", "record_epochs")
     @classmethod
@@ -95,6 +102,8 @@ class Sweep(pydantic.BaseModel, **STRICT):
             raise ValueError(f"by_depth: {strange} are none of the depths {self.depths}")
         if (self.kind == "gradients") != bool(self.record_epochs):
             raise ValueError("record_epochs: is for gradients, which need it; such as [0, 10, 100]")
+        if (self.kind == "untuned") != bool(self.space):
+            raise ValueError("space: is for untuned, which needs it")
         return self
 
     @property
@@ -134,29 +143,35 @@ class Sweep(pydantic.BaseModel, **STRICT):
             for rate in self.missing_rates
             for model in models or self.models
         ]
+        seeds = self.seeds if seeds is None else seeds
         recipes, faults = {}, []
-        for model, depth, rate in chosen:
-            try:
-                recipes[model, depth, rate] = self.recipe_of(model, depth, rate)
-            except ConfigError as fault:
-                faults.append(str(fault))
+        for seed in seeds if self.space else seeds[:1]:  # else all seeds have one recipe
+            for model, depth, rate in chosen:
+                try:
+                    recipe = self.recipe_of(model, depth, rate, seed)
+                    recipes[model, depth, rate, seed] = recipe, recipe_hash(recipe)
+                except ConfigError as fault:
+                    faults.append(str(fault))
         if faults:
             raise ConfigError("; ".join(faults))
-        hashes = {key: recipe_hash(recipe) for key, recipe in recipes.items()}
         return [
-            Point(*key, seed, recipes[key], hashes[key])
-            for seed in (self.seeds if seeds is None else seeds)
+            Point(*key, seed, *recipes[(*key, seed if self.space else seeds[0])])
+            for seed in seeds
             for key in chosen
         ]
 
-    def recipe_of(self, model: str, depth: int, missing_rate: float) -> Recipe:
-        """The recipe of a model at a depth."""
+    def recipe_of(self, model: str, depth: int, missing_rate: float, seed: int = 0) -> Recipe:
+        """The recipe of a model at a depth, for a seed."""
         content = _laid_over(self.recipe, self.by_depth.get(depth, {}))
         content = _laid_over(content, self.models[model])
         content = _laid_over(content, {"overrides": {"num_layers": depth}, "num_threads": 1})
         if missing_rate:
             content = _laid_over(content, {"dataset": {"missing_rate": missing_rate}})
-        return make_recipe(content, where=f"{model} at depth {depth}")
+        where = f"{model} at depth {depth}"
+        recipe = make_recipe(content, where)
+        if self.space:
+            recipe = with_values(recipe, draw(make_space(self.space, "space"), seed), where)
+        return recipe
 
 
 @dataclass(frozen=True)

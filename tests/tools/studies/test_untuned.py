@@ -1,0 +1,79 @@
+"""Recipes drawn at random: each seed trains with a draw of its own, the same for all models."""
+
+import pytest
+
+from lab.studies import load_sweep, run_sweep, write_report
+from lab.studies.report import collect
+from lab.studies.sweep import make_sweep
+from lipzoo.errors import ConfigError
+
+
+@pytest.fixture
+def untuned(tiny):
+    return {
+        **tiny,
+        "kind": "untuned",
+        "seeds": [0, 1, 2],
+        "by_depth": {},
+        "space": {
+            "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},
+            "overrides.feat_drop": [0.0, 0.5],
+        },
+        "levels": [0.5, 0.99],
+        "reference": {},
+    }
+
+
+def test_draws_are_those_of_the_seed_and_lie_over_all_else(untuned):
+    points = make_sweep(untuned, "untuned").points()
+    assert len(points) == 12
+    by_seed = {}
+    for point in points:
+        drawn = point.recipe.optimizer.lr, point.recipe.overrides["feat_drop"]
+        by_seed.setdefault(point.seed, set()).add(drawn)
+    assert all(len(draws) == 1 for draws in by_seed.values()), "all models have the same draw"
+    assert len({lr for draws in by_seed.values() for lr, _ in draws}) == 3
+    assert len({point.recipe_hash for point in points}) == 12
+    again = make_sweep({**untuned, "seeds": [2]}, "untuned").points()
+    assert {p.recipe_hash for p in again} == {p.recipe_hash for p in points if p.seed == 2}
+
+
+def test_a_space_belongs_to_it(untuned, tiny):
+    with pytest.raises(ConfigError, match="space: is for untuned"):
+        make_sweep({**untuned, "space": {}}, "untuned")
+    with pytest.raises(ConfigError, match="space: is for untuned"):
+        make_sweep({**tiny, "space": untuned["space"]}, "tiny")
+    for space, words in (
+        ({"optimiser.lr": [0.1]}, "did you mean 'optimizer'"),
+        ({"optimizer.lr": {"low": 2.0, "high": 1.0}}, "low must be less than high"),
+        ({"optimizer.lr": [-1.0]}, "greater than 0"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            make_sweep({**untuned, "space": space}, "untuned")
+
+
+def test_the_report_is_of_the_recipes_of_today(untuned, tmp_path):
+    table = run_sweep(untuned, tmp_path, depths=[2], say=lambda line: None)
+    text = write_report(untuned, tmp_path)
+    cells, others = collect(make_sweep(untuned, "untuned"), table.rows)
+    assert not others
+    cell = cells["GAT", 0.0, 2]
+    assert len(cell.test) == 3
+    share = sum(value >= 0.5 for value in cell.test) / 3
+    error = (share * (1 - share) / 3) ** 0.5
+    row = next(line for line in text.splitlines() if line.startswith("| GAT | 2 | 3 |"))
+    assert f"| {100 * sorted(cell.test)[1]:.1f} |" in row
+    assert f"| {100 * share:.0f} ± {100 * error:.0f} % |" in row
+    assert "| optimizer.lr | 0.0001 … 0.1, evenly in the logarithm |" in text
+    assert (tmp_path / "untuned_iris.svg").is_file()
+    changed = {**untuned, "space": {"optimizer.lr": [0.01]}}
+    _, others = collect(make_sweep(changed, "untuned"), table.rows)
+    assert len(others) == len(table.rows)
+
+
+@pytest.mark.parametrize("data", ["cora", "minesweeper"])
+def test_those_that_ship(data):
+    sweep, _ = load_sweep("untuned", data)
+    assert sweep.depths == [16, 32]
+    assert len(sweep.seeds) == 60
+    assert len(sweep.models) == 4
