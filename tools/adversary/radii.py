@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lipzoo
-from adversary.draw import newer_options
+from adversary.draw import Draw, newer_options
 from lipzoo.attention import Structure
 from lipzoo.lipschitz import attack, robustness
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -43,25 +43,6 @@ class Fault:
 
 
 # -------------------------------------------------------------------------------- cases
-
-
-class Draw:
-    """Random choices of one case."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def integer(self, low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=self.generator))
-
-    def choice(self, options):
-        return options[self.integer(0, len(options) - 1)]
-
-    def uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
 
 
 def make_case(seed: int) -> tuple[str, nn.Module, Structure, Tensor]:
