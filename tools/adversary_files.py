@@ -252,7 +252,8 @@ def run_child(name: str, files: int, seconds: float, seed: int) -> int:
         return changed[:max_size]
 
     options = [f"-runs={files}", f"-seed={seed + 1}", f"-max_total_time={int(seconds) + 1}"]
-    options += ["-max_len=16384", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0"]
+    # A timeout of 0 is one of a second of the clock to atheris, on whatever else the machine does.
+    options += ["-max_len=16384", f"-timeout={_PATIENCE}", "-rss_limit_mb=0", "-verbosity=0"]
     options += ["-len_control=0", "-detect_leaks=0", f"-artifact_prefix={place}/", "-print_pcs=0"]
     atheris.Setup([sys.argv[0], *options, *folders], searcher.take, custom_mutator=mutate)
     searcher.limit_memory()
