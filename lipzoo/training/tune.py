@@ -143,22 +143,23 @@ def tune(
     asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
     file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")
-    if storage is not None:  # it may hold another search: the folder is not touched then
-        _check_same(_open_study(file, seed), asked, file)
-    folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
-    study = _open_study(file, seed)
-    _check_same(study, asked, file)
-    done = len(tune_report.finished(study))
-    left = range(done, max(trials, done))
-    if verbose:
-        print(f"{recipe.full_name}: {len(left)} of {trials} trials to do", flush=True)
     search = partial(_search_once, file=file, asked=asked, seed=seed, prune=prune, raw_dir=raw_dir)
-    found = (search(number) for number in left) if jobs == 1 else _apart(search, left, jobs)
-    with closing(found) as lines:
-        for number, line in enumerate(lines, 1):
-            if verbose:
-                print(f"[{number}/{len(left)}] {line}", flush=True)
-    return tune_report.write(folder, study, asked, f"val_{task.metric}")
+    with _plain_words(file):
+        if storage is not None:  # it may hold another search: the folder is not touched then
+            _check_same(_open_study(file, seed), asked, file)
+        folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
+        study = _open_study(file, seed)
+        _check_same(study, asked, file)
+        done = len(tune_report.finished(study))
+        left = range(done, max(trials, done))
+        if verbose:
+            print(f"{recipe.full_name}: {len(left)} of {trials} trials to do", flush=True)
+        found = (search(number) for number in left) if jobs == 1 else _apart(search, left, jobs)
+        with closing(found) as lines:
+            for number, line in enumerate(lines, 1):
+                if verbose:
+                    print(f"[{number}/{len(left)}] {line}", flush=True)
+        return tune_report.write(folder, study, asked, f"val_{task.metric}")
 
 
 def _optuna():
@@ -189,7 +190,11 @@ def _open_study(file: Path, seed: int, prune: bool = False):
     if prune:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
     # Two that make the tables at once would be in each other's way.
-    with _quiet(), _plain_words(file), FileLock(f"{file}.lock", timeout=_LOCK_SECONDS):
+    with (
+        _quiet(),
+        _plain_words(file, RuntimeError, OSError, Timeout),
+        FileLock(f"{file}.lock", timeout=_LOCK_SECONDS),
+    ):
         storage = optuna.storages.RDBStorage(
             _url(file),
             engine_kwargs={"connect_args": {"timeout": 60}},
@@ -227,15 +232,19 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_words(file: Path) -> Iterator[None]:
-    import sqlalchemy.exc
+def _plain_words(file: Path, *others: type[Exception]) -> Iterator[None]:
+    """What the storage raises (and ``others``) as an error of ours: full disks, strange files."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import DatabaseError
 
     try:
         yield
-    except (sqlalchemy.exc.DatabaseError, RuntimeError, OSError, Timeout) as fault:
-        words = str(getattr(fault, "orig", fault)).splitlines()[0]
+    except (StorageInternalError, DatabaseError, *others) as fault:
+        cause = fault.__cause__ if isinstance(fault, StorageInternalError) else fault
+        words = str(getattr(cause, "orig", cause)).splitlines()[0]
         raise OutputError(
-            f"{file}: is no storage that can be used ({words}); choose another file"
+            f"{file}: is no storage that can be used ({words}); choose another file, on a disk "
+            "with room"
         ) from None
 
 
@@ -278,9 +287,9 @@ def _search_once(
             trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
             raise
 
-    with _quiet():
+    with _quiet(), _plain_words(file):
         study.optimize(objective, n_trials=1, catch=FAULTS)
-    return tune_report.line(study.trials[made[0]], space)
+        return tune_report.line(study.trials[made[0]], space)
 
 
 def _worth(trial, recipe: Recipe, seeds: list[int], raw_dir: str | None) -> float:

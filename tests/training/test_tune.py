@@ -1,6 +1,8 @@
+import contextlib
 import csv
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -154,6 +156,19 @@ def test_files_that_are_no_storage(recipe, tmp_path):
     for name in ("a b?c#d%20.db", "ä'\".db"):
         search(recipe(), tmp_path / name[:1], trials=1, storage=tmp_path / name)
         assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_is_said(recipe, tmp_path, jobs):
+    """The database takes no more trials."""
+    search(recipe(), tmp_path / "out", trials=1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "out/study.db")) as database:
+        database.executescript(
+            "CREATE TRIGGER full BEFORE INSERT ON trials BEGIN"
+            " SELECT RAISE(FAIL, 'database or disk is full'); END;"
+        )
+    with pytest.raises(OutputError, match=r"study.db: .*disk is full.*on a disk with room"):
+        search(recipe(), tmp_path / "out", trials=3, jobs=jobs)
 
 
 def test_wrong_arguments(recipe, tmp_path):
