@@ -4,7 +4,8 @@ python tools/adversary_kills.py --kills 200 --seed 0 --out results/trust
 
 Half of the kills come at random moments, half at calls that change the disk; from an empty place
 and over an old output. Afterwards the old output is whole, or the new, or the command given again
-makes the same bits as if nothing had happened. The exit code is 1 where it is otherwise.
+makes the same bits as if nothing had happened. The exit code is 1 where it is otherwise. The same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> int:
     args = parser.parse_args()
     # In memory where that can be: a kill does not ask for fsync, which takes most of the time.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    rows = {}
+    rows = earlier_rows(args)
     with tempfile.TemporaryDirectory(dir=memory) as folder, network_writers(folder) as remote:
         everyone = {**WRITERS, **remote}
         sources, scratch = Path(folder, "sources"), Path(folder, "scratch")
@@ -44,6 +45,8 @@ def main() -> int:
         scratch.mkdir()
         warm_up(sources)
         for name in args.writers.split(","):
+            if name in rows:
+                continue
             rows[name] = attack(everyone[name], sources, scratch, args.kills, args.seed)
             print(name, json.dumps(rows[name]), flush=True)
             if args.out is not None:
@@ -51,12 +54,23 @@ def main() -> int:
     return 1 if any(row["number of findings"] for row in rows.values()) else 0
 
 
+def earlier_rows(args: argparse.Namespace) -> dict[str, dict]:
+    """What the same command found before it was stopped."""
+    path = args.out and args.out / "kills.json"
+    content = json.loads(path.read_text()) if path and path.is_file() else {}
+    return content["writers"] if content.get("command") == _command() else {}
+
+
+def _command() -> str:
+    return " ".join(["python", "tools/adversary_kills.py", *sys.argv[1:]])
+
+
 def write(args: argparse.Namespace, rows: dict) -> None:
     from adversary.children import commit
     from lipzoo._atomic import write_atomically
 
     summary = {
-        "command": " ".join(["python", "tools/adversary_kills.py", *sys.argv[1:]]),
+        "command": _command(),
         "commit": commit(ROOT),
         "kills": sum(row["killed"] for row in rows.values()),
         "findings": sum(row["number of findings"] for row in rows.values()),
