@@ -121,12 +121,19 @@ class OutputFolder:
         return {self.path} if self.file is None else {self.path, self.file.parent}
 
     def _is_free(self) -> bool:
-        """Whether what is there is nothing, or was left by a kill before there was anything."""
-        places = self._places()
-        left = {*places, self.path / LOCK_FILE, *(p for place in places for p in leftovers(place))}
-        if self.passing is not None:
-            left |= {*self.path.glob(self.passing)}
-        return left.issuperset(p for place in places if place.is_dir() for p in place.iterdir())
+        """Whether what is there is nothing, or was left by a kill before there was anything.
+
+        Also in the folders in it, which a command that calls others makes for them.
+        """
+        passing = {*self.path.glob(self.passing)} if self.passing is not None else set()
+        return not any(path not in passing and not _is_left(path) for path in self.path.rglob("*"))
+
+
+def _is_left(path: Path) -> bool:
+    """Whether it is a folder, a lock or a temporary file of ours."""
+    if path.is_symlink():
+        return False
+    return path.is_dir() or path.name == LOCK_FILE or path in leftovers(path.parent)
 
 
 def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

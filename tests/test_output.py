@@ -5,6 +5,7 @@ import os
 import pytest
 
 from lipzoo._output import OutputFolder, differing
+from lipzoo._writing import LOCK_FILE
 from lipzoo.errors import ConfigError, OutputError
 
 OWN = ("result.txt", "part_*/result.txt", "part_*/state.txt")
@@ -111,3 +112,19 @@ def test_names_of_what_differs():
     assert differing(before, now) == ["args.deep.x", "args.drop", "args.norm", "gone", "new"]
     assert differing(before, before) == []
     assert differing({"norm": None}, {}) == ["norm"], "a norm that is none is not the default"
+
+
+def test_what_a_kill_left_in_folders_of_the_folder_is_nothing(tmp_path):
+    out = tmp_path / "out"
+    inner = out / "finetuned.iris" / "training"
+    inner.mkdir(parents=True)
+    (inner / ".settings.yaml.abc.tmp").write_text("a")
+    (out / "finetuned.iris" / LOCK_FILE).write_text("")
+    assert OutputFolder(out).prepare() == out
+    (inner / ".hidden").write_text("a user's")
+    with pytest.raises(OutputError, match="already holds files"):
+        OutputFolder(out).prepare()
+    (inner / ".hidden").unlink()
+    (inner / "away").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="already holds files"):
+        OutputFolder(out).prepare()
