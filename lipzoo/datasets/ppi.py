@@ -19,6 +19,7 @@ from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.npy import read_npy
 from lipzoo.datasets.raw_files import InMemory, read_dataset
 from lipzoo.datasets.task import GraphTask
+from lipzoo.errors import DataError
 
 __all__ = ["ppi"]
 
@@ -47,6 +48,7 @@ def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
     )
     edges = np.array([(link["source"], link["target"]) for link in structure["links"]])
     edges = edges.reshape(-1, 2).astype(np.int64)
+    _check(mode, edges, len(feat), labels, graph_ids)
     if not structure["directed"]:
         edges = np.concatenate([edges, edges[:, ::-1]])
     src, dst = torch.from_numpy(np.unique(edges, axis=0)).T
@@ -59,6 +61,20 @@ def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
         dgl.node_subgraph(whole, np.flatnonzero(graph_ids == graph_id), store_ids=False)
         for graph_id in np.unique(graph_ids)
     ]
+
+
+def _check(mode: str, edges: np.ndarray, nodes: int, labels: np.ndarray, ids: np.ndarray) -> None:
+    """What DGL's C++ does not: a number that is none of a node's would end the process."""
+    if len(labels) != nodes or ids.shape != (nodes,):
+        raise DataError(
+            f"{mode}_feats.npy has {nodes} rows, {mode}_labels.npy {len(labels)}, and "
+            f"{mode}_graph_id.npy is {ids.shape}: they must be of the same nodes; fetch them again"
+        )
+    if edges.size and not 0 <= edges.min() <= edges.max() < nodes:
+        raise DataError(
+            f"{mode}_graph.json links the nodes {edges.min()} to {edges.max()}, and there are 0 to "
+            f"{nodes - 1}; fetch it again"
+        )
 
 
 def _array(folder: Path, name: str) -> np.ndarray:

@@ -219,3 +219,29 @@ def test_a_download_that_is_no_archive_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="not a zip file"):
         load_dataset("ppi", raw_dir=tmp_path / "fresh")
     assert list((tmp_path / "fresh").iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["feats", "labels", "graph_id"])
+@pytest.mark.parametrize("change", ["longer", "shorter", "flat"])
+def test_ppi_of_other_sizes(ppi_dir, file, change):
+    """DGL's C++ code ends the process where a node's number is none."""
+    path = next(ppi_dir.glob(f"ppi_*/train_{file}.npy"))
+    array = np.load(path)
+    array = {
+        "longer": np.concatenate([array, array]),
+        "shorter": array[:-1],
+        "flat": array.reshape(-1, 1) if file == "graph_id" else array.reshape(-1),
+    }[change]
+    np.save(path, array)
+    with pytest.raises(DataError, match=r"ppi: .*train_"):
+        load_dataset("ppi", raw_dir=ppi_dir)
+
+
+@pytest.mark.parametrize("node", [-1, -(2**40), 10**6, 2**62])
+def test_ppi_with_links_to_no_node(ppi_dir, node):
+    path = next(ppi_dir.glob("ppi_*/train_graph.json"))
+    content = json.loads(path.read_text())
+    content["links"][0]["target"] = node
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"train_graph.json links the nodes"):
+        load_dataset("ppi", raw_dir=ppi_dir)
