@@ -13,6 +13,7 @@ from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import GradientFlowLog, gradient_flow
 from lipzoo.lipschitz.flow import COLUMNS, _smoothness
 from lipzoo.models import DeepGAT
+from lipzoo.nn.residual import RESIDUAL_SCHEMES
 
 GRAPH = homogeneous()
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, -1, 2])
@@ -89,7 +90,7 @@ def test_smoothness_against_loops():
     }
 
 
-@pytest.mark.parametrize("residual", ["none", "residual", "initial", "dense", "jumping"])
+@pytest.mark.parametrize("residual", RESIDUAL_SCHEMES)
 def test_every_scheme_and_an_odd_graph(residual):
     model = make(residual=residual, feature_norm="layernorm", checkpoint_layers=True)
     flow = gradient_flow(model, isolated(), features()[:6], LABELS[:6])
