@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import glob
 import os
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from lipzoo.errors import OutputError
 
 __all__ = [
+    "is_leftover",
     "leftovers",
     "remove_leftovers",
     "stage",
@@ -18,6 +20,9 @@ __all__ = [
     "write_all",
     "write_atomically",
 ]
+
+#: The names of temporary files.
+_TEMPORARY = ".*.tmp"
 
 
 def write_atomically(path: Path | str, data: bytes) -> None:
@@ -117,5 +122,10 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 def leftovers(folder: Path, name: str = "*") -> list[Path]:
     """The temporary files in ``folder``; of the file ``name`` only, where it is given."""
-    pattern = ".*.tmp" if name == "*" else f".{glob.escape(name)}.*.tmp"
+    pattern = _TEMPORARY if name == "*" else f".{glob.escape(name)}.*.tmp"
     return [path for path in folder.glob(pattern) if path.is_file()]
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether :func:`leftovers` of its folder names it."""
+    return fnmatch.fnmatchcase(path.name, _TEMPORARY) and path.is_file()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from lipzoo._atomic import leftovers, remove_leftovers
+from lipzoo._atomic import is_leftover, remove_leftovers
 from lipzoo._writing import LOCK_FILE, output_path, writing
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
@@ -133,7 +133,7 @@ def _is_left(path: Path) -> bool:
     """Whether it is a folder, a lock or a temporary file of ours."""
     if path.is_symlink():
         return False
-    return path.is_dir() or path.name == LOCK_FILE or path in leftovers(path.parent)
+    return path.is_dir() or path.name == LOCK_FILE or is_leftover(path)
 
 
 def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -14,6 +14,19 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+from lipzoo._fetch import download
+
+
+def quick_downloads(monkeypatch, home):
+    """An empty cache, no offline mode, no waiting between attempts."""
+    for name in ("LIPZOO_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LIPZOO_HOME", str(home))
+    monkeypatch.setattr(download, "_BLOCK", 16)  # a block that breaks off is lost
+    monkeypatch.setattr(download, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(download, "_RETRY", download._RETRY.new(backoff_factor=0.001))
+    return home
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers; what the tests want to know or to break is on ``self.server``."""

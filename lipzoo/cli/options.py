@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_data",
+    "add_jobs",
     "add_json",
     "add_name",
     "add_out",
     "add_quiet",
     "add_raw_dir",
+    "add_recipe",
     "add_settings",
     "load_task",
 ]
@@ -40,6 +42,19 @@ def add_name(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="weights by name (gat_lip_16.cora), folder (./mine), URL or hf-hub:USER/REPO",
     )
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and ``--set``."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, a card, or a shipped name")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--jobs``."""
+    parser.add_argument("--jobs", type=int, metavar="N", default=1, help=f"{what} at once")
 
 
 def add_out(parser: argparse.ArgumentParser, help: str, required: bool = True) -> None:

@@ -6,24 +6,26 @@ import argparse
 from typing import Any
 
 from lipzoo.cli.command import numbers, show
-from lipzoo.cli.options import add_json, add_out, add_quiet, add_raw_dir
+from lipzoo.cli.options import (
+    add_jobs,
+    add_json,
+    add_out,
+    add_quiet,
+    add_raw_dir,
+    add_recipe,
+)
 
 HELP = "train a recipe over its seeds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, a card, or a shipped name")
+    add_recipe(parser)
     add_out(parser, "folder of the run")
     parser.add_argument("--seeds", help="such as 0..9 or 0,3 (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--baselines", action="store_true", help="train the recipe's baselines too")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", default=1, help="seeds that are trained at once"
-    )
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
-    )
+    add_jobs(parser, "seeds that are trained")
     add_raw_dir(parser)
     add_quiet(parser)
 

@@ -6,7 +6,14 @@ import argparse
 from typing import Any
 
 from lipzoo.cli.command import numbers, show
-from lipzoo.cli.options import add_json, add_out, add_quiet, add_raw_dir
+from lipzoo.cli.options import (
+    add_jobs,
+    add_json,
+    add_out,
+    add_quiet,
+    add_raw_dir,
+    add_recipe,
+)
 
 HELP = "search for the settings of a recipe that do best on its validation nodes"
 GOES_ON = "the same command"
@@ -14,7 +21,7 @@ GOES_ON = "the same command"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, a card, or a shipped name")
+    add_recipe(parser)
     add_out(parser, "folder of the best recipe, the table of trials and the plots")
     parser.add_argument(
         "--space",
@@ -30,14 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", help="of each trial, such as 0..2 (default: the recipe's first)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the search")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", default=1, help="trials that are made at once"
-    )
+    add_jobs(parser, "trials that are made")
     parser.add_argument(
         "--no-pruning", action="store_true", help="go on with trials that fall behind"
-    )
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
     )
     add_raw_dir(parser)
     add_quiet(parser)

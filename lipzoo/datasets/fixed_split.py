@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.datasets.convert import MASKS
-from lipzoo.datasets.public_file import PublicFile, read_public
+from lipzoo.datasets.public_file import pinned_files, read_public
 from lipzoo.errors import DataError
 
 __all__ = ["FILES", "fixed_split"]
@@ -44,10 +44,7 @@ _HASHES = {
         276_690,
     ),
 }
-FILES = {
-    stem: PublicFile(f"splits/{stem}_split.npz", f"{_URL}{stem}_split.npz", digest, num_bytes)
-    for stem, (digest, num_bytes) in _HASHES.items()
-}
+FILES = pinned_files("splits", _URL, _HASHES, "_split.npz")
 
 
 def fixed_split(stem: str) -> Callable[..., dict[str, Tensor]]:

@@ -13,7 +13,7 @@ import os
 from lipzoo._dgl import dgl
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.npz_file import graph_of_arrays
-from lipzoo.datasets.public_file import PublicFile, read_public
+from lipzoo.datasets.public_file import pinned_files, read_public
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError
 
@@ -83,10 +83,7 @@ _HASHES = {
         1_329_769,
     ),
 }
-FILES = {
-    name: PublicFile(f"heterophilous/{name}.npz", f"{_URL}{name}.npz", digest, num_bytes)
-    for name, (digest, num_bytes) in _HASHES.items()
-}
+FILES = pinned_files("heterophilous", _URL, _HASHES)
 
 
 def _load(name: str, raw_dir: RawDir, metric: str = "") -> GraphTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.raw_files import raw_root
 from lipzoo.errors import DataError, UnknownNameError
 
-__all__ = ["PublicFile", "read_public"]
+__all__ = ["PublicFile", "pinned_files", "read_public"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ class PublicFile:
     sha256: str = ""
     num_bytes: int = 0
     advice: str = "put the file there, or let raw_dir name the folder that holds it"
+
+
+def pinned_files(
+    folder: str, url: str, hashes: Mapping[str, tuple[str, int]], ending: str = ".npz"
+) -> dict[str, PublicFile]:
+    """Files of one address, by name: ``{name: (sha256, num_bytes)}``."""
+    return {
+        name: PublicFile(f"{folder}/{name}{ending}", f"{url}{name}{ending}", digest, num_bytes)
+        for name, (digest, num_bytes) in hashes.items()
+    }
 
 
 def read_public(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -80,8 +79,8 @@ def tune(
 
     A trial trains the recipe with some values of the fields in ``space``, and is worth the mean
     over ``seeds`` of the recipe's metric on the validation nodes, at the epoch that the recipe
-    itself would choose. The test nodes are not looked at. A trial whose first seed is behind the
-    median of the others at the same epoch is pruned.
+    itself would choose. The labels of the test nodes decide nothing. A trial whose first seed is
+    behind the median of the others at the same epoch is pruned.
 
     The same call goes on with a search that was stopped or killed. Several may work at once.
 
@@ -191,7 +190,7 @@ def _open_study(file: Path, seed: int, prune: bool = False):
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
     # Two that make the tables at once would be in each other's way.
     with (
-        _quiet(),
+        tune_report.quiet(),
         _plain_words(file, RuntimeError, OSError, Timeout),
         FileLock(f"{file}.lock", timeout=_LOCK_SECONDS),
     ):
@@ -221,14 +220,6 @@ def _url(file: Path) -> str:
     if make_url(url).database != path:  # SQLAlchemy before 2.1 does not quote '?'
         raise OutputError(f"{file}: choose a name of letters and digits for the storage")
     return url
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's warnings of what it calls experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager
@@ -287,7 +278,7 @@ def _search_once(
             trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
             raise
 
-    with _quiet(), _plain_words(file):
+    with tune_report.quiet(), _plain_words(file):
         study.optimize(objective, n_trials=1, catch=FAULTS)
         return tune_report.line(study.trials[made[0]], space)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,21 @@ from lipzoo.errors import LipzooError
 from lipzoo.training.recipe import make_recipe
 from lipzoo.training.search_space import SearchSpace, make_space, with_values
 
-__all__ = ["FILES", "chosen", "complete", "finished", "line", "write"]
+__all__ = ["FILES", "chosen", "complete", "finished", "line", "quiet", "write"]
 
 _PLOTS = ("history", "importance", "slices")
 FILES = ("best.yaml", "trials.csv", "report.md", *(f"{name}.svg" for name in _PLOTS))
 #: Trials that the report shows.
 _BEST = 20
 _WIDTH, _HEIGHT = 6.0, 4.0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's warnings of what it calls experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def finished(study) -> list:
@@ -134,7 +144,7 @@ def _report(
         f"# Search for {found['name']}",
         "",
         f"Trials: {counts}. A trial is worth the mean {found['metric']} of {_seeds(seeds)}, at the",
-        "epoch that the recipe chooses; the test nodes were not looked at. The best of many trials",
+        "epoch that the recipe chooses; test labels decided nothing. The best of many trials",
         "flatters itself: train `best.yaml` over seeds of its own to know what it is worth.",
         "",
         *markdown_table(header, cells, figures=True),
@@ -163,10 +173,9 @@ def _plots(study, metric: str) -> dict[str, bytes]:
     }
     plots = {}
     for name in _PLOTS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Optuna's: what it calls experimental
+        with quiet():
             try:
-                axes = makers[name](study, target_name=metric)
+                makers[name](study, target_name=metric)
             except (ValueError, RuntimeError, ZeroDivisionError):
                 continue  # of one trial, or trials of one value, nothing can be said
             figure = plt.gcf()
@@ -174,5 +183,4 @@ def _plots(study, metric: str) -> dict[str, bytes]:
                 figure.set_size_inches(_WIDTH, _HEIGHT)
             plots[name] = rendered(figure, "svg")
             plt.close(figure)
-        del axes
     return plots

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from filelock import FileLock
-from loopback import file_server
+from loopback import file_server, quick_downloads
 from public_files import heterophilous_arrays, save
 
 from lipzoo._fetch import download
@@ -19,16 +19,10 @@ PATH = "/data/minesweeper.npz"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An empty cache, no raw files, no offline mode, no waiting between attempts."""
-    for name in ("LIPZOO_OFFLINE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+    """Beside `quick_downloads`, no raw files and no proxy."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("LIPZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DGL_DOWNLOAD_DIR", str(tmp_path / "raw"))
-    monkeypatch.setattr(download, "_BLOCK", 16)  # a block that breaks off is lost
-    monkeypatch.setattr(download, "_PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(download, "_RETRY", download._RETRY.new(backoff_factor=0.001))
-    return tmp_path / "home"
+    return quick_downloads(monkeypatch, tmp_path / "home")
 
 
 @pytest.fixture

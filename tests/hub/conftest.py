@@ -6,22 +6,14 @@ import subprocess
 import pytest
 from checkpoints import card, small_model
 from hub_zoo import publish
-from loopback import file_server
+from loopback import file_server, quick_downloads
 
-from lipzoo._fetch import download
 from lipzoo.weights import write_checkpoint
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty cache, no offline mode, no waiting between attempts."""
-    for name in ("LIPZOO_OFFLINE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LIPZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(download, "_BLOCK", 16)  # a block that breaks off is lost
-    monkeypatch.setattr(download, "_PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(download, "_RETRY", download._RETRY.new(backoff_factor=0.001))
-    return tmp_path / "home"
+    return quick_downloads(monkeypatch, tmp_path / "home")
 
 
 @pytest.fixture

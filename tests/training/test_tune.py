@@ -12,6 +12,8 @@ import pytest
 
 from lipzoo import _torch
 from lipzoo._yaml import read_yaml
+from lipzoo.datasets import load_dataset
+from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.training import load_recipe, loop, train, tune
 from lipzoo.training.search_space import make_space
@@ -67,6 +69,23 @@ def test_the_test_nodes_are_not_looked_at(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "evaluate_encoded", watched)
     search(recipe(), tmp_path / "out", trials=2)
     assert set(looked) == {("val",)}
+
+
+def test_labels_of_the_test_nodes_decide_nothing(recipe, tmp_path):
+    """Whatever they are, the trials and the best recipe are the same to the bit."""
+    task = load_dataset("iris")
+    found = {}
+    for name in ("true", "false"):
+        if name == "false":
+            labels = task.labels.clone()
+            labels[task.test_mask] = labels[task.test_mask].flip(0).add(1) % 3
+            task = task.with_ndata(label=labels)
+        save_npz(task, tmp_path / "iris.npz")
+        asked = recipe(dataset={"name": str(tmp_path / "iris.npz")})
+        found[name] = search(asked, tmp_path / name, trials=4), rows_of(tmp_path / name)
+    assert found["true"][0] == found["false"][0]
+    for one, other in zip(found["true"][1], found["false"][1], strict=True):
+        assert {**one, "seconds": ""} == {**other, "seconds": ""}
 
 
 def test_the_same_seed_gives_the_same_search_also_when_it_was_stopped(recipe, tmp_path):

@@ -222,14 +222,16 @@ def _save_often() -> None:
 
 def _version_of_run(sources: Path, out: Path) -> str:
     recipe = out / "recipe.yaml"
-    is_old = recipe.exists() and read_yaml(recipe)["epochs"] == 4
-    return "old" if is_old else "new"
+    return _version(read_yaml(recipe) if recipe.exists() else {})
 
 
 def _version_of_search(sources: Path, out: Path) -> str:
     study = out / "study.yaml"
-    is_old = study.exists() and read_yaml(study)["recipe"]["epochs"] == 4
-    return "old" if is_old else "new"
+    return _version(read_yaml(study)["recipe"] if study.exists() else {})
+
+
+def _version(recipe: dict) -> str:
+    return "old" if recipe.get("epochs") == 4 else "new"
 
 
 def _version_of_finetuning(sources: Path, out: Path) -> str:
@@ -276,10 +278,7 @@ WRITERS = {
             _tune,
             _search,
             again=(),
-            free=(
-                *_OF_THE_MOMENT,
-                *(f"{plot}.svg" for plot in ("history", "importance", "slices")),
-            ),
+            free=_OF_THE_MOMENT,
             patches=_without_plots,
             may_lose_old=True,
             version=_version_of_search,

@@ -54,9 +54,13 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
     return write_files(folder, *report.get(sweep.kind, _accuracy_report)(sweep, table))
 
 
+def _metric(table: Rows) -> str:
+    return table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
+
+
 def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
     cells, others = collect(sweep, table.rows)
-    metric = table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
+    metric = _metric(table)
     lines = [
         f"# {_title(sweep)}",
         "",
@@ -78,7 +82,6 @@ def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, by
 
 def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
     cells, others = collect(sweep, table.rows)
-    metric = table.rows[0]["metric"].replace("_", " ") if table.rows else "accuracy"
     lines = [
         f"# {_title(sweep)}",
         "",
@@ -86,8 +89,8 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
         "",
         *markdown_table(["field", "values"], [[k, _words(v)] for k, v in sweep.space.items()]),
         "",
-        f"Test {metric} in % at the epoch chosen on the validation nodes: quartiles and largest "
-        "over the recipes, and the share of recipes (± standard error) that reach a level.",
+        f"Test {_metric(table)} in % at the epoch chosen on the validation nodes: quartiles and "
+        "largest over the recipes, and the share of recipes (± standard error) that reach a level.",
         "",
     ]
     header = ["model", "layers", "recipes", "lower quartile", "median", "upper quartile", "largest"]
