@@ -2,10 +2,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
+from waiting import wait_until, wait_until_still
 
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import train
@@ -98,9 +98,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     command = [sys.executable, "-m", "lipzoo.cli", "train", str(path), "--out", str(run)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ})
     state = run / "seed_0" / "state.pt"
-    deadline = time.monotonic() + 120
-    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: state.is_file() or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     subprocess.run([*command, "--resume", "--quiet"], check=True, stdout=subprocess.DEVNULL)
@@ -149,12 +147,7 @@ def test_children_end_with_a_killed_parent(tmp_path):
     command = [sys.executable, "-m", "lipzoo.cli", "train", str(path), "--out", str(run)]
     process = subprocess.Popen([*command, "--jobs", "2", "--quiet"], stdout=subprocess.DEVNULL)
     logs = [run / f"seed_{seed}" / "metrics.csv" for seed in (0, 1)]
-    deadline = time.monotonic() + 120
-    while not all(log.is_file() for log in logs) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: all(log.is_file() for log in logs))
     process.kill()
     process.wait()
-    time.sleep(2)  # they notice
-    before = [log.stat().st_size for log in logs]
-    time.sleep(2)
-    assert [log.stat().st_size for log in logs] == before
+    wait_until_still(lambda: logs)

@@ -9,6 +9,7 @@ import time
 
 import optuna
 import pytest
+from waiting import wait_until
 
 from lipzoo import _torch
 from lipzoo._yaml import read_yaml
@@ -238,10 +239,7 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
     command += ["--trials", "1", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     storage = tmp_path / "out/study.db"
-    deadline = time.monotonic() + 300
-    while not (storage.is_file() and running(storage)):
-        assert time.monotonic() < deadline, "no trial began"
-        time.sleep(0.5)
+    wait_until(lambda: storage.is_file() and running(storage))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     # As if the time had passed in which a trial may be silent.

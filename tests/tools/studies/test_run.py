@@ -3,12 +3,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from other_writer import writing_elsewhere
+from waiting import wait_until, wait_until_still
 
 from lab.engine import Kind, Rows
 from lab.studies import run_sweep, write_report
@@ -85,13 +85,13 @@ def test_a_sweep_that_is_killed_goes_on(tiny, tmp_path):
     program = [sys.executable, str(TOOL), "depth", "--sweep", str(path)]
     command = [*program, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
     # One run is finished, another is in the middle.
-    while process.poll() is None and not (
-        (out / "runs.csv").is_file() and list(out.glob("runs/*/*/state.pt"))
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(
+        lambda: (
+            process.poll() is not None
+            or ((out / "runs.csv").is_file() and list(out.glob("runs/*/*/state.pt")))
+        )
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = rows_of(out)
@@ -127,20 +127,14 @@ def test_a_signal_ends_the_workers(tiny, tmp_path, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + 300
-        while not list(out.glob("runs/*/*/metrics.csv")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: list(out.glob("runs/*/*/metrics.csv")))
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert b"Traceback" not in errors
-    time.sleep(1)
-    logs = {log: log.stat().st_size for log in out.glob("runs/*/*/metrics.csv")}
-    assert logs
-    time.sleep(1)
-    assert {log: log.stat().st_size for log in out.glob("runs/*/*/metrics.csv")} == logs
+    assert wait_until_still(lambda: out.glob("runs/*/*/metrics.csv"))
 
 
 def test_a_result_that_was_not_noted_yet_is_noted_not_trained(tiny, tmp_path):
