@@ -96,10 +96,6 @@ class OutputFolder:
         write_yaml(self.file, identity)
         return self.path
 
-    def has_results(self) -> bool:
-        """Whether it holds a file of its own."""
-        return any(not path.name.startswith(".") for path in self._found(self.own))
-
     def _make(self, allowed: bool, refusal: str, unwanted: Collection[str] = ()) -> Path:
         with writing(self.path):
             try:

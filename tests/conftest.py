@@ -1,8 +1,12 @@
 """Fixtures that several rooms of the tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before PyTorch is imported: two workers whose threads wait for each other take twice as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -41,11 +41,35 @@ def sparse_dropout_linear(
         # How many are kept before each row.
         offsets = F.pad(is_kept.cumsum(0), (1, 0))[offsets]
         columns, values = columns[is_kept], values[is_kept] / (1 - p)
-    return F.embedding_bag(
-        columns,
-        weight.t(),
-        offsets,
-        mode="sum",
-        per_sample_weights=values.to(weight.dtype),
-        include_last_offset=True,
-    )
+    return _SparseLinear.apply(weight, offsets, columns, values.to(weight.dtype))
+
+
+class _SparseLinear(torch.autograd.Function):
+    """``y = X W^T`` and ``dW^T = X^T dy``, for a constant ``X`` in the parts of its CSR."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, offsets: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(offsets, columns, values)
+        ctx.num_columns = weight.shape[1]
+        shape = (len(offsets) - 1, weight.shape[1])
+        feat = torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)
+        with torch.autocast(weight.device.type, enabled=False):
+            # Row after row: strided, it takes 20 times as long.
+            return torch.sparse.mm(feat, weight.t().contiguous())
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        offsets, columns, values = ctx.saved_tensors
+        order = columns.argsort()
+        counts = torch.bincount(columns, minlength=ctx.num_columns)
+        rows = torch.arange(len(offsets) - 1, device=grad.device).repeat_interleave(offsets.diff())
+        # Two times as fast as the product of a transposed CSR matrix.
+        grad_weight = F.embedding_bag(
+            rows[order],
+            grad.contiguous(),
+            F.pad(counts.cumsum(0), (1, 0)),
+            mode="sum",
+            per_sample_weights=values[order],
+            include_last_offset=True,
+        )
+        return grad_weight.t(), None, None, None

@@ -43,14 +43,21 @@ __all__ = [
 
 
 class Baseline(Part):
-    """What the card compares with: the same recipe with other arguments, or an estimator.
+    """What the card compares with: the same recipe with some things changed, or an estimator.
 
-    ``estimator`` is one of scikit-learn's on the raw features, fitted on the training nodes.
+    ``overrides`` are added to the recipe's; ``changes`` replaces whole fields of the recipe, such
+    as ``{architecture: gat_lin_2, overrides: {}, epochs: 1000}``, but none that say what is
+    learnt and how it is measured. ``estimator`` is one of scikit-learn's on the raw features,
+    fitted on the training nodes.
     """
 
     overrides: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+    changes: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     estimator: Literal["knn", "logistic_regression"] | None = None
     args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
+
+
+_SAME_FOR_BASELINES = {"dataset", "tag", "metric", "seeds", "description", "baselines"}
 
 
 class Recipe(FitSettings):
@@ -98,6 +105,24 @@ class Recipe(FitSettings):
         if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
             raise ValueError("may hold letters, digits, '_' and '-' only")
         return value
+
+    def variant(self, baseline: Baseline, where: str = "changes") -> Recipe:
+        """The recipe that a baseline which is no estimator is trained with.
+
+        Raises
+        ------
+        ConfigError
+            If its changes make no recipe, or one that learns something else.
+        """
+        wrong = sorted(_SAME_FOR_BASELINES & set(baseline.changes))
+        if wrong:
+            raise ConfigError(
+                f"{where}: must not hold {', '.join(wrong)}: a baseline learns the same and is "
+                "measured on the same"
+            )
+        content = {**self.to_dict(), "baselines": {}, **baseline.changes}
+        made = make_recipe(content, where)
+        return made.model_copy(update={"overrides": {**made.overrides, **baseline.overrides}})
 
     @property
     def full_name(self) -> str:
@@ -166,7 +191,13 @@ def make_recipe(content: dict[str, Any], where: str) -> Recipe:
     ConfigError
         Which names all faults.
     """
-    return validate(Recipe, content, where)
+    recipe = validate(Recipe, content, where)
+    for name, baseline in recipe.baselines.items():
+        if baseline.estimator is None:
+            recipe.variant(baseline, f"{where}: baselines: {name}: changes")
+        elif baseline.changes or baseline.overrides:
+            raise ConfigError(f"{where}: baselines: {name}: an estimator takes args, nothing else")
+    return recipe
 
 
 def apply_change(content: dict[str, Any], change: str) -> None:

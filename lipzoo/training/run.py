@@ -69,6 +69,7 @@ _OWN_FILES = (
     *(f"{seed}/{name}" for seed in _SEEDS for name in (WEIGHTS_FILE, CSV_FILE)),
     *(f"{seed}/{name}" for seed in _SEEDS for name in ("tensorboard/events.*", ".*.tmp")),
     ARCHITECTURE_FILE,
+    f"baselines/*/{ARCHITECTURE_FILE}",
 )
 
 
@@ -131,33 +132,34 @@ def train(
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
         if baseline.estimator is None:
-            variants[f"baselines/{name}"] = _with_overrides(recipe, baseline.overrides)
+            variants[f"baselines/{name}"] = recipe.variant(baseline)
         else:
             # An estimator has no seed: its one result stands for all, but for those of other data.
             estimated[name] = {
                 seed: fit_estimator(baseline.estimator, baseline.args, tasks(recipe, raw_dir, seed))
                 for seed in (seeds if per_seed(recipe.dataset) else [0])
             }
-    architecture = get_architecture(recipe.architecture)
+    architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
     for variant in variants.values():
-        build_from_recipe(variant, task, architecture)
+        build_from_recipe(variant, task, architectures[variant.architecture])
 
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])
-    keep_architecture(output, architecture)
+    for place, variant in variants.items():
+        keep_architecture(output, architectures[variant.architecture], place)
     for name, results in estimated.items():
         _write_estimated(folder / "baselines" / name, results)
     work = [
-        (variant, folder / place / f"seed_{seed}", seed)
+        (variant, folder / place / f"seed_{seed}", seed, architectures[variant.architecture])
         for place, variant in variants.items()
         for seed in seeds
     ]
     if jobs == 1:
-        for variant, path, seed in work:
+        for variant, path, seed, architecture in work:
             task = tasks(variant, raw_dir, seed)
             train_seed(variant, path, seed, task, verbose, architecture)
     else:
-        _train_in_processes(work, architecture, jobs, raw_dir, verbose)
+        _train_in_processes(work, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
     return summary
@@ -298,10 +300,6 @@ def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return statistics
 
 
-def _with_overrides(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
-    return recipe.model_copy(update={"overrides": {**recipe.overrides, **overrides}})
-
-
 def _write_estimated(folder: Path, results: dict[int, dict[str, float]]) -> None:
     for seed, metrics in results.items():
         place = folder / f"seed_{seed}"
@@ -310,16 +308,15 @@ def _write_estimated(folder: Path, results: dict[int, dict[str, float]]) -> None
 
 
 def _train_in_processes(
-    work: list[tuple[Recipe, Path, int]],
-    architecture: Architecture,
+    work: list[tuple[Recipe, Path, int, Architecture]],
     jobs: int,
     raw_dir: str | None,
     verbose: bool,
 ) -> None:
-    train_one = partial(_train_in_child, raw_dir=raw_dir, architecture=architecture)
-    seeds = [(recipe.to_dict(), path, seed) for recipe, path, seed in work]
+    train_one = partial(_train_in_child, raw_dir=raw_dir)
+    seeds = [(recipe.to_dict(), *rest) for recipe, *rest in work]
     with closing(in_processes(train_one, seeds, jobs)) as trained:
-        for number, ((_, path, _), result) in enumerate(trained, 1):
+        for number, ((_, path, *_), result) in enumerate(trained, 1):
             result()
             if verbose:
                 metrics = read_yaml(path / RESULT_FILE)["metrics"]
@@ -328,9 +325,9 @@ def _train_in_processes(
 
 
 def _train_in_child(
-    one: tuple[dict[str, Any], Path, int], raw_dir: str | None, architecture: Architecture
+    one: tuple[dict[str, Any], Path, int, Architecture], raw_dir: str | None
 ) -> None:
-    content, folder, seed = one
+    content, folder, seed, architecture = one
     recipe = make_recipe(content, where=str(folder))
     if not (folder / RESULT_FILE).is_file():
         train_seed(recipe, folder, seed, load_task(recipe, raw_dir, seed), False, architecture)

@@ -21,28 +21,31 @@ __all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
 ARCHITECTURE_FILE = "architecture.yaml"
 
 
-def keep_architecture(output: OutputFolder, architecture: Architecture) -> None:
+def keep_architecture(output: OutputFolder, architecture: Architecture, place: str = "") -> None:
     """Write the architecture, as its file gives it today, into a run's folder that keeps none.
 
-    Not beside results: with what those were trained, only a kept file could tell.
+    Not beside results: with what those were trained, only a kept file could tell. ``place`` is
+    the part of the folder that is a baseline's.
 
     Raises
     ------
     ConfigError
         If the run was begun with another architecture of that name.
     """
-    kept = _read(output.path, architecture.name)
+    folder = output.path / place
+    kept = _read(folder, architecture.name)
     if kept is None:
-        if not output.has_results():
+        if not any(folder.glob("seed_*")):
+            folder.mkdir(parents=True, exist_ok=True)
             keys = ("model", "description", "source", "args")
             content = {key: getattr(architecture, key) for key in keys}
-            write_yaml(output.path / ARCHITECTURE_FILE, content)
+            write_yaml(folder / ARCHITECTURE_FILE, content)
         return
     before, now = ({"model": a.model, **a.args} for a in (kept, architecture))
     names = differing(before, now)
     if names:
         raise ConfigError(
-            f"{output.path}: was begun when {architecture.name} was another architecture "
+            f"{folder}: was begun when {architecture.name} was another architecture "
             f"({', '.join(names)} differ in {architecture.path}); set it back to what "
             f"{ARCHITECTURE_FILE} says, or choose another folder"
         )

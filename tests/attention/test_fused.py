@@ -118,7 +118,7 @@ def hub(num_leaves):
     )
 
 
-@pytest.mark.many
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gat", "gat_lip", "gatv2", "gatv2_lip", "dot", "dot_lip"])
 def test_a_hub_with_a_hundred_thousand_in_edges(name):
     """Within 1e-5 of the largest entry, or where terms cancel, no further off than torch."""
@@ -244,7 +244,7 @@ def test_what_it_does_not_compute_goes_elsewhere():
     assert not suits_fused(scores, norm, structure)
 
 
-@pytest.mark.many
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["additive", "gatv2", "dot_product"])
 def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
     """The next process reads it from the disk, whatever a kernel closes over."""

@@ -34,6 +34,13 @@ def test_equals_the_dense_layer_with_its_gradients():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
+def test_second_derivatives():
+    feat = compress(bags())
+    weight = torch.randn(3, 40, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: sparse_dropout_linear(feat, w), weight)
+    assert torch.autograd.gradgradcheck(lambda w: sparse_dropout_linear(feat, w), weight)
+
+
 def test_dropout_drops_its_share_and_keeps_the_mean():
     torch.manual_seed(0)
     # One output sums a row of 20,000 ones, each dropped or scaled.

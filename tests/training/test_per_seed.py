@@ -84,6 +84,7 @@ def test_the_card_is_of_the_exported_seeds_split(run, tmp_path, capsys):
     assert lipzoo.finetune(folder, task, epochs=1, verbose=False).replaced == []
 
 
+@pytest.mark.slow
 def test_the_recipe_on_the_card_gives_the_card_again(run, tmp_path):
     folder = export_run(run, tmp_path / "out")
     replayed = train(load_recipe(folder / "card.yaml"), tmp_path / "again", jobs=2, verbose=False)

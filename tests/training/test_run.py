@@ -119,6 +119,33 @@ def test_baselines_stand_beside_the_metrics(recipe, tmp_path):
     assert 0.5 < summary["baselines"]["knn"]["test_accuracy"]["mean"] <= 1
 
 
+def test_a_baseline_may_have_another_architecture_and_other_settings(recipe, tmp_path):
+    tuned = {"architecture": "gat_2", "overrides": {"hidden_feats": 8}, "epochs": 4}
+    both = recipe(seeds=[0], baselines={"tuned": {"changes": tuned}})
+    summary = train(both, tmp_path / "run", baselines=True, verbose=False)
+    alone = train(recipe(seeds=[0], **tuned), tmp_path / "alone", verbose=False)
+    assert summary["baselines"]["tuned"] == alone["metrics"]
+    kept = (tmp_path / "run/baselines/tuned/architecture.yaml").read_bytes()
+    assert kept == (tmp_path / "alone/architecture.yaml").read_bytes()
+    in_processes = train(both, tmp_path / "two", baselines=True, jobs=2, verbose=False)
+    assert in_processes == summary
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        ({"changes": {"dataset": {"name": "cora"}, "seeds": [1]}}, "must not hold dataset, seeds"),
+        ({"changes": {"epoch": 4}}, "did you mean 'epochs'"),
+        ({"changes": {"overrides": 3}}, "overrides"),
+        ({"estimator": "knn", "changes": {"epochs": 3}}, "takes args, nothing else"),
+    ],
+)
+def test_a_wrong_baseline_is_named(recipe, baseline, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        recipe(baselines={"mine": baseline})
+    assert "baselines: mine" in str(caught.value)
+
+
 def test_estimators_see_training_labels_only(iris):
     expected = fit_estimator("knn", {}, iris)
     scrambled = iris.with_ndata(label=iris.labels.clone())

@@ -89,6 +89,7 @@ def test_labels_of_the_test_nodes_decide_nothing(recipe, tmp_path):
         assert {**one, "seconds": ""} == {**other, "seconds": ""}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_search_also_when_it_was_stopped(recipe, tmp_path):
     whole = search(recipe(), tmp_path / "whole", trials=4)
     search(recipe(), tmp_path / "parts", trials=1)
@@ -116,6 +117,7 @@ def test_settings_that_came_before_are_not_trained_again(recipe, tmp_path, monke
     assert len(trained) == 2
 
 
+@pytest.mark.slow
 def test_what_falls_behind_is_pruned(recipe, tmp_path):
     space = {"optimizer.lr": {"low": 1e-9, "high": 0.1, "log": True}}
     short = recipe(epochs=30, eval_every=1)
@@ -165,6 +167,7 @@ def test_another_search_in_the_folder_or_the_storage_is_left_alone(recipe, tmp_p
     assert anew["trials"] == {"complete": 1}
 
 
+@pytest.mark.slow
 def test_files_that_are_no_storage(recipe, tmp_path):
     (tmp_path / "notes.db").write_text("mine, and long enough to be no empty database at all")
     for place in (tmp_path / "notes.db", tmp_path, tmp_path / "notes.db/a.db"):
@@ -206,6 +209,7 @@ def test_without_optuna(recipe, tmp_path, monkeypatch):
         search(recipe(), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_several_classes_a_node(recipe, multilabel):
     value = tuning.validated(recipe(overrides={}, epochs=200), 0, multilabel)
     assert 0.5 < value <= 1
