@@ -27,6 +27,7 @@ __all__ = [
     "draw",
     "load_space",
     "make_space",
+    "own_values",
     "to_dict",
     "with_values",
 ]
@@ -87,6 +88,16 @@ class Interval(Part):
         """The value of what Optuna keeps of it: 0.3, and not three times 0.1."""
         return kept if self.is_whole or self.step is None else float(f"{kept:.12g}")
 
+    def keep(self, value: Any) -> int | float | None:
+        """What Optuna keeps of a value; None where it is none of these."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        step = self.step or (1 if self.is_whole else 0)
+        steps = (value - self.low) / step if step else 0
+        return (
+            value if self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9 else None
+        )
+
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
@@ -108,6 +119,11 @@ class Choices(Part):
     def read(self, kept: str) -> Any:
         """The value of what Optuna keeps of it."""
         return json.loads(kept)
+
+    def keep(self, value: Any) -> str | None:
+        """What Optuna keeps of a value; None where it is none of these."""
+        texts = [json.dumps(choice) for choice in self.choices]
+        return json.dumps(value) if json.dumps(value) in texts else None
 
     def extremes(self) -> list[Any]:
         return self.choices
@@ -183,6 +199,23 @@ def draw(space: SearchSpace, seed: int) -> dict[str, Any]:
         key: entry.draw(np.random.default_rng([seed, zlib.crc32(key.encode())]))
         for key, entry in space.items()
     }
+
+
+def own_values(recipe: Recipe, args: dict[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """What the recipe itself has of the space, as Optuna keeps it; not what lies outside.
+
+    ``args`` are all arguments of its model.
+    """
+    content = {**recipe.model_dump(mode="json"), "overrides": args}
+    found = {}
+    for key, entry in space.items():
+        value: Any = content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        kept = entry.keep(value)
+        if kept is not None:
+            found[key] = kept
+    return found
 
 
 def with_values(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:

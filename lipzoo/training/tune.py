@@ -28,14 +28,16 @@ from lipzoo._processes import in_processes
 from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.registry import get_architecture
 from lipzoo.training import tune_report
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.run import build_from_recipe
+from lipzoo.training.run import build_from_recipe, model_args
 from lipzoo.training.search_space import (
     SearchSpace,
     check_space,
     make_space,
+    own_values,
     to_dict,
     with_values,
 )
@@ -79,8 +81,9 @@ def tune(
 
     A trial trains the recipe with some values of the fields in ``space``, and is worth the mean
     over ``seeds`` of the recipe's metric on the validation nodes, at the epoch that the recipe
-    itself would choose. The labels of the test nodes decide nothing. A trial whose first seed is
-    behind the median of the others at the same epoch is pruned.
+    itself would choose. The first trial is the recipe as it stands, as far as the space holds it.
+    The labels of the test nodes decide nothing. A trial whose first seed is behind the median of
+    the others at the same epoch is pruned.
 
     The same call goes on with a search that was stopped or killed. Several may work at once.
 
@@ -149,6 +152,9 @@ def tune(
         folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
         study = _open_study(file, seed)
         _check_same(study, asked, file)
+        if not study.trials:
+            args = model_args(recipe, task, get_architecture(recipe.architecture))
+            study.enqueue_trial(own_values(recipe, args, space))
         done = len(tune_report.finished(study))
         left = range(done, max(trials, done))
         if verbose:

@@ -16,6 +16,7 @@ from lipzoo._yaml import read_yaml
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, LipzooError, OutputError
+from lipzoo.registry import get_architecture
 from lipzoo.training import load_recipe, loop, train, tune
 from lipzoo.training.search_space import make_space
 
@@ -70,6 +71,24 @@ def test_the_test_nodes_are_not_looked_at(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "evaluate_encoded", watched)
     search(recipe(), tmp_path / "out", trials=2)
     assert set(looked) == {("val",)}
+
+
+def test_the_recipe_itself_is_tried_first(recipe, tmp_path):
+    own = {
+        "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},
+        "optimizer.weight_decay": {"low": 1.0, "high": 2.0},  # it has less
+        "overrides.feat_drop": {"low": 0.0, "high": 0.6, "step": 0.1},
+        "overrides.attn_drop": [0.0, 0.2],
+        "overrides.num_heads": {"low": 1, "high": 2},  # the architecture's
+        "early_stopping": [{"patience": 7}],  # not what it has
+    }
+    start = recipe(optimizer={"lr": 0.003}, epochs=2)
+    search(start, tmp_path / "out", trials=1, space=own)
+    [row] = rows_of(tmp_path / "out")
+    assert float(row["optimizer.lr"]) == 0.003
+    assert (row["overrides.feat_drop"], row["overrides.attn_drop"]) == ("0.3", "0.2")
+    heads = get_architecture("test_tiny").args["num_heads"]
+    assert row["overrides.num_heads"] == str(heads)
 
 
 def test_labels_of_the_test_nodes_decide_nothing(recipe, tmp_path):
