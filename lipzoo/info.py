@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lipzoo._tables import markdown_table
-from lipzoo.card import Summary
+from lipzoo.card import Card, Summary
 from lipzoo.registry import find_checkpoint, get_architecture, list_models, split_name
 
-__all__ = ["describe", "pretrained_table"]
+__all__ = ["decisive", "describe", "pretrained_table"]
 
 
 def describe(name: str) -> tuple[dict[str, Any], str]:
@@ -81,16 +81,22 @@ def pretrained_table() -> str:
             beside = f"a body without a head, from {seen}: docs/transfer.md"
             rows.append([*what, "-", str(len(card.seeds)), beside])
             continue
-        metric = next(key for key in card.metrics if key.startswith("test_") and "loss" not in key)
+        metric = decisive(card)
         beside = ", ".join(
-            f"{baseline.replace('_', ' ')}: {_percent(metrics[metric])}"
+            f"{baseline.replace('_', ' ')}: {_percent(metrics[f'test_{metric}'])}"
             for baseline, metrics in card.baselines.items()
         )
-        words = "" if metric == "test_accuracy" else f" ({metric.removeprefix('test_')})"
-        reached = f"{_percent(card.metrics[metric])}{words}"
+        words = "" if metric == "accuracy" else f" ({metric})"
+        reached = f"{_percent(card.metrics[f'test_{metric}'])}{words}"
         rows.append([*what, reached, str(len(card.seeds)), beside or "-"])
     header = ["name", "layers", "parameters", "test %", "seeds", "beside it"]
     return "\n".join(markdown_table(header, rows))
+
+
+def decisive(card: Card) -> str:
+    """The metric that the card's figures are of; nothing where it has none."""
+    names = [key.removeprefix("test_") for key in card.metrics if key.startswith("test_")]
+    return next((name for name in names if name != "loss"), "")
 
 
 def _percent(summary: Summary) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import lipzoo
+from lipzoo._tables import read_csv
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What a reader types, and what is there afterwards.
@@ -64,6 +67,13 @@ def test_the_table_is_that_of_the_cards():
     for file in table["TABLES"]:
         text = (ROOT / file).read_text(encoding="utf-8")
         assert table["with_table"](file) == text, "run tools/table.py"
+    models = (ROOT / "results/models.csv").read_bytes()
+    assert table["models_csv"]() == models, "run tools/table.py"
+
+
+def test_the_speed_of_all_weights_was_measured():
+    names = [row["name"] for row in read_csv(ROOT / "results/speed_cpu.csv")]
+    assert names == lipzoo.list_models(pretrained=True), "run tools/weights_speed.py"
 
 
 def test_every_file_that_is_named_exists():

@@ -27,7 +27,7 @@ def main() -> int:
     from adversary.network import network_writers
     from adversary.writers import WRITERS, warm_up
 
-    known = ",".join([*WRITERS, "download"])
+    known = ",".join([*WRITERS, "download", "push"])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=30, help="of each command and kind")
     parser.add_argument("--seed", type=int, default=0)

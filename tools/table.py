@@ -1,10 +1,18 @@
 #!/usr/bin/env python3
-"""Write the tables of README and docs: weights from their cards, the benchmark from its CSV."""
+"""Write the tables of README and docs: weights from their cards, the benchmark from its CSV.
 
+And `results/models.csv`, a row a set of weights, from the cards.
+"""
+
+import json
 from pathlib import Path
 
+import lipzoo
 from lab.benchmark import compilation_lines, ratio_table, read_rows
-from lipzoo.info import pretrained_table
+from lipzoo._tables import to_csv
+from lipzoo.card import Summary
+from lipzoo.info import decisive, pretrained_table
+from lipzoo.registry import find_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -13,6 +21,43 @@ def benchmark_table() -> str:
     """What `results/benchmark/benchmark.csv` says, ratios first."""
     rows = list(read_rows(ROOT / "results/benchmark").values())
     return f"{ratio_table(rows)}\n\n{compilation_lines(rows)}".strip()
+
+
+def models_csv() -> bytes:
+    """All pretrained weights: figures are fractions, means over the seeds; none for a body."""
+    return to_csv([_model_row(name) for name in lipzoo.list_models(pretrained=True)])
+
+
+def _model_row(name: str) -> dict[str, object]:
+    card = find_checkpoint(name).card
+    metric = decisive(card)
+    empty = Summary(mean=float("nan"), std=float("nan"), values=[])
+    row = {
+        "name": name,
+        "dataset": " ".join(entry.name for entry in card.pretrained_on or [card.dataset]),
+        "options": json.dumps(card.recipe.get("dataset", {})),
+        "model": card.architecture.model,
+        "num_layers": card.architecture.args["num_layers"],
+        "num_parameters": card.weights.num_parameters,
+        "num_bytes": card.weights.num_bytes,
+        "metric": metric,
+        "num_seeds": len(card.seeds),
+    }
+    for split in ("val", "test"):
+        found = card.metrics.get(f"{split}_{metric}", empty)
+        row |= {f"{split}_mean": _figure(found.mean), f"{split}_std": _figure(found.std)}
+    baselines = {
+        baseline: {key: _figure(getattr(metrics[f"test_{metric}"], key)) for key in ("mean", "std")}
+        for baseline, metrics in card.baselines.items()
+    }
+    row["test_of_baselines"] = json.dumps(baselines)
+    row["bound_per_node"] = card.lipschitz.bound_per_node if card.lipschitz else ""
+    row["sha256"] = card.weights.sha256
+    return row
+
+
+def _figure(value: float) -> float | str:
+    return "" if value != value else round(value, 5)
 
 
 #: Where a table stands, and what makes it.
@@ -34,3 +79,4 @@ def with_table(file: str) -> str:
 if __name__ == "__main__":
     for file in TABLES:
         (ROOT / file).write_text(with_table(file), encoding="utf-8")
+    (ROOT / "results/models.csv").write_bytes(models_csv())

@@ -26,7 +26,9 @@ from lab.benchmark.layers import make_layer, make_step
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lab.benchmark.report import compilation_lines
+from lab.benchmark.weights import measure_weights
 from lab.benchmark.worker import _is_out_of_memory
+from lipzoo._tables import read_csv
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 
 TINY = "powerlaw:60:300"
@@ -455,3 +457,15 @@ def test_the_command_line(tmp_path, capsys):
     assert [row["graph"] for row in rows].count(TINY) == 2
     assert main([*arguments, "--report"]) == 0
     assert "| DGL GATConv |" in capsys.readouterr().out
+
+
+def test_the_speed_of_weights(tmp_path, monkeypatch):
+    names = ["gat_lip_16.digits"]
+    monkeypatch.setattr("lipzoo.list_models", lambda **options: names)
+    measure_weights(tmp_path / "speed.csv", say=lambda line: None)
+    [row] = read_csv(tmp_path / "speed.csv")
+    assert (row["name"], row["dataset"], row["num_layers"]) == ("gat_lip_16.digits", "digits", "16")
+    columns = ("forward_ms", "step_ms", "dgl_forward_ms", "dgl_step_ms")
+    figures = [float(row[column]) for column in columns]
+    assert all(figure > 0 for figure in figures)
+    assert figures[1] > figures[0], "a step holds a pass"

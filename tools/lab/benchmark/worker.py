@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import importlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +16,7 @@ import torch
 from lab.benchmark.cases import IMPLEMENTATIONS, Case
 from lab.benchmark.graphs import read_graph
 from lab.benchmark.layers import make_step
+from lab.benchmark.process import peak_of, resident, timed, trim
 from lipzoo._dgl import dgl
 
 __all__ = ["serve"]
@@ -65,7 +63,7 @@ def serve(
             if isinstance(request, dict):
                 step, answer = _warm(case, graph, **request)
             else:
-                answer = {"seconds": [_timed(step) for _ in range(request)]}
+                answer = {"seconds": [timed(step) for _ in range(request)]}
             pipe.send(answer)
     except EOFError:
         return
@@ -104,20 +102,18 @@ def _warm(case: Case, graph: Path, measure_memory: bool) -> tuple[Callable[[], N
     compiled code, the optimiser's state. Both are ``None`` away from Linux.
     """
     step = make_step(case, read_graph(graph))
-    _trim()
-    start = _memory("VmRSS")
-    first = _timed(step)
+    trim()
+    start = resident()
+    first = timed(step)
     answer = {"first_call": first, "pace": first, "memory_mib": None, "held_mib": None}
     if not measure_memory:
         return step, answer
     if first < _SLOW:
         step()
-    _trim()
-    before, most = _memory("VmRSS"), _memory("VmHWM")
-    can_measure = _reset_peak()
-    answer["pace"] = _timed(step)
-    if can_measure:
-        peak = _memory("VmHWM")
+    trim()
+    before, most = resident(), resident(peak=True)
+    answer["pace"], peak = peak_of(step)
+    if peak is not None:
         answer |= {
             "memory_mib": (peak - before) / 1024,
             "held_mib": (before - start) / 1024,
@@ -125,33 +121,3 @@ def _warm(case: Case, graph: Path, measure_memory: bool) -> tuple[Callable[[], N
             "peak_mib": max(peak, most) / 1024,
         }
     return step, answer
-
-
-def _timed(step: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    step()
-    return time.perf_counter() - begin
-
-
-def _trim() -> None:
-    """Give freed memory back: what an allocator keeps for later is not held by a step."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc's
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _memory(field: str) -> int | None:
-    """VmRSS (now) or VmHWM (peak) in KiB."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines[field].split()[0])
-
-
-def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak would be that of the whole process
-        return False
-    return True

@@ -1,0 +1,102 @@
+"""What the pretrained weights cost: a pass, a training step, memory; `speed_cpu.csv`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import lipzoo
+from lab.benchmark.process import peak_of, resident, timed, trim
+from lipzoo._atomic import write_atomically
+from lipzoo._processes import in_processes
+from lipzoo._tables import to_csv
+from lipzoo.datasets.encoding import encode_for
+from lipzoo.training.metrics import model_feat, task_loss
+
+__all__ = ["BACKENDS", "measure_weights"]
+
+#: Ours, and the same model through DGL's own kernels.
+BACKENDS = ("auto", "dgl")
+_REPEATS = 7
+
+
+def measure_weights(file: Path, raw_dir: str | None = None, say: Callable = print) -> None:
+    """Write a row for each set of pretrained weights; each is measured in a process of its own.
+
+    ``forward_ms`` is the median of 7 passes without gradients, ``step_ms`` of 7 training steps
+    (forward, backward, Adam) on all nodes of the card's graph, with one thread; ``peak_mib`` is
+    what a step holds at its peak above what the process holds before it. ``dgl_…`` is the same
+    model with ``backend="dgl"``, measured in turns with ours. A body without a head is given one.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
+    rows = []
+    for name in lipzoo.list_models(pretrained=True):
+        with closing(in_processes(partial(_row, raw_dir=raw_dir), [name], 1)) as found:
+            [(_, result)] = found
+        rows.append(result())
+        say(f"{name}: {rows[-1]['forward_ms']} ms, {rows[-1]['step_ms']} ms")
+    write_atomically(file, to_csv(rows))
+
+
+def _row(name: str, raw_dir: str | None) -> dict[str, object]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    models = {backend: lipzoo.load_pretrained(name, backend=backend) for backend in BACKENDS}
+    card = models["auto"].card
+    data = next(iter(card.pretrained_on), card.dataset)
+    options = {key: value for key, value in data.options.items() if key != "encoding"}
+    task = lipzoo.load_dataset(data.name, raw_dir=raw_dir, **options)
+    task = encode_for(models["auto"], task)
+    passes, steps, times, peaks = {}, {}, {}, {}
+    for backend, model in models.items():
+        if not model.num_classes:
+            model.reset_classifier(task.num_classes)
+        passes[backend] = partial(_forward, model, task)
+        steps[backend] = _training_step(model, task)
+        passes[backend]()  # kernels, indices of the graph
+        steps[backend]()
+    for what, actions in {"forward": passes, "step": steps}.items():
+        turns = [{b: timed(action) for b, action in actions.items()} for _ in range(_REPEATS)]
+        times[what] = {b: statistics.median(turn[b] for turn in turns) for b in BACKENDS}
+    for backend, step in steps.items():
+        trim()
+        before = resident()
+        _, peak = peak_of(step)
+        peaks[backend] = "" if peak is None else round((peak - before) / 1024)
+    row = {
+        "name": name,
+        "dataset": data.name,
+        "num_nodes": task.graph.num_nodes(),
+        "num_edges": task.graph.num_edges(),
+        "num_layers": models["auto"].num_layers,
+    }
+    for prefix, backend in (("", "auto"), ("dgl_", "dgl")):
+        row |= {f"{prefix}{what}_ms": round(1000 * times[what][backend], 1) for what in times}
+        row[f"{prefix}peak_mib"] = peaks[backend]
+    return row
+
+
+def _forward(model, task) -> None:
+    model.eval()
+    with torch.no_grad():
+        model(task.graph, model_feat(model, task))
+
+
+def _training_step(model, task) -> Callable[[], None]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        model.train()
+        logits = model(task.graph, model_feat(model, task))
+        optimizer.zero_grad()
+        labels = task.labels[task.train_mask]
+        task_loss(logits[task.train_mask], labels, task.multilabel).backward()
+        optimizer.step()
+
+    return step
