@@ -51,11 +51,15 @@ class _SparseLinear(torch.autograd.Function):
     def forward(ctx, weight: Tensor, offsets: Tensor, columns: Tensor, values: Tensor) -> Tensor:
         ctx.save_for_backward(offsets, columns, values)
         ctx.num_columns = weight.shape[1]
+        # There is no product of CSR matrices in half precision.
+        kind = weight.dtype if weight.dtype == torch.float64 else torch.float32
         shape = (len(offsets) - 1, weight.shape[1])
-        feat = torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)
+        feat = torch.sparse_csr_tensor(
+            offsets, columns, values.to(kind), shape, check_invariants=False
+        )
         with torch.autocast(weight.device.type, enabled=False):
             # Row after row: strided, it takes 20 times as long.
-            return torch.sparse.mm(feat, weight.t().contiguous())
+            return torch.sparse.mm(feat, weight.t().to(kind).contiguous()).to(weight.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:

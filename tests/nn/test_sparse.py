@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.testing import assert_close
 
 import lipzoo
 from lipzoo.datasets.convert import MAX_DENSITY, compress
@@ -32,6 +33,19 @@ def test_equals_the_dense_layer_with_its_gradients():
     torch.testing.assert_close(out, expected)
     for parameter, gradient in zip(layer.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("share", [0.05, 0.0])
+def test_other_precisions_and_nothing_at_all(dtype, share):
+    dense = bags(share=share).float()
+    weight = torch.randn(3, 40, dtype=dtype, requires_grad=True)
+    out = sparse_dropout_linear(dense.to_sparse_csr(), weight)
+    assert out.dtype == dtype
+    tolerance = {"rtol": 0.03, "atol": 0.03} if dtype != torch.float32 else {}
+    assert_close(out, (dense @ weight.float().t()).to(dtype), **tolerance)
+    out.float().sum().backward()
+    assert_close(weight.grad, dense.sum(0).expand(3, 40).to(dtype), **tolerance)
 
 
 def test_second_derivatives():
