@@ -64,17 +64,20 @@ def main() -> None:
         print(found, flush=True)
         rows = replaced(rows, found)
         certificates = replaced(certificates, certificate.to_dict())
+        write(args.out, rows, certificates)  # each takes minutes
         if args.write_cards:
             write_card(folder, certificate)
-    if args.bounds_only:
-        return
+
+
+def write(folder: Path, rows: list[dict], certificates: list[dict]) -> None:
+    """The table, and all that was found."""
     columns = dict.fromkeys(name for row in rows for name in row)
     content = {"command": " ".join(["python", *sys.argv]), "certificates": certificates}
-    args.out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_all(
         {
-            args.out / "pretrained.csv": to_csv(rows, list(columns)),
-            args.out / "pretrained.json": f"{json.dumps(content, indent=1)}\n".encode(),
+            folder / "pretrained.csv": to_csv(rows, list(columns)),
+            folder / "pretrained.json": f"{json.dumps(content, indent=1)}\n".encode(),
         }
     )
 
