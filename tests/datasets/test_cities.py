@@ -61,9 +61,7 @@ def test_eccentricities_written_out():
 
 def test_tenths():
     assert tenths(np.array([5.0, 1.0, 3.0])).tolist() == [2, 0, 1]
-    assert tenths(np.arange(23)[::-1]).tolist() == [7, 7] + [
-        r for r in range(6, -1, -1) for _ in "abc"
-    ]
+    assert tenths(np.arange(8, 0, -1.0)).tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
     assert tenths(np.zeros(20)).tolist() == [r for r in range(10) for _ in "ab"]
 
 
@@ -78,7 +76,7 @@ def test_labels_of_other_hops(tmp_path):
     again = load_dataset("huangpu", raw_dir=tmp_path, **near.options)
     assert again.fingerprint == near.fingerprint
     for hops in (0, 1.5, True, "8", 10**9):
-        with pytest.raises(ConfigError, match="hops is"):
+        with pytest.raises(ConfigError, match="huangpu: hops"):
             load_dataset("huangpu", raw_dir=tmp_path, hops=hops)
     for length in (np.full(41, -1.0), np.full(41, np.nan), np.full(41, np.inf), np.ones(3)):
         save(tmp_path / "huangpu.npz", city_arrays(edge_length=length.astype(np.float32)))
