@@ -151,12 +151,15 @@ class DotProductLipschitzNorm(ScoreNorm):
         r""":math:`\max(uv, uw, vw)`, (N_dst, *, H)."""
         u = scores.query.square().sum(-1)
         if self.scope == "graph":
-            degree = ops.structure.in_degrees.to(u.dtype)
-            u = (u * degree.view(-1, *[1] * (u.dim() - 1))).sum(0, keepdim=True).expand_as(u)
+            degree = ops.structure.in_degrees.view(-1, *[1] * (u.dim() - 1)).to(u.dtype)
+            u = u.masked_fill(degree == 0, 0)  # infinity times 0 is no number
+            u = (u * degree).sum(0, keepdim=True).expand_as(u)
         u = _root(u)
         v = _root(ops.max_in(scores.key.square().sum(-1)))
         w = _root(ops.max_in(scores.value.square().sum(-1)))
-        return torch.maximum(torch.maximum(u * v, u * w), v * w)
+        longer = torch.maximum(v, w)
+        u = u.masked_fill(longer == 0, 0)  # the same
+        return torch.maximum(u * longer, v * w)
 
     def divide_query(self, scores: DotProductScores, ops: Ops) -> Tensor:
         r""":math:`q_i / \max(uv, uw, vw)`, (N_dst, *, H, D): all in-edges share the divisor.

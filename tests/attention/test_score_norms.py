@@ -1,6 +1,7 @@
 """What a score norm is, apart from its values (test_functional) and bounds (test_bounds)."""
 
 import pytest
+import torch
 import torch.nn.functional as F
 from graph_zoo import homogeneous
 from kinds import KINDS
@@ -10,8 +11,11 @@ from lipzoo.attention import (
     SCORE_NORMS,
     AdditiveScores,
     DotProductLipschitzNorm,
+    DotProductScores,
     LipschitzNorm,
+    Structure,
     as_structure,
+    graph_attention,
     make_score_norm,
 )
 from lipzoo.attention.ops import make_ops
@@ -99,3 +103,19 @@ def test_make_score_norm_leaves_its_argument_alone():
     spec = {"name": "lipschitz"}
     make_score_norm(spec)
     assert spec == {"name": "lipschitz"}
+
+
+@pytest.mark.parametrize("backend", ["torch", "dgl", "fused"])
+@pytest.mark.parametrize("scope", ["node", "graph"])
+def test_a_query_longer_than_any_number_whose_node_has_no_in_edge(backend, scope):
+    """Infinity times a longest key of 0 is no number; no score reads it."""
+    structure = Structure(torch.tensor([0, 1]), torch.tensor([0, 2]), 3, 3)
+    query, key, value = (torch.ones(3, 2, 3) for _ in range(3))
+    query[1] = 1e20
+    leaves = [x.requires_grad_() for x in (query, key, value)]
+    norm = DotProductLipschitzNorm(scope)
+    scores = DotProductScores(*leaves)
+    out, _ = graph_attention(structure, scores, score_norm=norm, backend=backend)
+    for gradient in torch.autograd.grad(out.sum(), leaves):
+        assert gradient.isfinite().all()
+    assert out.isfinite().all()

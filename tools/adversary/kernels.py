@@ -115,16 +115,26 @@ class Case:
     def sizes(self) -> dict[str, float]:
         """How large a gradient is before its terms cancel: that much rounding is no fault.
 
-        ``|g| |v| / |x|`` for the gradient by ``x``, and less where the scores are small.
+        ``|g| |v| |e| / |x|`` for the gradient by ``x``, where several edges share the weight. Where
+        one has it all, nothing cancels, however large the scores: there ``|e|`` counts as 1.
         """
         leaves = {key: x.detach().double() for key, x in self.leaves.items()}
         scores, norm = self.build(leaves)
         ops = TorchOps(self.structure)
         e = scores.compute(ops)
         e = e if norm is None else norm(e, scores, ops)
-        moved = self.readout.abs().max() * leaves["v"].abs().max() * e.abs().max().clamp(max=1)
-        sizes = {key: (moved / x.abs().max().clamp(min=1e-300)).item() for key, x in leaves.items()}
-        return {"out": 0.0, **sizes}
+        weights = ops.edge_softmax(e)
+        shared = (e.abs() * (1 - weights)).max() if e.numel() else 0.0
+        moved = self.readout.abs().max() * leaves["v"].abs().max()
+        rows = {key: x.abs().amax((1, 2)) for key, x in leaves.items()}
+        # The shortest row has the largest gradient.
+        lengths = {key: x[x > 0].min() if (x > 0).any() else x.max() + 1 for key, x in rows.items()}
+        by = {key: e.abs().max().clamp(max=1) / length for key, length in lengths.items()}
+        if self.scores == "dot" and norm is None:  # linear in each, also where the other is 0
+            for key, other in (("k", "q"), ("q", "k")):
+                by[key] = torch.minimum(1 / lengths[key], rows[other].max())
+        sizes = {key: max(by[key], shared / length) for key, length in lengths.items()}
+        return {"out": 0.0, **{key: float(moved * size) for key, size in sizes.items()}}
 
 
 @dataclass
@@ -161,7 +171,10 @@ def errors(case: Case) -> list[Verdict]:
         def off(x, right=right, size=size):
             return (x.double() - right).abs().max().item() / size if right.numel() else 0.0
 
-        error = off(ours[key]) if ours[key].isfinite().all() else float("inf")
+        # Where the result is too large for the dtype there is nothing to be right about.
+        exists = (right.abs() < torch.finfo(case.dtype).max).all()
+        is_finite = ours[key].isfinite().all()
+        error = off(ours[key]) if is_finite else float("inf") if exists else 0.0
         found[key] = error, max(off(each[key]) for each in theirs)
     factor = FACTOR[case.dtype]
     is_lost = any(usual >= LOST for _, usual in found.values())
@@ -184,7 +197,8 @@ def second_derivatives(case: Case) -> list[Verdict]:
     largest = max(x.abs().max().item() for x in right)
     verdicts = []
     for name, exact, moved, found in zip(names, right, again, ours, strict=True):
-        size = max(exact.abs().max().item(), 1e-3 * largest, 1e-300)
+        # All leaves are about 1 here: what is far below that has cancelled.
+        size = max(exact.abs().max().item(), 1e-3 * largest, 1e-3)
         error, usual = ((x - exact).abs().max().item() / size for x in (found, moved[..., back]))
         verdicts.append(Verdict(name, error, usual, FACTOR[torch.float64] * usual + 1e-8))
     return verdicts
