@@ -125,7 +125,7 @@ class Case:
         e = e if norm is None else norm(e, scores, ops)
         weights = ops.edge_softmax(e)
         shared = (e.abs() * (1 - weights)).max() if e.numel() else 0.0
-        moved = self.readout.abs().max() * leaves["v"].abs().max()
+        moved = self.readout.abs().max() * leaves["v"].abs().max() / (1 - self.rate)
         rows = {key: x.abs().amax((1, 2)) for key, x in leaves.items()}
         # The shortest row has the largest gradient.
         lengths = {key: x[x > 0].min() if (x > 0).any() else x.max() + 1 for key, x in rows.items()}
@@ -171,8 +171,8 @@ def errors(case: Case) -> list[Verdict]:
         def off(x, right=right, size=size):
             return (x.double() - right).abs().max().item() / size if right.numel() else 0.0
 
-        # Where the result is too large for the dtype there is nothing to be right about.
-        exists = (right.abs() < torch.finfo(case.dtype).max).all()
+        # Where it, or what cancels in it, is too large for the dtype, there is nothing to match.
+        exists = size < torch.finfo(case.dtype).max
         is_finite = ours[key].isfinite().all()
         error = off(ours[key]) if is_finite else float("inf") if exists else 0.0
         found[key] = error, max(off(each[key]) for each in theirs)
