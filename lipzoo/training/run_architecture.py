@@ -35,7 +35,7 @@ def keep_architecture(output: OutputFolder, architecture: Architecture, place: s
     folder = output.path / place
     kept = _read(folder, architecture.name)
     if kept is None:
-        if not any(folder.glob("seed_*")):
+        if not any(path.is_file() for path in folder.glob("seed_*/*")):
             folder.mkdir(parents=True, exist_ok=True)
             keys = ("model", "description", "source", "args")
             content = {key: getattr(architecture, key) for key in keys}
