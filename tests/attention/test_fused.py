@@ -88,6 +88,7 @@ def test_gradcheck_with_dropout(kind):
     assert torch.autograd.gradcheck(output, tuple(leaves.values()))
 
 
+@pytest.mark.many
 @ALL_KINDS
 def test_ties_go_to_the_first_in_edge(kind):
     """And where a GATv2 destination is as long as its longest neighbour, half to each."""
@@ -139,6 +140,7 @@ def test_a_hub_with_a_hundred_thousand_in_edges(name):
         assert ours < max(1e-5, theirs), key
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_seed_and_not_the_threads():
     structure, kind = hub(5000), KINDS["gat_lip"]
     torch.manual_seed(0)

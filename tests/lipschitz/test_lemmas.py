@@ -96,6 +96,7 @@ def test_the_source_term():
     assert 0.6 < climb(by_edge, SHAPES) <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_the_target_term():
     def ratio(logits, v, attention, change):
         rho, root, _, _ = additive(v, attention)
@@ -117,6 +118,7 @@ def test_the_target_term():
     assert 0.95 < climb(with_slopes, SHAPES) <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_the_selection_term():
     def ratio(logits, v, attention, slopes):
         _, root, _, selection = additive(v, attention)
@@ -126,6 +128,7 @@ def test_the_selection_term():
     assert 0.65 < climb(ratio, SHAPES, starts=10) <= 1 + 1e-9
 
 
+@pytest.mark.slow
 def test_two_ways_to_bound_a_covariance():
     def cauchy_schwarz(logits, v, x):
         p = logits.softmax(0)

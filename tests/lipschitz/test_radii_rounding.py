@@ -162,6 +162,7 @@ def test_exact_and_computed_features_stay_within_their_radii(case, kind):
                 assert far <= apart[i].item()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", [DeepGAT, DeepGATv2, DeepGraphTransformer])
 def test_exact_classes_stay_within_certified_radii(kind):
     for case in ("sharp plain attention", "a large alpha", "tiny features"):
