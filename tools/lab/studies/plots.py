@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from lab.report import Cell
     from lab.studies.sweep import Sweep
 
-__all__ = ["accuracy_by_depth", "gradients_by_layer", "gradients_by_scale", "share_of_recipes"]
+__all__ = [
+    "accuracy_by_depth",
+    "gradients_by_layer",
+    "gradients_by_scale",
+    "metric_by_epoch",
+    "share_of_recipes",
+]
 
 
 def accuracy_by_depth(
@@ -46,6 +52,27 @@ def accuracy_by_depth(
             axis.set_title(f"{rate:.0%} missing vectors", fontsize="medium")
     axes[0].set_ylabel(f"test metric on {sweep.dataset}, %")
     legend_below(figure, axes, columns=3)
+    return rendered(figure, name)
+
+
+def metric_by_epoch(
+    sweep: Sweep, means: dict[tuple[str, int], list[tuple[int, float]]], title: str, name: str
+) -> dict[str, bytes]:
+    """Validation metric in % by epoch, mean over the seeds, a panel a depth."""
+    if not (is_available() and means):
+        return {}
+    depths = [depth for depth in sweep.depths if any(d == depth for _, d in means)]
+    figure = new_figure(1.5 + 3 * len(depths), 4, title)
+    axes = figure.subplots(1, len(depths), sharey=True, squeeze=False)[0]
+    for axis, depth in zip(axes, depths):
+        for number, model in enumerate(sweep.models):
+            if (model, depth) in means:
+                axis.plot(*zip(*means[model, depth]), color=f"C{number}", label=model)
+        axis.set_title(f"{depth} layers", fontsize="medium")
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f"validation metric on {sweep.dataset}, %")
+    legend_below(figure, [axes[0]], columns=3)
     return rendered(figure, name)
 
 
