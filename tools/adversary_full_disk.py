@@ -24,10 +24,10 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 
 def main() -> int:
     from adversary.full_disk import attack, small_disk
-    from adversary.network import network_writers
+    from adversary.network import NETWORK_WRITERS, network_writers
     from adversary.writers import WRITERS, warm_up
 
-    known = ",".join([*WRITERS, "download", "push"])
+    known = ",".join([*WRITERS, *NETWORK_WRITERS])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=30, help="of each command and kind")
     parser.add_argument("--seed", type=int, default=0)

@@ -25,13 +25,13 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 
 def main() -> int:
     from adversary.kills import attack
-    from adversary.network import network_writers
+    from adversary.network import NETWORK_WRITERS, network_writers
     from adversary.writers import WRITERS, warm_up
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
-    known = ",".join([*WRITERS, "download", "push"])
+    known = ",".join([*WRITERS, *NETWORK_WRITERS])
     parser.add_argument("--writers", default=known, help=f"some of {known}")
     parser.add_argument("--out", type=Path, help="folder of kills.json")
     args = parser.parse_args()

@@ -31,7 +31,6 @@ def models_csv() -> bytes:
 def _model_row(name: str) -> dict[str, object]:
     card = find_checkpoint(name).card
     metric = decisive(card)
-    empty = Summary(mean=float("nan"), std=float("nan"), values=[])
     row = {
         "name": name,
         "dataset": " ".join(entry.name for entry in card.pretrained_on or [card.dataset]),
@@ -44,20 +43,17 @@ def _model_row(name: str) -> dict[str, object]:
         "num_seeds": len(card.seeds),
     }
     for split in ("val", "test"):
-        found = card.metrics.get(f"{split}_{metric}", empty)
-        row |= {f"{split}_mean": _figure(found.mean), f"{split}_std": _figure(found.std)}
-    baselines = {
-        baseline: {key: _figure(getattr(metrics[f"test_{metric}"], key)) for key in ("mean", "std")}
-        for baseline, metrics in card.baselines.items()
-    }
+        found = _figures(card.metrics.get(f"{split}_{metric}"))
+        row |= {f"{split}_{key}": figure for key, figure in found.items()}
+    baselines = {name: _figures(of[f"test_{metric}"]) for name, of in card.baselines.items()}
     row["test_of_baselines"] = json.dumps(baselines)
     row["bound_per_node"] = card.lipschitz.bound_per_node if card.lipschitz else ""
     row["sha256"] = card.weights.sha256
     return row
 
 
-def _figure(value: float) -> float | str:
-    return "" if value != value else round(value, 5)
+def _figures(found: Summary | None) -> dict[str, float | str]:
+    return {key: round(getattr(found, key), 5) if found else "" for key in ("mean", "std")}
 
 
 #: Where a table stands, and what makes it.

@@ -158,7 +158,7 @@ class DotProductLipschitzNorm(ScoreNorm):
         v = _root(ops.max_in(scores.key.square().sum(-1)))
         w = _root(ops.max_in(scores.value.square().sum(-1)))
         longer = torch.maximum(v, w)
-        u = u.masked_fill(longer == 0, 0)  # the same
+        u = u.masked_fill(longer == 0, 0)  # infinity times 0 is no number
         return torch.maximum(u * longer, v * w)
 
     def divide_query(self, scores: DotProductScores, ops: Ops) -> Tensor:

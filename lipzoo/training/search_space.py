@@ -92,11 +92,11 @@ class Interval(Part):
         """What Optuna keeps of a value; None where it is none of these."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
-        step = self.step or (1 if self.is_whole else 0)
+        if not self.low <= value <= self.high:
+            return None
+        step = self.step or (1 if self.is_whole else None)
         steps = (value - self.low) / step if step else 0
-        return (
-            value if self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9 else None
-        )
+        return value if abs(steps - round(steps)) < 1e-9 else None
 
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
@@ -107,10 +107,13 @@ class Choices(Part):
 
     choices: list[Any] = pydantic.Field(min_length=1)
 
+    @property
+    def _texts(self) -> list[str]:
+        """Optuna keeps plain values only; lists and mappings as text."""
+        return [json.dumps(choice) for choice in self.choices]
+
     def suggest(self, trial: Any, key: str) -> Any:
-        # Optuna keeps plain values only; lists and mappings as text.
-        texts = [json.dumps(choice) for choice in self.choices]
-        return self.read(trial.suggest_categorical(key, texts))
+        return self.read(trial.suggest_categorical(key, self._texts))
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One at random."""
@@ -122,8 +125,8 @@ class Choices(Part):
 
     def keep(self, value: Any) -> str | None:
         """What Optuna keeps of a value; None where it is none of these."""
-        texts = [json.dumps(choice) for choice in self.choices]
-        return json.dumps(value) if json.dumps(value) in texts else None
+        text = json.dumps(value)
+        return text if text in self._texts else None
 
     def extremes(self) -> list[Any]:
         return self.choices

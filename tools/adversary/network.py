@@ -17,7 +17,9 @@ from adversary.writers import Writer
 from lipzoo._yaml import read_yaml
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, sha256
 
-__all__ = ["network_writers"]
+__all__ = ["NETWORK_WRITERS", "network_writers"]
+
+NETWORK_WRITERS = ("download", "push")
 
 REPOSITORY = "jane/iris"
 

@@ -50,8 +50,7 @@ def _row(name: str, raw_dir: str | None) -> dict[str, object]:
     models = {backend: lipzoo.load_pretrained(name, backend=backend) for backend in BACKENDS}
     card = models["auto"].card
     data = next(iter(card.pretrained_on), card.dataset)
-    options = {key: value for key, value in data.options.items() if key != "encoding"}
-    task = lipzoo.load_dataset(data.name, raw_dir=raw_dir, **options)
+    task = lipzoo.load_dataset(data.name, raw_dir=raw_dir, **data.options)
     task = encode_for(models["auto"], task)
     passes, steps, times, peaks = {}, {}, {}, {}
     for backend, model in models.items():

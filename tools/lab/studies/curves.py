@@ -7,48 +7,44 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.engine import Kind, Rows
 from lab.studies import plots
-from lab.studies.sweep import Point, Sweep
+from lab.studies.sweep import POINT_KEY, Point, Sweep
 from lab.studies.worker import run_folder
-from lipzoo._tables import read_csv, to_csv
+from lipzoo._tables import read_csv
 from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.run import RESULT_FILE
 
-__all__ = ["CURVES_FILE", "curve_files"]
+__all__ = ["write_curves"]
 
-CURVES_FILE = "curves.csv"
-_KEY = ("model", "depth", "missing_rate", "seed", "recipe_hash")
-_COLUMNS = (*_KEY, "epoch", "train_loss", "val")
+_CURVES = Kind(
+    "sweep", "sweep.yaml", "curves.csv", (*POINT_KEY, "epoch", "train_loss", "val"), POINT_KEY
+)
 #: Epochs of a run that are kept, evenly spaced.
 _KEPT = 40
 
 
-def curve_files(sweep: Sweep, folder: Path, title: str) -> dict[str, bytes]:
-    """``curves.csv`` of all finished runs below ``folder``, and its plot; nothing without any.
+def write_curves(sweep: Sweep, folder: Path, title: str) -> dict[str, bytes]:
+    """Write ``curves.csv`` of all finished runs below ``folder``; its plot.
 
-    Runs of former calls whose folders are gone stay in the file.
+    Runs of former calls whose folders are gone stay in the file. Nothing without any run.
     """
-    file = folder / CURVES_FILE
-    rows = read_csv(file, _COLUMNS) if file.is_file() else []
-    known = {tuple(row[name] for name in _KEY) for row in rows}
+    table = Rows(folder, _CURVES)
+    known = table.keys()
     points = sweep.points()
-    for point in points:
-        if point.key not in known:
-            rows += _of(point, folder)
-    if not rows:
-        return {}
+    found = [row for p in points if p.key not in known for row in _of(p, folder)]
+    if found:
+        table.add(found)
     wanted = {point.key for point in points}
     groups = defaultdict(list)
-    for row in rows:
-        if tuple(row[name] for name in _KEY) in wanted:
+    for row in table.rows:
+        if tuple(row[name] for name in POINT_KEY) in wanted:
             place = row["model"], int(row["depth"]), int(row["epoch"])
             groups[place].append(float(row["val"]))
     means: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     for (model, depth, epoch), values in sorted(groups.items()):
         means[model, depth].append((epoch, 100 * float(np.mean(values))))
-    name = f"curves_{sweep.dataset}"
-    plot = plots.metric_by_epoch(sweep, means, title, name)
-    return {CURVES_FILE: to_csv(rows, _COLUMNS, line_end="\r\n"), **plot}
+    return plots.metric_by_epoch(sweep, means, title, f"curves_{sweep.dataset}")
 
 
 def _of(point: Point, folder: Path) -> list[dict[str, str]]:
@@ -59,7 +55,7 @@ def _of(point: Point, folder: Path) -> list[dict[str, str]]:
     [val] = [name for name in history[0] if name.startswith("val_") and name != "val_loss"]
     # The same epochs for each seed, whenever it stopped.
     every = -(-point.recipe.epochs // (_KEPT * point.recipe.eval_every)) * point.recipe.eval_every
-    key = dict(zip(_KEY, point.key, strict=True))
+    key = dict(zip(POINT_KEY, point.key, strict=True))
     return [
         {**key, "epoch": row["epoch"], "train_loss": row["train_loss"], "val": row[val]}
         for row in history

@@ -12,7 +12,7 @@ import torch
 
 from lab import engine
 from lab.engine import Kind, Rows
-from lab.studies.sweep import Point, make_sweep
+from lab.studies.sweep import POINT_KEY, Point, make_sweep
 from lab.studies.worker import (
     GRADIENT_COLUMNS,
     RUN_COLUMNS,
@@ -26,9 +26,8 @@ from lipzoo.training.tasks import load_task
 
 __all__ = ["Estimate", "kind_of", "open_sweep", "run_sweep"]
 
-_KEY = ("model", "depth", "missing_rate", "seed", "recipe_hash")
-ACCURACY = Kind("sweep", "sweep.yaml", "runs.csv", RUN_COLUMNS, _KEY)
-GRADIENTS = Kind("sweep", "sweep.yaml", "gradients.csv", GRADIENT_COLUMNS, _KEY)
+ACCURACY = Kind("sweep", "sweep.yaml", "runs.csv", RUN_COLUMNS, POINT_KEY)
+GRADIENTS = Kind("sweep", "sweep.yaml", "gradients.csv", GRADIENT_COLUMNS, POINT_KEY)
 
 
 def kind_of(content: dict[str, Any]) -> Kind:

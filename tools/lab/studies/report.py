@@ -13,7 +13,7 @@ from lab.engine import Rows
 from lab.plots import is_available
 from lab.report import Cell, grouped, versions_of, write_files
 from lab.studies import plots
-from lab.studies.curves import curve_files
+from lab.studies.curves import write_curves
 from lab.studies.points import kind_of
 from lab.studies.sweep import Sweep, make_sweep
 from lipzoo._tables import markdown_table
@@ -79,7 +79,7 @@ def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, by
     lines += _remarks(sweep, table, others)
     name = f"accuracy_by_depth_{sweep.dataset}"
     by_depth = plots.accuracy_by_depth(sweep, cells, _title(sweep), name)
-    return lines, {**by_depth, **curve_files(sweep, table.path.parent, _title(sweep))}
+    return lines, {**by_depth, **write_curves(sweep, table.path.parent, _title(sweep))}
 
 
 def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:

@@ -174,6 +174,10 @@ class Sweep(pydantic.BaseModel, **STRICT):
         return recipe
 
 
+#: The columns that a point is known by in the tables of a sweep.
+POINT_KEY = ("model", "depth", "missing_rate", "seed", "recipe_hash")
+
+
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep."""
@@ -187,7 +191,7 @@ class Point:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What a row of ``runs.csv`` is known by, as text."""
+        """What it has in the columns ``POINT_KEY``, as text."""
         point = (self.model, str(self.depth), f"{self.missing_rate:g}", str(self.seed))
         return (*point, self.recipe_hash)
 
