@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lipzoo._torch import is_transformed
+from lipzoo._torch import is_transformed, is_vmapped
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
-from lipzoo.attention.fused.cuda import cuda_attention, suits_cuda
+from lipzoo.attention.fused.cuda import (
+    cuda_attention,
+    cuda_attention_together,
+    suits_cuda,
+    suits_together,
+)
 from lipzoo.attention.ops import make_ops, resolve_backend
 from lipzoo.attention.score_norms import ScoreNorm
 from lipzoo.attention.scores import Scores
@@ -58,10 +63,10 @@ def graph_attention(
         ``"fused"`` is for the three scores with their score norm or none, without hook, edge
         weights or weights to return; elsewhere it means ``"auto"``. On the CPU it is Numba's
         kernels (:func:`~lipzoo.attention.fused.suits_fused`); on a GPU Triton's (extra
-        ``cuda``), which have run in Triton's interpreter but not on a GPU yet, so that
-        ``"auto"`` does not take them. ``"auto"`` takes the CPU's kernels where the graph is
-        large enough to pay for their compilation, then ``"dgl"`` or ``"torch"`` (see
-        :func:`~lipzoo.attention.ops.make_ops`). ``LIPZOO_BACKEND`` decides what ``"auto"`` is.
+        ``cuda``), which are not timed beside others yet, so that ``"auto"`` does not take them.
+        ``"auto"`` takes the CPU's kernels where the graph is large enough to pay for their
+        compilation, then ``"dgl"`` or ``"torch"`` (see :func:`~lipzoo.attention.ops.make_ops`).
+        ``LIPZOO_BACKEND`` decides what ``"auto"`` is.
     need_weights : bool
         Return the attention weights.
 
@@ -80,6 +85,9 @@ def graph_attention(
             return fused_attention(structure, scores, score_norm, attn_drop), None
         if backend == "fused" and suits_cuda(scores, score_norm, structure):
             return cuda_attention(structure, scores, score_norm, attn_drop), None
+    is_stack = backend == "fused" and is_plain and is_vmapped()
+    if is_stack and suits_together(scores, score_norm, structure):
+        return cuda_attention_together(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)
     if score_norm is not None:

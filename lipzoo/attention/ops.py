@@ -40,7 +40,7 @@ class Ops:
 
     def copy_v(self, v: Tensor) -> Tensor:
         """``v[dst]``: (N_dst, *) -> (E, *)."""
-        return v[self.structure.dst]
+        return v.index_select(0, self.structure.dst)
 
     def max_in(self, u: Tensor) -> Tensor:
         """Largest ``u[src]`` over the in-edges of each node, 0 where there are none.
@@ -93,10 +93,12 @@ class TorchOps(Ops):
     """Index tensors, gathers and ``index_add``."""
 
     def u_add_v(self, u, v):
-        return u[self.structure.src] + v[self.structure.dst]
+        s = self.structure
+        return u.index_select(0, s.src) + v.index_select(0, s.dst)
 
     def u_dot_v(self, u, v):
-        return (u[self.structure.src] * v[self.structure.dst]).sum(-1)
+        s = self.structure
+        return (u.index_select(0, s.src) * v.index_select(0, s.dst)).sum(-1)
 
     def max_in(self, u):
         s = self.structure
@@ -121,11 +123,11 @@ class TorchOps(Ops):
         # A softmax does not change with the shift, so the shift needs no gradient.
         shifted = (e - self._segment_max(e.detach())[s.dst]).exp()
         total = shifted.new_zeros(s.num_dst, *e.shape[1:]).index_add(0, s.dst, shifted)
-        return shifted / total[s.dst]
+        return shifted / total.index_select(0, s.dst)
 
     def u_mul_e_sum(self, u, weight):
         s = self.structure
-        message = u[s.src] * weight.unsqueeze(-1)
+        message = u.index_select(0, s.src) * weight.unsqueeze(-1)
         return message.new_zeros(s.num_dst, *message.shape[1:]).index_add(0, s.dst, message)
 
     def _segment_max(self, on_edge: Tensor) -> Tensor:

@@ -101,9 +101,12 @@ def leaky(x, SLOPE: tl.constexpr):
 @triton.jit
 def divided(x, y):
     """``x / y``, rounded as IEEE 754 says: the GPU's own division of float32 is not."""
-    if x.dtype == tl.float64:
-        return x / y
-    return tl.div_rn(x, y)
+    # One return: after an early one the compiler still looks at what follows.
+    if x.dtype == tl.float64:  # noqa: SIM108 - run on a GPU like this
+        quotient = x / y
+    else:
+        quotient = tl.div_rn(x, y)
+    return quotient
 
 
 @triton.jit

@@ -70,7 +70,7 @@ def cuda_attention(
     computed in float32. Dropout draws its seed from PyTorch's generator of the CPU. Derivatives of
     any order are right, as in :func:`~lipzoo.attention.fused.fused_attention`.
 
-    Run in Triton's interpreter and compiled for NVIDIA GPUs; not yet run on a GPU.
+    Tested on an NVIDIA H100 and in Triton's interpreter.
     """
     from lipzoo.attention.fused.cuda import additive, dot_product, gatv2
 
