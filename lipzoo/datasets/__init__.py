@@ -7,6 +7,7 @@ from lipzoo.datasets.encoding import encode_features, encode_task
 from lipzoo.datasets.loading import list_datasets, load_dataset, load_graph
 from lipzoo.datasets.missing import erase_features, propagate_features
 from lipzoo.datasets.npz_file import save_npz
+from lipzoo.datasets.scaling import scale_features
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
 
@@ -23,4 +24,5 @@ __all__ = [
     "random_split",
     "register_dataset",
     "save_npz",
+    "scale_features",
 ]

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.extmath import randomized_svd, svd_flip
 
+from lipzoo.datasets.scaling import scale_features
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError
 
@@ -152,13 +153,23 @@ def structural_features(adjacency: sp.csr_matrix) -> np.ndarray:
 
 
 def encode_for(reader: Any, task: GraphTask) -> GraphTask:
-    """The task as a model or a checkpoint reads it: encoded where its card names an encoding.
+    """The task as a model or a checkpoint reads it: encoded where its card names an encoding, and
+    scaled as what it was trained on, where the features are as many.
 
     Whatever takes weights and a task does this first; what it calls then gets the task so. A
-    model that was not loaded has no card, and a task that is encoded is returned as it is.
+    model that was not loaded has no card, and a task that is encoded or scaled is returned as it
+    is.
     """
-    spec = getattr(getattr(reader, "card", None), "encoding", None)
-    return encode_task(task, **spec) if spec else task
+    card = getattr(reader, "card", None)
+    if card is None:
+        return task
+    if card.encoding:
+        return encode_task(task, **card.encoding)
+    scaling = card.dataset.options.get("scaling") if card.dataset else None
+    is_as_wide = card.architecture.args.get("in_feats") == task.in_feats
+    if scaling is None or not is_as_wide or {"scaling", "encoding"} & task.options.keys():
+        return task
+    return scale_features(task, scaling)
 
 
 def adjacency_matrix(graph) -> sp.csr_matrix:

@@ -14,6 +14,7 @@ from lipzoo.datasets.encoding import encode_task
 from lipzoo.datasets.files import GRAPH_SUFFIXES, looks_like_path, read_graph
 from lipzoo.datasets.metric import METRICS
 from lipzoo.datasets.missing import erase_features
+from lipzoo.datasets.scaling import scale_features
 from lipzoo.datasets.splits import random_split
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import (
@@ -46,6 +47,7 @@ def load_dataset(
     num_test: int | None = None,
     split_seed: int = 0,
     split_index: int | None = None,
+    scaling: str | None = None,
     missing_rate: float = 0.0,
     missing_seed: int = 0,
     missing_fill: str = "zero",
@@ -75,6 +77,8 @@ def load_dataset(
         Seed of a random split.
     split_index : int, optional
         Which of the public splits, from 0, where several come with the data: 0 by default.
+    scaling : {"row", "standard"}, optional
+        Bring the features to one scale first (see `lipzoo.datasets.scale_features`).
     missing_rate : float
         Erase the features of this share, 0 to 1, of all nodes that do not train (see
         `lipzoo.datasets.erase_features`).
@@ -138,6 +142,7 @@ def load_dataset(
         num_test=num_test,
         split_seed=split_seed,
         split_index=split_index,
+        scaling=scaling,
         missing_rate=missing_rate,
         missing_seed=missing_seed,
         missing_fill=missing_fill,
@@ -169,7 +174,7 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
     dataset = DATASETS.get(name) or Dataset(lambda: task)
     if options.get("split") == "fixed":
         return False  # the masks are in a file that is not at hand
-    left_out = {*dataset.options(), "encoding", "missing_fill", "metric"}
+    left_out = {*dataset.options(), "encoding", "missing_fill", "metric", "scaling"}
     options = {key: value for key, value in options.items() if key not in left_out}
     try:
         check_arguments(load_dataset, options, where=name)
@@ -189,12 +194,13 @@ def _prepare(
     num_test: int | None = None,
     split_seed: int = 0,
     split_index: int | None = None,
+    scaling: str | None = None,
     missing_rate: float = 0.0,
     missing_seed: int = 0,
     missing_fill: str = "zero",
     require_labels: bool = True,
 ) -> GraphTask:
-    """Data as they came, split, checked and erased; see :func:`load_dataset`."""
+    """Data as they came, scaled, split, checked and erased; see :func:`load_dataset`."""
     name = task.name
     sizes = {"train_per_class": train_per_class, "num_val": num_val, "num_test": num_test}
     sizes = {option: int(size) for option, size in sizes.items() if size is not None}
@@ -215,6 +221,7 @@ def _prepare(
     if task.has_split:
         task.options.setdefault("split", "public")
     task.validate(require_labels)
+    task = scale_features(task, scaling)
     return erase_features(task, missing_rate, missing_seed, missing_fill)
 
 
