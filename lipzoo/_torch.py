@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 
-__all__ = ["is_transformed", "lasting", "threads"]
+__all__ = ["is_transformed", "is_vmapped", "lasting", "threads"]
 
 
 def _is_in_functorch() -> bool:
@@ -21,6 +21,14 @@ def _is_in_functorch() -> bool:
 def is_transformed() -> bool:
     """Whether ``torch.func`` transforms or a compiler look at what is computed."""
     return _is_in_functorch() or torch.compiler.is_compiling()
+
+
+def is_vmapped() -> bool:
+    """Whether ``torch.func.vmap``, once and alone, looks at what is computed."""
+    if torch.compiler.is_compiling() or not _is_in_functorch():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack()
+    return len(stack) == 1 and stack[0].key() == torch._C._functorch.TransformType.Vmap
 
 
 @contextmanager

@@ -47,6 +47,8 @@ class WeightsEntry(_Entry):
     num_parameters: Count = 0
     seed: Count | None = None
     epoch: Count | None = None
+    #: Where they were trained, if not on the CPU seed by seed: then no run replays to the bit.
+    device: str | None = None
     metrics: dict[str, float] = {}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_data",
+    "add_device",
     "add_jobs",
     "add_json",
     "add_name",
@@ -55,6 +56,13 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def add_jobs(parser: argparse.ArgumentParser, what: str) -> None:
     """``--jobs``."""
     parser.add_argument("--jobs", type=int, metavar="N", default=1, help=f"{what} at once")
+
+
+def add_device(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--device``."""
+    parser.add_argument(
+        "--device", metavar="D", help=f"{what} together on this device, such as cuda"
+    )
 
 
 def add_out(parser: argparse.ArgumentParser, help: str, required: bool = True) -> None:

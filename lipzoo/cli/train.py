@@ -7,6 +7,7 @@ from typing import Any
 
 from lipzoo.cli.command import numbers, show
 from lipzoo.cli.options import (
+    add_device,
     add_jobs,
     add_json,
     add_out,
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--baselines", action="store_true", help="train the recipe's baselines too")
     add_jobs(parser, "seeds that are trained")
+    add_device(parser, "train all seeds")
     add_raw_dir(parser)
     add_quiet(parser)
 
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         baselines=args.baselines,
         jobs=args.jobs,
+        device=args.device,
         raw_dir=args.raw_dir,
         verbose=not args.quiet and not args.json,
     )

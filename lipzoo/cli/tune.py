@@ -7,6 +7,7 @@ from typing import Any
 
 from lipzoo.cli.command import numbers, show
 from lipzoo.cli.options import (
+    add_device,
     add_jobs,
     add_json,
     add_out,
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", help="of each trial, such as 0..2 (default: the recipe's first)")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="of the search")
     add_jobs(parser, "trials that are made")
+    add_device(parser, "train the seeds of a trial")
     parser.add_argument(
         "--no-pruning", action="store_true", help="go on with trials that fall behind"
     )
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         seeds=numbers("--seeds", args.seeds),
         seed=args.seed,
         jobs=args.jobs,
+        device=args.device,
         prune=not args.no_pruning,
         overwrite=args.overwrite,
         raw_dir=args.raw_dir,

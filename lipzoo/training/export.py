@@ -17,14 +17,10 @@ from lipzoo.card import (
 from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
 from lipzoo.training.data_entry import dataset_entry
-from lipzoo.training.run import (
-    RESULT_FILE,
-    load_seed,
-    model_args,
-    read_run,
-    summarize,
-)
+from lipzoo.training.metrics import evaluate
+from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.run_architecture import architecture_of_run
+from lipzoo.training.run_seed import RESULT_FILE, model_args
 from lipzoo.training.tasks import load_task
 from lipzoo.weights import write_checkpoint
 
@@ -73,6 +69,8 @@ def export_run(
     task = load_task(recipe, raw_dir, best["seed"])
     architecture = architecture_of_run(folder, recipe.architecture)
     model = load_seed(folder, best["seed"], recipe, task, architecture)
+    if "device" in best:  # which may round otherwise
+        best["metrics"] = evaluate(model, task)
     name, tag = split_name(recipe.full_name)
     card = Card(
         name=name,
@@ -82,14 +80,19 @@ def export_run(
         architecture=ArchitectureEntry(
             model=architecture.model, args=model_args(recipe, task, architecture)
         ),
-        weights=WeightsEntry(seed=best["seed"], epoch=best["best_epoch"], metrics=best["metrics"]),
+        weights=WeightsEntry(
+            seed=best["seed"],
+            epoch=best["best_epoch"],
+            device=best.get("device"),
+            metrics=best["metrics"],
+        ),
         dataset=dataset_entry(task),
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),
         lipschitz=LipschitzEntry(**bound(model, task.graph).to_card()),
         recipe=recipe.to_dict(),
-        versions=versions(),
+        versions=best.get("versions") or versions(),
     )
     target = Path("pretrained", recipe.full_name) if out is None else out
     return write_checkpoint(target, model, card, overwrite)

@@ -22,7 +22,7 @@ from lipzoo.training.metrics import check_metric, evaluate_encoded, model_feat, 
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
 
-__all__ = ["FitResult", "fit", "make_optimizer"]
+__all__ = ["FitResult", "fit", "make_optimizer", "make_scheduler"]
 
 CSV_FILE = "metrics.csv"
 
@@ -126,7 +126,7 @@ def fit(
         )
     task = encode_for(model, task)
     optimizer = make_optimizer(model, settings.optimizer, parameters)
-    scheduler = _make_scheduler(optimizer, settings.schedule, settings.epochs)
+    scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     judged = model
@@ -249,7 +249,7 @@ def make_optimizer(
     return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
 
 
-def _make_scheduler(optimizer, options: Schedule, epochs: int):
+def make_scheduler(optimizer, options: Schedule, epochs: int):
     if options.name == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.factor, patience=options.patience

@@ -21,44 +21,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import torch
 from torch import nn
 
-from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._output import OutputFolder
 from lipzoo._processes import in_processes
-from lipzoo._torch import threads
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, OutputError
-from lipzoo.registry import Architecture, build_model, get_architecture
+from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.loop import CSV_FILE, fit
+from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
     architecture_of_run,
     keep_architecture,
 )
+from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
+from lipzoo.training.run_together import check_device, train_together
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks, check_splits, load_task
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
     "RECIPE_FILE",
-    "RESULT_FILE",
-    "build_from_recipe",
     "load_seed",
-    "model_args",
     "read_run",
     "summarize",
     "train",
 ]
 
-RECIPE_FILE, RESULT_FILE, SUMMARY_FILE = "recipe.yaml", "result.yaml", "summary.yaml"
+RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.yaml"
 
 _SEEDS = "seed_*", "baselines/*/seed_*"
 #: All that a run writes. A seed that has a result counts as finished, whatever else there is of it.
@@ -83,6 +78,7 @@ def train(
     overwrite: bool = False,
     baselines: bool = False,
     jobs: int = 1,
+    device: str | None = None,
     raw_dir: str | None = None,
     verbose: bool = True,
 ) -> dict[str, Any]:
@@ -103,7 +99,12 @@ def train(
     baselines : bool
         Also train what the recipe compares with.
     jobs : int
-        Seeds that are trained at once, each in a process of its own.
+        Seeds (on a ``device``: stacks of models of one shape) that are trained at once, each in a
+        process of its own.
+    device : str, optional
+        Train all seeds together on this device, such as ``"cuda"``; see
+        :func:`~lipzoo.training.together.fit_together`. The masks of dropout are others than those
+        of a training seed by seed on the CPU, and on a GPU no two runs are the same to the bit.
     raw_dir : str, optional
         Where DGL's raw data lies; see :func:`~lipzoo.load_dataset`.
     verbose : bool
@@ -123,7 +124,9 @@ def train(
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
-    # What can go wrong does so before the folder is touched: data, model, baselines.
+    # What can go wrong does so before the folder is touched: data, model, baselines, device.
+    if device is not None:
+        check_device(device)
     seeds = seeds if seeds is not None else list(recipe.seeds)
     tasks = Tasks()
     task = tasks(recipe, raw_dir, seeds[0])
@@ -154,7 +157,9 @@ def train(
         for place, variant in variants.items()
         for seed in seeds
     ]
-    if jobs == 1:
+    if device is not None:
+        train_together(work, device, raw_dir, jobs, print if verbose else None)
+    elif jobs == 1:
         for variant, path, seed, architecture in work:
             task = tasks(variant, raw_dir, seed)
             train_seed(variant, path, seed, task, verbose, architecture)
@@ -163,56 +168,6 @@ def train(
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
     return summary
-
-
-def train_seed(
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
-    task: GraphTask,
-    verbose: bool,
-    architecture: Architecture | None = None,
-) -> None:
-    """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
-    if (folder / RESULT_FILE).is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    with threads(recipe.num_threads):
-        torch.manual_seed(seed)
-        model = build_from_recipe(recipe, task, architecture)
-        result = fit(
-            model,
-            task,
-            recipe.settings(),
-            folder=folder,
-            resume=True,
-            verbose=verbose,
-            title=f"{recipe.full_name} seed {seed}",
-        )
-    # Clones, since layers may share a tensor and safetensors refuses that.
-    state = {k: t.contiguous().clone() for k, t in model.state_dict().items()}
-    data = safetensors.torch.save(state)
-    write_atomically(folder / WEIGHTS_FILE, data)
-    content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
-    write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint})
-
-
-def build_from_recipe(
-    recipe: Recipe, task: GraphTask, architecture: Architecture | None = None
-) -> nn.Module:
-    """The untrained model of a recipe, for the sizes of a task.
-
-    ``architecture`` is by default the one that the recipe's name means today.
-    """
-    found = architecture or get_architecture(recipe.architecture)
-    return build_model(found.model, model_args(recipe, task, found), where=recipe.architecture)
-
-
-def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
-    """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
-    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
-    return {**architecture.args, **recipe.overrides, **sizes}
 
 
 def read_run(folder: Path) -> Recipe:

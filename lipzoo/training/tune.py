@@ -32,7 +32,8 @@ from lipzoo.registry import get_architecture
 from lipzoo.training import tune_report
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.run import build_from_recipe, model_args
+from lipzoo.training.run_seed import build_from_recipe, model_args
+from lipzoo.training.run_together import check_device, fit_seeds
 from lipzoo.training.search_space import (
     SearchSpace,
     check_space,
@@ -72,6 +73,7 @@ def tune(
     seeds: list[int] | None = None,
     seed: int = 0,
     jobs: int = 1,
+    device: str | None = None,
     prune: bool = True,
     overwrite: bool = False,
     raw_dir: str | None = None,
@@ -106,6 +108,9 @@ def tune(
         take one each, or some of their first trials are the same.
     jobs : int
         Trials that are made at once, each in a process of its own.
+    device : str, optional
+        Train the seeds of a trial together on this device, such as ``"cuda"``; pruning then looks
+        at all of them.
     prune : bool
         Stop trials that fall behind.
     overwrite : bool
@@ -135,6 +140,8 @@ def tune(
         if number < 1:
             raise ConfigError(f"{name} must be at least 1, got {number}")
     _optuna()
+    if device is not None:
+        check_device(device)
     _task.clear()
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
     task = _task(recipe, raw_dir, seeds[0])
@@ -145,7 +152,15 @@ def tune(
     asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
     file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")
-    search = partial(_search_once, file=file, asked=asked, seed=seed, prune=prune, raw_dir=raw_dir)
+    search = partial(
+        _search_once,
+        file=file,
+        asked=asked,
+        seed=seed,
+        prune=prune,
+        raw_dir=raw_dir,
+        device=device,
+    )
     with _plain_words(file):
         if storage is not None:  # it may hold another search: the folder is not touched then
             _check_same(_open_study(file, seed), asked, file)
@@ -183,7 +198,7 @@ def _apart(search: Callable[[int], str], left: range, jobs: int) -> Iterator[str
 
 
 #: Data are kept from trial to trial.
-_task = Tasks()
+_task = Tasks(number=10)
 
 
 # ----------------------------------------------------------------- the storage
@@ -262,7 +277,13 @@ def _check_same(study, asked: dict[str, Any], file: Path) -> None:
 
 
 def _search_once(
-    number: int, file: Path, asked: dict[str, Any], seed: int, prune: bool, raw_dir: str | None
+    number: int,
+    file: Path,
+    asked: dict[str, Any],
+    seed: int,
+    prune: bool,
+    raw_dir: str | None,
+    device: str | None,
 ) -> str:
     """Make one trial, and say what came of it."""
     # Another seed a trial, and the same one whether the search was stopped before it or not.
@@ -279,6 +300,8 @@ def _search_once(
                 return other.value  # the same recipe and seeds
         try:
             changed = with_values(recipe, values, f"trial {trial.number}")
+            if device is not None:
+                return _worth_together(trial, changed, asked["seeds"], raw_dir, device)
             return _worth(trial, changed, asked["seeds"], raw_dir)
         except FAULTS as fault:
             trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
@@ -296,6 +319,21 @@ def _worth(trial, recipe: Recipe, seeds: list[int], raw_dir: str | None) -> floa
     values = [validated(recipe, first, task, partial(_report, trial, recipe, task.metric))]
     values += [validated(recipe, seed, _task(recipe, raw_dir, seed)) for seed in others]
     return sum(values) / len(values)
+
+
+def _worth_together(
+    trial, recipe: Recipe, seeds: list[int], raw_dir: str | None, device: str
+) -> float:
+    """The mean over the seeds, which are trained together."""
+    tasks = [_task(recipe, raw_dir, seed) for seed in seeds]
+    metric = f"val_{tasks[0].metric}"
+
+    def report(epoch: int, rows: list[dict[str, float]]) -> None:
+        mean = sum(row[metric] for row in rows) / len(rows)
+        _report(trial, recipe, tasks[0].metric, {"epoch": epoch, metric: mean})
+
+    results = fit_seeds(recipe, tasks, seeds, check_device(device), report, splits=("val",))
+    return sum(result.metrics[metric] for result in results) / len(results)
 
 
 def validated(

@@ -1,7 +1,7 @@
 import pytest
 
 from lipzoo.errors import ConfigError, UnknownNameError
-from lipzoo.training.run import build_from_recipe
+from lipzoo.training.run_seed import build_from_recipe
 from lipzoo.training.search_space import (
     check_space,
     draw,

@@ -47,9 +47,9 @@ MADE_WITH = ("lipzoo", "torch", "dgl")
 Measure = Callable[[Any], list[dict[str, Any]]]
 
 
-def made_with() -> dict[str, str]:
-    """The versions that a row is made with."""
-    known = versions()
+def made_with(known: dict[str, str] | None = None) -> dict[str, str]:
+    """The versions that a row is made with; by default those of this process."""
+    known = known or versions()
     return {name: known[name] for name in MADE_WITH}
 
 
@@ -103,6 +103,7 @@ def run_study(
     jobs: int,
     say: Callable[[str], None],
     title: str = "",
+    prepare: Callable[[list], None] | None = None,
 ) -> Rows:
     """Measure the points whose rows are not in the folder yet, one thread each.
 
@@ -122,6 +123,8 @@ def run_study(
         Processes, never more than there are cores; 1 works in this one.
     say : callable
         Takes each line of progress.
+    prepare : callable, optional
+        Takes the points to do, before any is measured.
 
     Raises
     ------
@@ -140,6 +143,8 @@ def run_study(
         say(f"{title}{len(work)} of {len(points)} runs to do")
         if work:
             jobs = _within_cores(jobs, say)
+            if prepare is not None:
+                prepare(work)
             words = follow(table, work, jobs)
 
             def keep(point: Any, rows: list[dict]) -> str:

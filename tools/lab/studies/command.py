@@ -42,6 +42,7 @@ def _reproduce(args: argparse.Namespace) -> None:
             args.out,
             models=args.models.split(",") if args.models else None,
             depths=numbers("--depths", args.depths),
+            device=args.device,
             **study_arguments(args),
         )
     print(write_report(content, args.out), end="")
@@ -66,4 +67,7 @@ def _parser() -> Parser:
         sub.add_argument("--models", help="only these, such as 'GAT,GAT+LipschitzNorm'")
         sub.add_argument("--depths", help="only these, such as 2,10,30")
         study_options(sub, "recipe.epochs=50")
+        sub.add_argument(
+            "--device", metavar="D", help="train together on this device, such as cuda"
+        )
     return parser

@@ -19,9 +19,11 @@ from lab.studies.worker import (
     drop_state,
     follow_gradients,
     train_point,
+    train_points,
 )
-from lipzoo.errors import OutputError
-from lipzoo.training.run import build_from_recipe
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.training.run_seed import build_from_recipe
+from lipzoo.training.run_together import check_device
 from lipzoo.training.tasks import load_task
 
 __all__ = ["Estimate", "kind_of", "open_sweep", "run_sweep"]
@@ -43,13 +45,15 @@ def run_sweep(
     depths: list[int] | None = None,
     seeds: list[int] | None = None,
     jobs: int = 1,
+    device: str | None = None,
     raw_dir: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Rows:
     """Train what a sweep asks for and the folder does not hold yet; see :func:`engine.run_study`.
 
     ``models``, ``depths`` and ``seeds`` choose a part of the work; the whole stays what the report
-    is about.
+    is about. On a ``device`` runs of one shape are trained together; see
+    :func:`~lipzoo.training.together.fit_together`.
 
     Raises
     ------
@@ -58,6 +62,17 @@ def run_sweep(
     """
     engine.check_jobs(jobs)
     sweep = make_sweep(content, "sweep")
+    folder = os.path.expanduser(out)
+    prepare = None
+    if device is not None:
+        check_device(device)
+        if sweep.kind == "gradients":
+            raise ConfigError(
+                "device: the gradients of a model are followed one by one, on the CPU"
+            )
+        prepare = partial(
+            train_points, out=folder, device=device, jobs=jobs, raw_dir=raw_dir, say=say
+        )
     points = sweep.points(models, depths, seeds)
     _try_out(points, raw_dir)
     measure = follow_gradients if sweep.kind == "gradients" else train_point
@@ -77,11 +92,12 @@ def run_sweep(
         content,
         points,
         out,
-        partial(measure, sweep=sweep, out=os.path.expanduser(out), raw_dir=raw_dir),
+        partial(measure, sweep=sweep, out=folder, raw_dir=raw_dir),
         follow,
         jobs=jobs,
         say=say,
         title=f"{sweep.kind} on {sweep.dataset}: ",
+        prepare=prepare,
     )
 
 

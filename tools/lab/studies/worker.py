@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import task_loss
-from lipzoo.training.run import (
-    RECIPE_FILE,
-    RESULT_FILE,
-    build_from_recipe,
-    train_seed,
-)
+from lipzoo.training.run import RECIPE_FILE
+from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
+from lipzoo.training.run_together import train_together
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
 from lipzoo.weights import WEIGHTS_FILE
 
-__all__ = ["GRADIENT_COLUMNS", "RUN_COLUMNS", "follow_gradients", "gradient_norms", "train_point"]
+__all__ = [
+    "GRADIENT_COLUMNS",
+    "RUN_COLUMNS",
+    "follow_gradients",
+    "gradient_norms",
+    "train_point",
+    "train_points",
+]
 
 _POINT_COLUMNS = ("model", "depth", "missing_rate", "seed")
 _VERSION_COLUMNS = ("recipe_hash", *MADE_WITH)
@@ -62,6 +67,7 @@ def train_point(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> l
     return [
         {
             **_origin(point),
+            **made_with(result.get("versions")),
             "metric": task.metric,
             "val": metrics[f"val_{task.metric}"],
             "test": metrics[f"test_{task.metric}"],
@@ -72,6 +78,22 @@ def train_point(point: Point, sweep: Sweep, out: Path, raw_dir: str | None) -> l
             "seconds": "" if was_begun else f"{seconds:.1f}",
         }
     ]
+
+
+def train_points(
+    points: list[Point],
+    out: Path,
+    device: str,
+    jobs: int,
+    raw_dir: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Train points together into their folders, where :func:`train_point` finds them finished."""
+    work = [
+        (point.recipe, run_folder(point, out) / f"seed_{point.seed}", point.seed, None)
+        for point in points
+    ]
+    train_together(work, device, raw_dir, jobs, say)
 
 
 def run_folder(point: Point, out: Path) -> Path:

@@ -1,0 +1,92 @@
+"""One seed of a recipe: its model, its training, and what is kept of it in a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from lipzoo._atomic import remove_leftovers, write_atomically
+from lipzoo._torch import threads
+from lipzoo._yaml import write_yaml
+from lipzoo.card import versions
+from lipzoo.datasets import GraphTask
+from lipzoo.registry import Architecture, build_model, get_architecture
+from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.recipe import Recipe
+from lipzoo.weights import WEIGHTS_FILE
+
+__all__ = ["RESULT_FILE", "build_from_recipe", "keep_seed", "model_args", "train_seed"]
+
+#: There once a seed is finished.
+RESULT_FILE = "result.yaml"
+
+
+def train_seed(
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    task: GraphTask,
+    verbose: bool,
+    architecture: Architecture | None = None,
+) -> None:
+    """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
+    if (folder / RESULT_FILE).is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    with threads(recipe.num_threads):
+        torch.manual_seed(seed)
+        model = build_from_recipe(recipe, task, architecture)
+        result = fit(
+            model,
+            task,
+            recipe.settings(),
+            folder=folder,
+            resume=True,
+            verbose=verbose,
+            title=f"{recipe.full_name} seed {seed}",
+        )
+    keep_seed(folder, seed, model, result, task)
+
+
+def keep_seed(
+    folder: Path,
+    seed: int,
+    model: nn.Module,
+    result: FitResult,
+    task: GraphTask,
+    device: str | None = None,
+) -> None:
+    """Write a trained seed; with its result it is finished.
+
+    ``device`` is where it was trained together with others; then the result says with what, since
+    that may have been another machine than the one that exports it.
+    """
+    # Clones, since layers may share a tensor and safetensors refuses that.
+    state = {k: t.contiguous().clone() for k, t in model.state_dict().items()}
+    data = safetensors.torch.save(state)
+    write_atomically(folder / WEIGHTS_FILE, data)
+    content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
+    where = {} if device is None else {"device": device, "versions": versions()}
+    write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint, **where})
+
+
+def build_from_recipe(
+    recipe: Recipe, task: GraphTask, architecture: Architecture | None = None
+) -> nn.Module:
+    """The untrained model of a recipe, for the sizes of a task.
+
+    ``architecture`` is by default the one that the recipe's name means today.
+    """
+    found = architecture or get_architecture(recipe.architecture)
+    return build_model(found.model, model_args(recipe, task, found), where=recipe.architecture)
+
+
+def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
+    """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
+    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
+    return {**architecture.args, **recipe.overrides, **sizes}

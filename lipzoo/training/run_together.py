@@ -1,0 +1,182 @@
+"""Train many seeds of many recipes together on one device, into the folders of their runs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lipzoo._atomic import write_atomically
+from lipzoo._processes import in_processes
+from lipzoo._tables import to_csv
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError
+from lipzoo.registry import Architecture
+from lipzoo.settings import per_seed
+from lipzoo.training.loop import CSV_FILE, FitResult
+from lipzoo.training.recipe import Recipe
+from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, keep_seed
+from lipzoo.training.tasks import Tasks
+from lipzoo.training.together import fit_together, shape_of
+
+__all__ = ["check_device", "fit_seeds", "train_together"]
+
+#: Models in one stack. More save nothing: the kernels of 64 fill a GPU.
+_AT_ONCE = 64
+
+#: Recipe, folder, seed, and the architecture where it is not that of the name today.
+Work = tuple[Recipe, Path, int, "Architecture | None"]
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises
+    ------
+    ConfigError
+        If PyTorch does not have it here.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ConfigError(f"device {name!r}: cannot be used here ({reason})") from None
+
+
+def train_together(
+    work: Sequence[Work],
+    device: str,
+    raw_dir: str | None = None,
+    jobs: int = 1,
+    say: Callable[[str], None] | None = print,
+) -> None:
+    """Train what is not finished; each seed's folder then holds what ``train_seed`` writes.
+
+    Models of one shape on one graph are trained at once; where their memory does not suffice, half
+    of them at a time. ``jobs`` such stacks are trained at once, each in a process of its own. A run
+    that is stopped loses the stacks that it is at.
+
+    Raises
+    ------
+    ConfigError
+        If a recipe asks for what :func:`~lipzoo.training.together.fit_together` does not do.
+    """
+    check_device(device)
+    stacks = _stacks([one for one in work if not (one[1] / RESULT_FILE).is_file()], raw_dir)
+    train_stack = partial(_train_stack, device=device, raw_dir=raw_dir)
+    if jobs == 1:
+        found: Iterable[list[str]] = map(train_stack, stacks)
+    else:
+        found = _in_processes(train_stack, stacks, jobs)
+    for lines in found:
+        for line in lines if say is not None else ():
+            say(line)
+
+
+def _in_processes(train_stack, stacks: list[list[Work]], jobs: int) -> Iterator[list[str]]:
+    with closing(in_processes(train_stack, stacks, jobs)) as trained:
+        for _, result in trained:
+            yield result()
+
+
+def _stacks(work: Sequence[Work], raw_dir: str | None) -> list[list[Work]]:
+    """What can be trained together."""
+    groups: dict[tuple, list[Work]] = defaultdict(list)
+    tasks = Tasks(number=2)
+    for recipe, folder, seed, architecture in work:
+        task = tasks(recipe, raw_dir, seed)
+        with torch.device("meta"):
+            model = build_from_recipe(recipe, task, architecture)
+        own = per_seed(recipe.dataset)
+        data = {key: value for key, value in recipe.dataset.items() if key not in own}
+        key = json.dumps([data, recipe.metric], sort_keys=True, default=str)
+        member = (recipe, folder, seed, architecture)
+        groups[(key, *shape_of(model, recipe.settings()))].append(member)
+    # The longest first: a shape names each module, so that deep models have long ones.
+    ordered = sorted(groups, key=lambda shape: len(shape) * len(groups[shape]), reverse=True)
+    return [
+        groups[shape][first : first + _AT_ONCE]
+        for shape in ordered
+        for first in range(0, len(groups[shape]), _AT_ONCE)
+    ]
+
+
+def _train_stack(stack: list[Work], device: str, raw_dir: str | None) -> list[str]:
+    """Train a stack into its folders; a line for each seed."""
+    tasks = Tasks(number=len(stack))
+    members = [_Member(*one, tasks(one[0], raw_dir, one[2])) for one in stack]
+    lines = []
+    for member, result in _fit(members, check_device(device)):
+        member.keep(result, device)
+        words = (f"{name} {value:.4f}" for name, value in result.metrics.items())
+        lines.append(f"{member.folder}: {'  '.join(words)}")
+    return lines
+
+
+def fit_seeds(
+    recipe: Recipe,
+    tasks: list[GraphTask],
+    seeds: list[int],
+    device: torch.device,
+    on_evaluation: Callable[[int, list[dict[str, float]]], None] | None = None,
+    splits: tuple[str, ...] = ("train", "val", "test"),
+) -> list[FitResult]:
+    """The seeds of one recipe, together; nothing is written."""
+    models = [_untrained(recipe, seed, task) for seed, task in zip(seeds, tasks, strict=True)]
+    settings = [recipe.settings()] * len(seeds)
+    return fit_together(
+        models, tasks, settings, device=device, on_evaluation=on_evaluation, splits=splits
+    )
+
+
+@dataclass
+class _Member:
+    recipe: Recipe
+    folder: Path
+    seed: int
+    architecture: Architecture | None
+    task: GraphTask
+    model: nn.Module | None = None
+
+    def keep(self, result: FitResult, device: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / CSV_FILE, to_csv(result.history, tuple(result.history[0])))
+        keep_seed(self.folder, self.seed, self.model, result, self.task, device)
+        self.model = None
+
+
+def _untrained(
+    recipe: Recipe, seed: int, task: GraphTask, architecture: Architecture | None = None
+) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_from_recipe(recipe, task, architecture)
+
+
+def _fit(members: list[_Member], device: torch.device) -> Iterator[tuple[_Member, FitResult]]:
+    for m in members:
+        m.model = _untrained(m.recipe, m.seed, m.task, m.architecture)
+    try:
+        results = fit_together(
+            [m.model for m in members],
+            [m.task for m in members],
+            [m.recipe.settings() for m in members],
+            device=device,
+        )
+    except torch.cuda.OutOfMemoryError:
+        if len(members) == 1:
+            raise
+        results = None
+    if results is not None:
+        yield from zip(members, results, strict=True)
+        return
+    torch.cuda.empty_cache()
+    half = len(members) // 2
+    yield from _fit(members[:half], device)
+    yield from _fit(members[half:], device)
