@@ -5,13 +5,17 @@ See `_dgl` for DGL's quirks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+from torch import Tensor
+from torch._functorch.pyfunctorch import (
+    coerce_cinterpreter,
+    temporarily_pop_interpreter_stack,
+)
 
-__all__ = ["is_transformed", "is_vmapped", "lasting", "threads"]
+__all__ = ["is_stack", "is_transformed", "lasting", "threads"]
 
 
 def _is_in_functorch() -> bool:
@@ -23,12 +27,19 @@ def is_transformed() -> bool:
     return _is_in_functorch() or torch.compiler.is_compiling()
 
 
-def is_vmapped() -> bool:
-    """Whether ``torch.func.vmap``, once and alone, looks at what is computed."""
+def is_stack(tensors: Iterable[Tensor], draws: bool = False) -> bool:
+    """Whether ``torch.func.vmap``, once and alone, runs over some of these tensors.
+
+    ``draws``: and lets random numbers differ along what it runs over.
+    """
     if torch.compiler.is_compiling() or not _is_in_functorch():
         return False
     stack = torch._C._functorch.get_interpreter_stack()
-    return len(stack) == 1 and stack[0].key() == torch._C._functorch.TransformType.Vmap
+    if len(stack) != 1 or stack[0].key() != torch._C._functorch.TransformType.Vmap:
+        return False
+    if draws and coerce_cinterpreter(stack[0]).randomness() != "different":
+        return False
+    return any(torch._C._functorch.is_batchedtensor(tensor) for tensor in tensors)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ def versions() -> dict[str, str]:
     return {
         "lipzoo": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # which is a class of its own
         "dgl": DGL_VERSION,
         "numpy": numpy.__version__,
         "machine": f"{platform.system()} {platform.machine()}",

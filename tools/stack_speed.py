@@ -16,7 +16,7 @@ import lipzoo
 from lipzoo.errors import ConfigError
 from lipzoo.settings import FitSettings
 from lipzoo.training.run_together import check_device
-from lipzoo.training.together import Stack
+from lipzoo.training.stack import Stack
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lipzoo._torch import is_transformed, is_vmapped
+from lipzoo._torch import is_transformed
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
 from lipzoo.attention.fused.cuda import (
@@ -85,8 +85,8 @@ def graph_attention(
             return fused_attention(structure, scores, score_norm, attn_drop), None
         if backend == "fused" and suits_cuda(scores, score_norm, structure):
             return cuda_attention(structure, scores, score_norm, attn_drop), None
-    is_stack = backend == "fused" and is_plain and is_vmapped()
-    if is_stack and suits_together(scores, score_norm, structure):
+    is_fused = backend == "fused" and is_plain
+    if is_fused and suits_together(scores, score_norm, structure, attn_drop):
         return cuda_attention_together(structure, scores, score_norm, attn_drop), None
     ops = make_ops(structure, backend, value)
     e = scores.compute(ops)

@@ -163,13 +163,10 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
     card = getattr(reader, "card", None)
     if card is None:
         return task
-    if card.encoding:
-        return encode_task(task, **card.encoding)
-    scaling = card.dataset.options.get("scaling") if card.dataset else None
     is_as_wide = card.architecture.args.get("in_feats") == task.in_feats
-    if scaling is None or not is_as_wide or {"scaling", "encoding"} & task.options.keys():
-        return task
-    return scale_features(task, scaling)
+    if (card.encoding or is_as_wide) and not {"scaling", "encoding"} & task.options.keys():
+        task = scale_features(task, card.dataset.options.get("scaling"))
+    return encode_task(task, **card.encoding) if card.encoding else task
 
 
 def adjacency_matrix(graph) -> sp.csr_matrix:

@@ -72,9 +72,13 @@ def erase_features(
     feat = task.feat.clone()
     feat[~is_known] = 0
     erased_task = task.with_ndata(feat=feat)
+    # The last bits of what is scaled or filled may differ between machines: what is told by the
+    # fingerprint is the data that it was made of.
+    if "scaling" in task.options:
+        raw = task.source.feat.to(feat.device).clone()
+        raw[~is_known] = 0
+        erased_task._fingerprint = task.with_ndata(feat=raw).fingerprint
     if fill != "zero":
-        # The last bits of the filled rows may differ between machines: what is told by the
-        # fingerprint is the data that they were made of.
         fingerprint = erased_task.fingerprint
         filled = propagate_features(task.graph, feat, is_known)
         if fill == "propagate-svd":

@@ -8,17 +8,16 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.errors import ConfigError, DataError, did_you_mean, shown
 
 __all__ = ["SCALINGS", "scale_features"]
 
 
 def _row(feat: Tensor) -> Tensor:
     if (feat < 0).any():
-        raise DataError(
-            "scaling 'row' is for counts, and some features are negative; say 'standard' instead"
-        )
+        raise DataError("scaling 'row' is for counts, and some features are negative")
     return feat / feat.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -26,6 +25,9 @@ def _standard(feat: Tensor) -> Tensor:
     scaled = StandardScaler().fit_transform(feat.double().numpy())
     return torch.from_numpy(scaled).to(feat.dtype)
 
+
+#: What :func:`erase_features` puts into a task's options.
+_ERASED = ("missing_rate", "missing_seed", "missing_fill")
 
 SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {"row": _row, "standard": _standard}
 
@@ -46,20 +48,37 @@ def scale_features(task: GraphTask, scaling: str | None) -> GraphTask:
     Raises
     ------
     ConfigError
-        If there is no such scaling.
+        If there is no such scaling, or the task has another one or an encoding.
     DataError
-        If the features are not for it.
+        If the task has no features, or they are not for it.
     """
-    if scaling is None:
+    present = task.options.get("scaling")
+    if scaling in (None, present):
         return task
-    if scaling not in SCALINGS:
-        raise ConfigError(f"{task.name}: scaling is {scaling!r}{did_you_mean(scaling, SCALINGS)}")
+    if not isinstance(scaling, str) or scaling not in SCALINGS:
+        hint = did_you_mean(str(scaling), SCALINGS)
+        raise ConfigError(f"{task.name}: scaling is {shown(scaling)!r}{hint}")
+    before = f"scaled ({present})" if present else "encoded" if "encoding" in task.options else ""
+    if before:
+        raise ConfigError(f"{task.name}: is {before} already; pass the raw task")
+    if "feat" not in task.graph.ndata or not task.feat.numel():
+        raise DataError(f"{task.name}: has no node features to scale")
+    erased = {key: task.options[key] for key in _ERASED if key in task.options}
+    if erased:  # what is erased counts in no mean, and is 0 on the new scale
+        source = task.source
+        task = task.with_ndata(feat=source.feat.to(task.device))
+        task._source = source
+        task.options = {key: value for key, value in task.options.items() if key not in _ERASED}
+    feat = task.feat.cpu()
     try:
-        feat = SCALINGS[scaling](task.feat.cpu()).to(task.device)
+        feat = SCALINGS[scaling](feat if feat.is_floating_point() else feat.float())
     except DataError as fault:
         raise DataError(f"{task.name}: {fault}") from None
-    scaled = task.with_ndata(feat=feat)
+    scaled = task.with_ndata(feat=feat.to(task.device))
     # The last bits of a mean may differ between machines: the fingerprint stays that of the data.
     scaled._fingerprint, scaled._source = task.fingerprint, task.source
     scaled.options["scaling"] = scaling
-    return scaled
+    if not erased:
+        return scaled
+    names = {"missing_rate": "missing_rate", "missing_seed": "seed", "missing_fill": "fill"}
+    return erase_features(scaled, **{names[key]: value for key, value in erased.items()})

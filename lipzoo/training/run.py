@@ -43,6 +43,7 @@ from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
 from lipzoo.training.run_together import check_device, train_together
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks, check_splits, load_task
+from lipzoo.training.together import check_together
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
@@ -145,6 +146,8 @@ def train(
     architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
     for variant in variants.values():
         build_from_recipe(variant, task, architectures[variant.architecture])
+        if device is not None:
+            check_together(variant.settings())
 
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])

@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lipzoo._atomic import write_atomically
+from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._processes import in_processes
 from lipzoo._tables import to_csv
+from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture
@@ -23,6 +24,7 @@ from lipzoo.settings import per_seed
 from lipzoo.training.loop import CSV_FILE, FitResult
 from lipzoo.training.recipe import Recipe
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, keep_seed
+from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
 from lipzoo.training.together import fit_together, shape_of
 
@@ -44,9 +46,11 @@ def check_device(name: str) -> torch.device:
         If PyTorch does not have it here.
     """
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as fault:
-        reason = str(fault).splitlines()[0]
+        tried = torch.ones(1, device=name)
+        tried.add(1).tolist()
+        return tried.device
+    except (RuntimeError, AssertionError, ImportError, TypeError) as fault:
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise ConfigError(f"device {name!r}: cannot be used here ({reason})") from None
 
 
@@ -96,7 +100,9 @@ def _stacks(work: Sequence[Work], raw_dir: str | None) -> list[list[Work]]:
             model = build_from_recipe(recipe, task, architecture)
         own = per_seed(recipe.dataset)
         data = {key: value for key, value in recipe.dataset.items() if key not in own}
-        key = json.dumps([data, recipe.metric], sort_keys=True, default=str)
+        # What is erased depends on seed and split.
+        feat = seed if own and recipe.dataset.get("missing_rate") else None
+        key = json.dumps([data, recipe.metric, feat], sort_keys=True, default=str)
         member = (recipe, folder, seed, architecture)
         groups[(key, *shape_of(model, recipe.settings()))].append(member)
     # The longest first: a shape names each module, so that deep models have long ones.
@@ -113,10 +119,11 @@ def _train_stack(stack: list[Work], device: str, raw_dir: str | None) -> list[st
     tasks = Tasks(number=len(stack))
     members = [_Member(*one, tasks(one[0], raw_dir, one[2])) for one in stack]
     lines = []
-    for member, result in _fit(members, check_device(device)):
-        member.keep(result, device)
-        words = (f"{name} {value:.4f}" for name, value in result.metrics.items())
-        lines.append(f"{member.folder}: {'  '.join(words)}")
+    with threads(members[0].recipe.num_threads):
+        for member, result in _fit(members, check_device(device)):
+            member.keep(result, str(device))
+            words = (f"{name} {value:.4f}" for name, value in result.metrics.items())
+            lines.append(f"{member.folder}: {'  '.join(words)}")
     return lines
 
 
@@ -131,9 +138,10 @@ def fit_seeds(
     """The seeds of one recipe, together; nothing is written."""
     models = [_untrained(recipe, seed, task) for seed, task in zip(seeds, tasks, strict=True)]
     settings = [recipe.settings()] * len(seeds)
-    return fit_together(
-        models, tasks, settings, device=device, on_evaluation=on_evaluation, splits=splits
-    )
+    with threads(recipe.num_threads):
+        return fit_together(
+            models, tasks, settings, device=device, on_evaluation=on_evaluation, splits=splits
+        )
 
 
 @dataclass
@@ -147,6 +155,8 @@ class _Member:
 
     def keep(self, result: FitResult, device: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+        (self.folder / STATE_FILE).unlink(missing_ok=True)  # of a training on its own
         write_atomically(self.folder / CSV_FILE, to_csv(result.history, tuple(result.history[0])))
         keep_seed(self.folder, self.seed, self.model, result, self.task, device)
         self.model = None

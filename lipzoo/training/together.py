@@ -10,24 +10,21 @@ the same twice.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch import nn
 
 from lipzoo.attention import as_structure
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.encoding import encode_for
 from lipzoo.errors import ConfigError
-from lipzoo.nn.dropout import Dropout
-from lipzoo.training.loop import FitResult, make_optimizer, make_scheduler
-from lipzoo.training.metrics import score
+from lipzoo.training.loop import FitResult
+from lipzoo.training.metrics import check_metric
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.stack import Stack, has_own_rate
 
-__all__ = ["Stack", "fit_together", "shape_of"]
+__all__ = ["check_together", "fit_together", "shape_of"]
 
 #: What all models of a stack have in common; the rest is each model's own.
 _COMMON = ("epochs", "eval_every", "label_smoothing", "grad_clip", "ema_decay")
@@ -40,7 +37,7 @@ def shape_of(model: nn.Module, settings: FitSettings) -> tuple:
     rate, weight decay, schedule and early stopping.
     """
     modules = [
-        (name, type(module).__name__, "" if _is_own(name, module) else module.extra_repr())
+        (name, type(module), *_attributes(module, has_own_rate(name, module)))
         for name, module in model.named_modules()
     ]
     sizes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
@@ -48,9 +45,31 @@ def shape_of(model: nn.Module, settings: FitSettings) -> tuple:
     return (*modules, *sizes, *common, settings.optimizer.name)
 
 
-def _is_own(name: str, module: nn.Module) -> bool:
-    """Whether it is a dropout whose rate may be another in each model."""
-    return isinstance(module, Dropout) and name.split(".")[-1] not in ("attn_drop", "node_drop")
+def _attributes(module: nn.Module, is_rated: bool) -> list[tuple[str, str]]:
+    """All that a module says of itself in plain values: numbers, names, flags and lists of them."""
+    left_out = {"training", "p"} if is_rated else {"training"}
+    plain = (bool, int, float, str, tuple, list, type(None))
+    return sorted(
+        (name, repr(value))
+        for name, value in vars(module).items()
+        if isinstance(value, plain) and name not in left_out
+    )
+
+
+def check_together(settings: FitSettings) -> None:
+    """Refuse settings that only :func:`~lipzoo.training.loop.fit` trains with.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if settings.consistency is not None:
+        raise ConfigError("consistency: cannot be trained together; leave it, or the device, out")
+    if settings.schedule.name == "plateau":
+        raise ConfigError(
+            "schedule: 'plateau' cannot be trained together; choose another, or leave the device "
+            "out"
+        )
 
 
 def fit_together(
@@ -86,16 +105,19 @@ def fit_together(
     Raises
     ------
     ConfigError
-        If the models are not of one shape, the tasks not of one graph, or the settings ask for
-        what only :func:`~lipzoo.training.loop.fit` does (consistency training, a schedule that
-        waits for a plateau).
+        If the models are not of one shape or frozen in part, the tasks not of one graph and
+        features, or the settings ask for what only :func:`~lipzoo.training.loop.fit` does
+        (consistency training, a schedule that waits for a plateau).
+    DataError
+        If the metric is not for the labels, or not defined on the nodes of a split.
     """
-    _check(models, tasks, settings)
+    _check_models(models, settings)
+    tasks = _check_tasks(models, tasks)
     run = Stack(models, tasks, settings, torch.device(device))
-    epoch, rows = 0, []
+    epoch = 0
     histories: list[list[dict[str, float]]] = [[] for _ in models]
     common = settings[0]
-    while epoch < common.epochs and not run.is_over():
+    while epoch < common.epochs and not run.is_over(epoch):
         epoch += 1
         losses = run.train_epoch(epoch)
         if epoch % common.eval_every == 0 or epoch == common.epochs:
@@ -110,271 +132,39 @@ def fit_together(
     return [FitResult(*parts) for parts in zip(metrics, run.best_epoch, histories, strict=True)]
 
 
-def _check(models, tasks, settings) -> None:
-    if not models or not len(models) == len(tasks) == len(settings):
+def _check_models(models: Sequence[nn.Module], settings: Sequence[FitSettings]) -> None:
+    if not models or len(models) != len(settings):
         raise ConfigError(
-            f"{len(models)} models, {len(tasks)} tasks and {len(settings)} settings: give as many "
-            "of each, at least one"
+            f"{len(models)} models and {len(settings)} settings: give as many, at least one"
         )
+    for one in settings:
+        check_together(one)
     shapes = {shape_of(*pair) for pair in zip(models, settings, strict=True)}
     if len(shapes) > 1:
         raise ConfigError(
             f"the models are of {len(shapes)} shapes (shape_of): only those of one can be trained "
             "together"
         )
-    first = tasks[0]
+    if not all(p.requires_grad for model in models for p in model.parameters()):
+        raise ConfigError("frozen parameters cannot be trained together: thaw them, or use fit")
+
+
+def _check_tasks(models: Sequence[nn.Module], tasks: Sequence[GraphTask]) -> list[GraphTask]:
+    """The tasks as the models read them."""
+    if len(tasks) != len(models):
+        raise ConfigError(f"{len(models)} models and {len(tasks)} tasks: give as many")
+    for task in tasks:
+        check_metric(task)
+    tasks = [encode_for(model, task) for model, task in zip(models, tasks, strict=True)]
+    first, edges = tasks[0], as_structure(tasks[0].graph)
     for task in tasks[1:]:
-        if (task.name, task.metric, task.feat.shape) != (
-            first.name,
-            first.metric,
-            first.feat.shape,
-        ) or not torch.equal(task.labels, first.labels):
-            raise ConfigError(f"{task.name}: all models are trained on one graph, {first.name}")
-    for one in settings:
-        if one.consistency is not None:
-            raise ConfigError("consistency: cannot be trained together; leave it out")
-        if one.schedule.name == "plateau":
-            raise ConfigError("schedule: 'plateau' cannot be trained together; choose another")
-
-
-class _RatedDropout(nn.Module):
-    """Dropout whose rate is a buffer, so that each model of a stack has its own."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.register_buffer("kept", torch.tensor(1 - p))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        return x * (torch.rand_like(x) < self.kept) / self.kept
-
-
-def _with_rates(models: Sequence[nn.Module]) -> list[nn.Module]:
-    """Copies of the models, where dropouts whose rates differ have them as buffers."""
-    rated = [copy.deepcopy(model) for model in models]
-    for name, module in models[0].named_modules():
-        if not _is_own(name, module) or len({m.get_submodule(name).p for m in models}) == 1:
-            continue
-        parent, _, last = name.rpartition(".")
-        for model in rated:
-            rate = model.get_submodule(name).p
-            setattr(model.get_submodule(parent), last, _RatedDropout(rate))
-    return rated
-
-
-@dataclass
-class _Nodes:
-    """A node set of each model: weights (R, N) whose rows sum to 1, and indices."""
-
-    weight: Tensor
-    index: list[Tensor]
-
-    @classmethod
-    def of(cls, tasks, split: str, device) -> _Nodes:
-        masks = torch.stack([getattr(task, f"{split}_mask") for task in tasks]).to(device)
-        weight = masks.double() / masks.sum(1, keepdim=True)
-        return cls(weight, [mask.nonzero().squeeze(1) for mask in masks])
-
-
-class Stack:
-    """R models on a device, with the state of their training."""
-
-    def __init__(self, models, tasks, settings, device: torch.device) -> None:
-        self.size, self.settings, self.task = len(models), settings, tasks[0]
-        rated = _with_rates(models)
-        params, buffers = stack_module_state(rated)
-        self.params = {k: t.detach().to(device).requires_grad_() for k, t in params.items()}
-        self.buffers = {k: t.to(device) for k, t in buffers.items()}
-        self.model = rated[0].to(device)
-        self.feat = self.task.feat.to(device)
-        self.labels = self.task.labels.to(device)
-        self.structure = as_structure(self.task.graph)
-        self.nodes = {split: _Nodes.of(tasks, split, device) for split in ("train", "val", "test")}
-        self._read_optimizers(models, settings, device)
-        self.best_key: list[tuple[float, float] | None] = [None] * self.size
-        self.best_epoch = [0] * self.size
-        self.average: dict[str, Tensor] | None = None
-        self.best = {k: t.detach().clone() for k, t in self._state().items()}
-        self.is_done = torch.zeros(self.size, dtype=torch.bool)
-
-    def _state(self) -> dict[str, Tensor]:
-        """What is judged: parameters and buffers, or their averages."""
-        return {**self.params, **self.buffers} if self.average is None else self.average
-
-    def _read_optimizers(self, models, settings, device) -> None:
-        """Learning rates (epochs, R) and weight decays of each parameter (R,), as `fit` has them.
-
-        A step of Adam is proportional to its learning rate: the stack's is taken with the rate 1,
-        then each model's share of it.
-        """
-        decays: dict[str, list[float]] = {name: [] for name in self.params}
-        rates = []
-        for model, one in zip(models, settings, strict=True):
-            optimizer = make_optimizer(model, one.optimizer)
-            scheduler = make_scheduler(optimizer, one.schedule, one.epochs)
-            decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
-            for name, parameter in model.named_parameters():
-                decays[name].append(decay[id(parameter)])
-            of_model = []
-            for _ in range(one.epochs):
-                of_model.append(optimizer.param_groups[0]["lr"])
-                optimizer.step()
-                scheduler.step()
-            rates.append(of_model)
-        self.rates = torch.tensor(rates, dtype=torch.float64).t()
-        self.decays = {
-            name: torch.tensor(d, dtype=torch.float64).to(device) for name, d in decays.items()
-        }
-        self.is_decoupled = settings[0].optimizer.name == "adamw"
-        self.optimizer = torch.optim.Adam(list(self.params.values()), lr=1.0)
-
-    def logits(self, training: bool) -> Tensor:
-        """(R, N, C); in evaluation mode of what is judged."""
-        self.model.train(training)
-        params, buffers = self.params, self.buffers
-        if not training:
-            state = self._state()
-            params, buffers = ({k: state[k] for k in part} for part in (params, buffers))
-
-        def one(params, buffers):
-            return functional_call(self.model, (params, buffers), (self.structure, self.feat))
-
-        return vmap(one, randomness="different")(params, buffers)
-
-    def losses(self, logits: Tensor, split: str, smoothing: float = 0.0) -> Tensor:
-        """Mean loss over the nodes of each model, (R,)."""
-        flat = logits.flatten(0, 1)
-        if self.task.multilabel:
-            labels = self.labels.to(flat.dtype).repeat(self.size, 1)
-            each = F.binary_cross_entropy_with_logits(flat, labels, reduction="none").mean(1)
-        else:
-            labels = self.labels.repeat(self.size)
-            each = F.cross_entropy(flat, labels, reduction="none", label_smoothing=smoothing)
-        weight = self.nodes[split].weight.to(each.dtype)
-        # What is not of the split counts nothing, even where it is no number.
-        return (each.view(self.size, -1).masked_fill(weight == 0, 0) * weight).sum(1)
-
-    def train_epoch(self, epoch: int) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        smoothing = self.settings[0].label_smoothing
-        losses = self.losses(self.logits(training=True), "train", smoothing)
-        losses.sum().backward()
-        self._step(self.rates[epoch - 1].masked_fill(self.is_done, 0).to(losses.device))
-        if self.settings[0].ema_decay is not None:
-            self._add_to_average(self.settings[0].ema_decay)
-        return losses.detach()
-
-    @torch.no_grad()
-    def _step(self, rates: Tensor) -> None:
-        if self.settings[0].grad_clip is not None:
-            self._clip(self.settings[0].grad_clip)
-        before = {name: p.detach().clone() for name, p in self.params.items()}
-        if not self.is_decoupled:
-            for name, p in self.params.items():
-                p.grad += _along(self.decays[name], p).to(p.dtype) * before[name]
-        self.optimizer.step()
-        for name, p in self.params.items():
-            step = p - before[name]
-            if self.is_decoupled:
-                step -= _along(self.decays[name], p).to(p.dtype) * before[name]
-            rate = _along(rates, p).to(p.dtype)
-            # A model that has diverged and is over must not move either: 0 * nan is nan.
-            p.copy_(torch.where(rate == 0, before[name], before[name] + rate * step))
-
-    @torch.no_grad()
-    def _add_to_average(self, decay: float) -> None:
-        state = {**self.params, **self.buffers}
-        if self.average is None:
-            self.average = {name: t.detach().clone() for name, t in state.items()}
-            return
-        for name, tensor in state.items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor.detach(), 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
-
-    def _clip(self, largest: float) -> None:
-        grads = [p.grad for p in self.params.values()]
-        total = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
-        share = (largest / (total + 1e-6)).clamp(max=1)
-        for g in grads:
-            g *= _along(share, g)
-
-    @torch.no_grad()
-    def evaluate(self, epoch: int, train_losses: Tensor) -> list[dict[str, float]]:
-        logits = self.logits(training=False)
-        losses, scores = self.losses(logits, "val").tolist(), self._scores(logits, "val")
-        rates, metric = self.rates[epoch - 1].tolist(), f"val_{self.task.metric}"
-        return [
-            {"epoch": epoch, "lr": lr, "train_loss": train, metric: value, "val_loss": loss}
-            for lr, train, value, loss in zip(
-                rates, train_losses.tolist(), scores, losses, strict=True
+        own = as_structure(task.graph)
+        pairs = [(task.feat, first.feat), (task.labels, first.labels)]
+        pairs += [(own.src, edges.src), (own.dst, edges.dst)]
+        is_same = all(a is b or torch.equal(a, b) for a, b in pairs)
+        if task.metric != first.metric or not is_same:
+            raise ConfigError(
+                f"{task.name}: has another graph, features, labels or metric than {first.name}; "
+                "only the masks may differ"
             )
-        ]
-
-    def _scores(self, logits: Tensor, split: str) -> list[float]:
-        nodes = self.nodes[split]
-        if self.task.metric == "accuracy":
-            is_right = (logits.argmax(-1) == self.labels).double() * (nodes.weight > 0)
-            return (is_right.sum(1) / (nodes.weight > 0).sum(1)).tolist()
-        if self.task.metric == "roc_auc" and not self.task.multilabel:
-            margin = (logits[..., 1] - logits[..., 0]).nan_to_num()
-            areas = [_roc_auc(margin[r][i], self.labels[i]) for r, i in enumerate(nodes.index)]
-            return torch.stack(areas).tolist()
-        return [
-            score(logits[r][i], self.labels[i], self.task.metric) for r, i in enumerate(nodes.index)
-        ]
-
-    def keep_best(self, epoch: int, rows: list[dict[str, float]]) -> None:
-        is_better = torch.zeros(self.size, dtype=torch.bool)
-        for r, (row, one) in enumerate(zip(rows, self.settings, strict=True)):
-            if self.is_done[r]:
-                continue
-            loss = row["val_loss"]
-            by_loss = one.early_stopping.monitor == "loss"
-            key = (-loss, 0.0) if by_loss else (row[f"val_{self.task.metric}"], -loss)
-            if self.best_key[r] is None or key > self.best_key[r]:
-                self.best_key[r], self.best_epoch[r] = key, epoch
-                is_better[r] = True
-            elif epoch - self.best_epoch[r] >= one.early_stopping.patience:
-                self.is_done[r] = True
-        is_better = is_better.to(self.feat.device)
-        for name, tensor in self._state().items():
-            best = self.best[name]
-            best.copy_(torch.where(_along(is_better, best), tensor.detach(), best))
-
-    def is_over(self) -> bool:
-        return bool(self.is_done.all())
-
-    @torch.no_grad()
-    def finish(self, models, splits: tuple[str, ...]) -> list[dict[str, float]]:
-        """Put the best weights into the models; their metrics."""
-        self.average = self.best
-        logits = self.logits(training=False)
-        state = {name: t.cpu() for name, t in self.best.items()}
-        for r, model in enumerate(models):
-            own = model.state_dict()
-            model.load_state_dict({name: state[name][r] for name in own})
-            model.eval()
-        metrics: list[dict[str, float]] = [{} for _ in models]
-        for split in splits:
-            losses = self.losses(logits, split).tolist()
-            for r, (index, loss) in enumerate(zip(self.nodes[split].index, losses, strict=True)):
-                value = score(logits[r][index], self.labels[index], self.task.metric)
-                metrics[r][f"{split}_{self.task.metric}"] = value
-                metrics[r][f"{split}_loss"] = loss
-        return metrics
-
-
-def _along(values: Tensor, like: Tensor) -> Tensor:
-    """(R,) to (R, 1, …), beside a stack."""
-    return values.view(-1, *[1] * (like.dim() - 1))
-
-
-def _roc_auc(margin: Tensor, labels: Tensor) -> Tensor:
-    """The share of pairs of a 1 and a 0 that are in order; a tie counts half."""
-    others = margin[labels == 0].sort().values
-    ones = margin[labels == 1]
-    below = torch.searchsorted(others, ones) + torch.searchsorted(others, ones, right=True)
-    return below.double().mean() / (2 * len(others))
+    return tasks

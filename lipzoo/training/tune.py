@@ -43,6 +43,7 @@ from lipzoo.training.search_space import (
     with_values,
 )
 from lipzoo.training.tasks import Tasks, check_splits
+from lipzoo.training.together import check_together
 
 __all__ = ["tune"]
 
@@ -146,9 +147,14 @@ def tune(
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
     task = _task(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
-    check_space(
-        recipe, space, lambda changed: build_from_recipe(changed, _task(changed, raw_dir, seeds[0]))
-    )
+
+    def try_out(changed: Recipe) -> None:
+        build_from_recipe(changed, _task(changed, raw_dir, seeds[0]))
+        if device is not None:
+            check_together(changed.settings())
+
+    try_out(recipe)
+    check_space(recipe, space, try_out)
     asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
     file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import yaml
@@ -6,13 +8,17 @@ import lipzoo
 from lipzoo._yaml import read_yaml
 from lipzoo.datasets import load_dataset
 from lipzoo.errors import ConfigError
+from lipzoo.nn.dropout import Dropout
 from lipzoo.training import train, tune
 from lipzoo.training.export import export_run
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.run import load_seed
 from lipzoo.training.search_space import make_space
-from lipzoo.training.together import _RatedDropout, _roc_auc, fit_together, shape_of
+from lipzoo.training.stack import _RatedDropout, _roc_auc
+from lipzoo.training.tasks import load_task
+from lipzoo.training.together import fit_together, shape_of
 
 SETTINGS = {"epochs": 12, "eval_every": 2}
 #: What each of three models has of its own.
@@ -147,11 +153,99 @@ def test_models_of_other_shapes_are_refused(tasks):
     assert shape_of(stack[0], settings()[0]) != shape_of(stack[1], settings()[0])
     with pytest.raises(ConfigError, match="2 shapes"):
         fit_together(stack, tasks, settings())
-    other = tasks[1].with_ndata(label=(tasks[1].labels + 1) % 3)
-    with pytest.raises(ConfigError, match="one graph"):
-        fit_together(models(tasks), [tasks[0], other, tasks[2]], settings())
     with pytest.raises(ConfigError, match="as many"):
         fit_together(models(tasks), tasks[:2], settings())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"sep": True},
+        {"add_self_loops": False},
+        {"degree_norm": "symmetric"},
+        {"feature_norm": {"name": "pairnorm", "eps": 1.0}},
+        {"score_norm": {"name": "lipschitz", "alpha": 0.25 + 1e-9}},
+        {"attn_drop": 0.1},
+        {"activation": "elu"},
+        {"residual": {"name": "initial", "initial": 0.2}},
+    ],
+    ids=str,
+)
+def test_what_a_model_computes_is_part_of_its_shape(tasks, overrides):
+    same = {"feature_norm": "pairnorm", "residual": "initial"}
+    one, other = models(tasks[:1], **same)[0], models(tasks[:1], **{**same, **overrides})[0]
+    assert shape_of(one, settings()[0]) != shape_of(other, settings()[0])
+
+
+@pytest.mark.parametrize("what", ["labels", "features", "edges"])
+def test_other_data_are_refused(tasks, what):
+    other = {
+        "labels": lambda: tasks[1].with_ndata(label=(tasks[1].labels + 1) % 3),
+        "features": lambda: tasks[1].with_ndata(feat=tasks[1].feat * 2),
+        "edges": lambda: load_dataset("iris", k=3).with_ndata(feat=tasks[1].feat),
+    }[what]()
+    with pytest.raises(ConfigError, match="only the masks"):
+        fit_together(models(tasks), [tasks[0], other, tasks[2]], settings())
+
+
+def test_frozen_models_are_refused(tasks):
+    stack = models(tasks)
+    stack[2].input.requires_grad_(False)
+    with pytest.raises(ConfigError, match="frozen"):
+        fit_together(stack, tasks, settings())
+
+
+@pytest.mark.parametrize("patience", [1, 7])
+def test_patience_between_two_evaluations(tasks, patience):
+    own = [{"optimizer": {"lr": lr}, "early_stopping": {"patience": patience}} for lr in (0.2, 0.5)]
+    chosen = settings(own, epochs=40, eval_every=5)
+    together = fit_together(models(tasks[:2]), tasks[:2], chosen)
+    for one, other, task, each in zip(together, models(tasks[:2]), tasks, chosen):
+        wanted = fit(other, task, each, verbose=False)
+        assert one.best_epoch == wanted.best_epoch
+        assert len(one.history) == len(wanted.history)
+
+
+def test_nodes_without_a_label():
+    task = load_dataset("iris")
+    labels = task.labels.clone()
+    labels[task.test_mask.nonzero()[:10, 0]] = -1
+    mask = task.test_mask & (labels >= 0)
+    task = task.with_ndata(feat=task.feat.double(), label=labels, test_mask=mask)
+    [one] = fit_together(models([task]), [task], settings(OWN[:1], label_smoothing=0.1))
+    wanted = fit(models([task])[0], task, settings(OWN, label_smoothing=0.1)[0], verbose=False)
+    assert_alike(one.metrics, wanted.metrics)
+
+
+class _Odd(torch.nn.Module):
+    """A layer of two names, and a parameter that nothing depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(4, 3)
+        self.second = self.first
+        self.drop = self.last = Dropout(0.0)
+        self.spare = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, graph, feat):
+        return self.drop(self.first(feat)) + self.last(self.second(feat))
+
+
+def test_models_of_ones_own(tasks):
+    torch.manual_seed(0)
+    odd = _Odd().double()
+    other = copy.deepcopy(odd)
+    [one] = fit_together([odd], tasks[:1], settings(OWN[:1], grad_clip=0.5))
+    wanted = fit(other, tasks[0], settings(OWN, grad_clip=0.5)[0], verbose=False)
+    assert_alike(one.metrics, wanted.metrics)
+    assert odd.second is odd.first
+
+
+def test_layers_that_are_checkpointed_are_trained_all_the_same(tasks, monkeypatch):
+    monkeypatch.setenv("LIPZOO_BACKEND", "torch")
+    [one] = fit_together(models(tasks[:1], checkpoint_layers=True), tasks[:1], settings(OWN[:1]))
+    [other] = fit_together(models(tasks[:1]), tasks[:1], settings(OWN[:1]))
+    assert_alike(one.metrics, other.metrics)
 
 
 def test_the_area_counts_ties_half():
@@ -188,12 +282,42 @@ def test_a_recipe_is_trained_on_a_device_and_exported(recipe, tmp_path, jobs):
     assert card["weights"]["device"] == "cpu"
 
 
-def test_an_unknown_device_is_refused_before_anything_is_written(recipe, tmp_path):
-    with pytest.raises(ConfigError, match="nonsense"):
-        train(recipe(), tmp_path / "run", device="nonsense", verbose=False)
+@pytest.mark.parametrize("missing", [{"split_seed": "seed"}, {"missing_seed": "seed"}], ids=str)
+def test_each_seed_reads_its_own_features(recipe, tmp_path, missing):
+    """What is erased for one seed is not seen by it through another."""
+    data = {"name": "wine", "missing_rate": 1.0, **missing}
+    chosen = recipe(dataset=data, seeds=[0, 1, 2])
+    train(chosen, tmp_path / "run", device="cpu", verbose=False)
+    for seed in chosen.seeds:
+        task = load_task(chosen, None, seed)
+        model = load_seed(tmp_path / "run", seed, chosen, task)
+        result = read_yaml(tmp_path / f"run/seed_{seed}/result.yaml")
+        assert_alike(evaluate(model, task), result["metrics"])
+
+
+@pytest.mark.parametrize("changes", [{"schedule": {"name": "plateau"}}, {"consistency": {}}])
+def test_a_recipe_is_refused_before_a_run_is_touched(recipe, tmp_path, changes):
+    train(recipe(seeds=[0]), tmp_path / "run", verbose=False)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match="together"):
+        train(recipe(**changes), tmp_path / "run", device="cpu", overwrite=True, verbose=False)
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
     space = make_space({"optimizer.lr": [0.1, 0.2]}, "test")
-    with pytest.raises(ConfigError, match="nonsense"):
-        tune(recipe(), space, tmp_path / "out", trials=1, device="nonsense", verbose=False)
+    with pytest.raises(ConfigError, match="together"):
+        tune(recipe(**changes), space, tmp_path / "new", trials=1, device="cpu", verbose=False)
+    space = make_space({key: [value, {**value}] for key, value in changes.items()}, "test")
+    with pytest.raises(ConfigError, match="together"):
+        tune(recipe(), space, tmp_path / "new", trials=1, device="cpu", verbose=False)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("device", ["nonsense", "meta", "mps:7", ""])
+def test_an_unknown_device_is_refused_before_anything_is_written(recipe, tmp_path, device):
+    with pytest.raises(ConfigError, match="cannot be used here"):
+        train(recipe(), tmp_path / "run", device=device, verbose=False)
+    space = make_space({"optimizer.lr": [0.1, 0.2]}, "test")
+    with pytest.raises(ConfigError, match="cannot be used here"):
+        tune(recipe(), space, tmp_path / "out", trials=1, device=device, verbose=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -25,6 +25,7 @@ from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training.run_seed import build_from_recipe
 from lipzoo.training.run_together import check_device
 from lipzoo.training.tasks import load_task
+from lipzoo.training.together import check_together
 
 __all__ = ["Estimate", "kind_of", "open_sweep", "run_sweep"]
 
@@ -74,7 +75,7 @@ def run_sweep(
             train_points, out=folder, device=device, jobs=jobs, raw_dir=raw_dir, say=say
         )
     points = sweep.points(models, depths, seeds)
-    _try_out(points, raw_dir)
+    _try_out(points, raw_dir, device is not None)
     measure = follow_gradients if sweep.kind == "gradients" else train_point
 
     def follow(table: Rows, work: list[Point], jobs: int) -> Callable[[Point, list[dict]], str]:
@@ -115,7 +116,7 @@ def open_sweep(out: str | os.PathLike, kind: str) -> dict[str, Any]:
     return content
 
 
-def _try_out(points: list[Point], raw_dir: str | None) -> None:
+def _try_out(points: list[Point], raw_dir: str | None, is_together: bool) -> None:
     """What can go wrong does so before the folder is touched: data, arguments of the models."""
     tasks: dict[str, Any] = {}
     for point in {point.recipe_hash: point for point in points}.values():
@@ -124,6 +125,8 @@ def _try_out(points: list[Point], raw_dir: str | None) -> None:
             tasks[data] = load_task(point.recipe, raw_dir, point.seed)
         with torch.device("meta"):  # no weights are drawn
             build_from_recipe(point.recipe, tasks[data])
+        if is_together:
+            check_together(point.recipe.settings())
 
 
 def _outcome(row: dict[str, Any]) -> str:

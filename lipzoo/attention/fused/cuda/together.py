@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
+from lipzoo._torch import is_stack
 from lipzoo.attention.fused.cuda.function import cuda_attention, suits_cuda
 from lipzoo.attention.score_norms import LipschitzNorm, ScoreNorm
 from lipzoo.attention.scores import Scores
@@ -20,10 +21,17 @@ from lipzoo.attention.structure import Structure
 __all__ = ["cuda_attention_together", "suits_together"]
 
 
-def suits_together(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
-    """Whether the kernels compute this inside of ``vmap``: where no head looks at another."""
+def suits_together(
+    scores: Scores, score_norm: ScoreNorm | None, structure: Structure, attn_drop: float = 0.0
+) -> bool:
+    """Whether the kernels compute this inside of ``vmap``: one that runs over the scores' tensors,
+    lets dropout differ, and where no head looks at another."""
     shares_heads = isinstance(score_norm, LipschitzNorm) and not score_norm.per_head
-    return not shares_heads and suits_cuda(scores, score_norm, structure)
+    return (
+        not shares_heads
+        and is_stack((getattr(scores, name) for name in _tensors(scores)), attn_drop > 0)
+        and suits_cuda(scores, score_norm, structure)
+    )
 
 
 def cuda_attention_together(
