@@ -120,6 +120,11 @@ def test_amazon_photo_of_the_same_layout(tmp_path):
         240,
         80,
     ]
+    # DGL numbers nodes anew; published splits name them as the file does.
+    assert torch.equal(task.feat, torch.from_numpy(words.toarray()))
+    assert task.labels.tolist() == [node % 8 for node in range(num_nodes)]
+    src, dst = task.graph.edges()
+    assert set(((dst - src) % num_nodes).tolist()) == {1, num_nodes - 1}
     assert listing(tmp_path) == before
 
 
@@ -245,3 +250,17 @@ def test_ppi_with_links_to_no_node(ppi_dir, node):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"train_graph.json links the nodes"):
         load_dataset("ppi", raw_dir=ppi_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("amazon_photo", "amazon_co_buy_photo"), ("coauthor_cs", "coauthor_cs")]
+)
+def test_published_splits_name_the_nodes_of_the_file(raw_dir, name, stem):
+    task = load_dataset(name, raw_dir=raw_dir, split="fixed")
+    with np.load(next(raw_dir.glob(f"{stem}_*/{stem}.npz"))) as file:
+        labels = file["labels"]
+        counts = np.diff(file["attr_indptr"])
+    assert task.labels.tolist() == labels.tolist()
+    assert (task.feat != 0).sum(1).tolist() == counts.tolist()
+    with np.load(raw_dir / "splits" / f"{name.replace('_', '-')}_split.npz") as file:
+        assert task.train_mask.nonzero().flatten().tolist() == sorted(file["train"].tolist())

@@ -5,9 +5,9 @@ import torch
 import yaml
 
 import lipzoo
-from lipzoo._yaml import read_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import load_dataset
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, OutputError
 from lipzoo.nn.dropout import Dropout
 from lipzoo.training import train, tune
 from lipzoo.training.export import export_run
@@ -280,6 +280,18 @@ def test_a_recipe_is_trained_on_a_device_and_exported(recipe, tmp_path, jobs):
     found = evaluate(model, load_dataset("iris"))
     assert card["weights"]["metrics"] == pytest.approx(found)
     assert card["weights"]["device"] == "cpu"
+
+
+def test_weights_that_are_worth_something_else_here_are_not_exported(recipe, tmp_path):
+    train(recipe(), tmp_path / "run", device="cpu", verbose=False)
+    for seed in (0, 1):
+        file = tmp_path / f"run/seed_{seed}/result.yaml"
+        result = read_yaml(file)
+        result["metrics"]["test_accuracy"] -= 0.02
+        write_yaml(file, result)
+    with pytest.raises(OutputError, match="where they were trained"):
+        export_run(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("missing", [{"split_seed": "seed"}, {"missing_seed": "seed"}], ids=str)
