@@ -115,7 +115,8 @@ def _measured_here(
         if name in found and not name.endswith("loss") and abs(value - found[name]) > _ROUNDING:
             raise OutputError(
                 f"{folder}: the weights have a {name} of {value:.4f} here, and had "
-                f"{found[name]:.4f} where they were trained; the data, or their split, are not the same: train anew"
+                f"{found[name]:.4f} where they were trained; the data, or their split, are not the "
+                "same: train anew"
             )
     return metrics
 
