@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ import lipzoo
 from lab.benchmark.process import peak_of, resident, timed, trim
 from lipzoo._atomic import write_atomically
 from lipzoo._processes import in_processes
-from lipzoo._tables import to_csv
+from lipzoo._tables import read_csv, to_csv
 from lipzoo.datasets.encoding import encode_for
+from lipzoo.errors import UnknownNameError, did_you_mean
 from lipzoo.training.metrics import model_feat, task_loss
 
 __all__ = ["BACKENDS", "measure_weights"]
@@ -26,8 +27,12 @@ BACKENDS = ("auto", "dgl")
 _REPEATS = 7
 
 
-def measure_weights(file: Path, raw_dir: str | None = None, say: Callable = print) -> None:
+def measure_weights(
+    file: Path, names: Sequence[str] = (), raw_dir: str | None = None, say: Callable = print
+) -> None:
     """Write a row for each set of pretrained weights; each is measured in a process of its own.
+
+    With ``names`` only those are, and the rows that the file has of the others stay.
 
     ``forward_ms`` is the median of 7 passes without gradients, ``step_ms`` of 7 training steps
     (forward, backward, Adam) on all nodes of the card's graph, with one thread; ``peak_mib`` is
@@ -35,13 +40,17 @@ def measure_weights(file: Path, raw_dir: str | None = None, say: Callable = prin
     model with ``backend="dgl"``, measured in turns with ours. A body without a head is given one.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
-    rows = []
-    for name in lipzoo.list_models(pretrained=True):
+    known = lipzoo.list_models(pretrained=True)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"no pretrained weights {name!r}{did_you_mean(name, known)}")
+    kept = {row["name"]: row for row in read_csv(file)} if names and file.is_file() else {}
+    for name in names or known:
         with closing(in_processes(partial(_row, raw_dir=raw_dir), [name], 1)) as found:
             [(_, result)] = found
-        rows.append(result())
-        say(f"{name}: {rows[-1]['forward_ms']} ms, {rows[-1]['step_ms']} ms")
-    write_atomically(file, to_csv(rows))
+        kept[name] = row = result()
+        say(f"{name}: {row['forward_ms']} ms, {row['step_ms']} ms")
+    write_atomically(file, to_csv([kept[name] for name in known if name in kept]))
 
 
 def _row(name: str, raw_dir: str | None) -> dict[str, object]:
