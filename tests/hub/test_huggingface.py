@@ -17,6 +17,7 @@ from lipzoo.cli import main
 from lipzoo.errors import CheckpointError, ConfigError, OutputError, UnknownNameError
 from lipzoo.hub import fetch, huggingface
 from lipzoo.hub.push import push_to_hub
+from lipzoo.info import decisive
 from lipzoo.weights import read_checkpoint, write_checkpoint
 
 library = pytest.importorskip("huggingface_hub")
@@ -360,12 +361,15 @@ def test_the_model_card_of_every_checkpoint_that_ships():
         [entry] = meta["model-index"]
         assert entry["name"] == name
         found = {m["type"]: m["value"] for r in entry["results"] for m in r["metrics"]}
-        assert found["accuracy"] == pytest.approx(card.metrics["test_accuracy"].mean, abs=1e-6)
-        row = next(line for line in body.splitlines() if line.startswith("| test accuracy |"))
-        assert f"{card.metrics['test_accuracy'].mean:.4f}" in row
+        metric = decisive(card)
+        mean = card.metrics[f"test_{metric}"].mean
+        assert found[metric] == pytest.approx(mean, abs=1e-6)
+        start = f"| test {metric.replace('_', ' ')} |"
+        row = next(line for line in body.splitlines() if line.startswith(start))
+        assert f"{mean:.4f}" in row
         # The Hub's own reader takes it.
         data = library.ModelCard(model_card(card, "jane/zoo")).data
-        assert [r.metric_value for r in data.eval_results if r.metric_type == "accuracy"]
+        assert [r.metric_value for r in data.eval_results if r.metric_type == metric]
 
 
 def test_the_model_card_of_the_least_card(hub, tmp_path):

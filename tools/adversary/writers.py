@@ -215,9 +215,9 @@ def _demo_words(sources: Path, version: str, out: Path) -> list[str]:
 
 
 def _save_often() -> None:
-    from lipzoo.training import run
+    from lipzoo.training import run_seed
 
-    run.fit = functools.partial(run.fit, save_every=2)
+    run_seed.fit = functools.partial(run_seed.fit, save_every=2)
 
 
 def _version_of_run(sources: Path, out: Path) -> str:
