@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from typing import TypeVar
 
 from lipzoo.errors import LipzooError
 
-__all__ = ["WorkerKilled", "in_processes"]
+__all__ = ["WorkerKilled", "in_processes", "results"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,6 +68,19 @@ def in_processes(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def results(
+    function: Callable[[Item], Result], work: Sequence[Item], jobs: int
+) -> Iterator[Result]:
+    """What ``function`` gives for each item, in this process where ``jobs`` is 1, else as
+    :func:`in_processes` finishes them."""
+    if jobs == 1:
+        yield from map(function, work)
+        return
+    with closing(in_processes(function, work, jobs)) as found:
+        for _, result in found:
+            yield result()
 
 
 def _result(future: Future) -> Result:

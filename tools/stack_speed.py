@@ -4,16 +4,16 @@
 tools/stack_speed.py --device cuda --raw-dir DIR
 """
 
-import argparse
 import os
 import statistics
 import sys
-import time
+from functools import partial
 
 import torch
 
 import lipzoo
-from lipzoo.errors import ConfigError
+from lab.benchmark.process import timed
+from lab.command_line import Parser, run_command
 from lipzoo.settings import FitSettings
 from lipzoo.training.run_together import check_device
 from lipzoo.training.stack import Stack
@@ -21,28 +21,27 @@ from lipzoo.training.stack import Stack
 
 def main() -> int:
     """Print a row a size and backend."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(prog="stack_speed.py", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--data", default="minesweeper")
     parser.add_argument("--architecture", default="gat_lip_lin_15")
     parser.add_argument("--models", default="1,16,48,128")
     parser.add_argument("--backends", default="fused,torch")
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--raw-dir")
+    parser.add_raw_dir()
     args = parser.parse_args()
-    try:
-        device = check_device(args.device)
-        task = lipzoo.load_dataset(args.data, raw_dir=args.raw_dir)
-    except ConfigError as fault:
-        print(f"stack_speed: {fault}", file=sys.stderr)
-        return 2
+    return run_command("stack_speed", lambda: _measure_all(args), "the same command")
+
+
+def _measure_all(args) -> None:
+    device = check_device(args.device)
+    task = lipzoo.load_dataset(args.data, raw_dir=args.raw_dir)
     print("| models | backend | ms a step | ms a model | GiB |\n|---|---|---|---|---|")
     for size in map(int, args.models.split(",")):
         for backend in args.backends.split(","):
             seconds, memory = measure(args.architecture, task, size, backend, device, args.steps)
             cells = (size, backend, f"{1e3 * seconds:.1f}", f"{1e3 * seconds / size:.2f}", memory)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    return 0
 
 
 def measure(architecture, task, size, backend, device, steps) -> tuple[float, str]:
@@ -56,13 +55,12 @@ def measure(architecture, task, size, backend, device, steps) -> tuple[float, st
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     stack = Stack(models, [task] * size, [FitSettings()] * size, device)
-    times = []
-    for epoch in range(1, steps + 3):
-        wait()
-        began = time.perf_counter()
+
+    def step(epoch: int) -> None:
         stack.train_epoch(epoch)
         wait()
-        times.append(time.perf_counter() - began)
+
+    times = [timed(partial(step, epoch)) for epoch in range(1, steps + 3)]
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if is_gpu else "-"
     return statistics.median(times[2:]), memory
 

@@ -65,10 +65,7 @@ def encode_task(task: GraphTask, width: int = 64, seed: int = 0) -> GraphTask:
         raise DataError(f"{task.name}: needs finite node features; see GraphTask.validate")
     feat = encode_features(task.feat.cpu().numpy(), width, seed)
     columns = np.concatenate([feat, structural_features(adjacency_matrix(task.graph))], axis=1)
-    encoded = task.with_ndata(feat=torch.from_numpy(columns).float().to(task.device))
-    encoded.options["encoding"] = spec
-    encoded._fingerprint, encoded._source = task.fingerprint, task.source
-    return encoded
+    return task.with_feat(torch.from_numpy(columns).float().to(task.device), encoding=spec)
 
 
 def encode_features(

@@ -69,27 +69,21 @@ def erase_features(
     is_known = torch.ones(task.num_nodes, dtype=torch.bool)
     is_known[torch.from_numpy(erased)] = False
     is_known = is_known.to(task.device)
-    feat = task.feat.clone()
-    feat[~is_known] = 0
-    erased_task = task.with_ndata(feat=feat)
-    # The last bits of what is scaled or filled may differ between machines: what is told by the
-    # fingerprint is the data that it was made of.
-    if "scaling" in task.options:
-        raw = task.source.feat.to(feat.device).clone()
-        raw[~is_known] = 0
-        erased_task._fingerprint = task.with_ndata(feat=raw).fingerprint
+    # What the data are told by: they themselves, erased, whatever the features were made to be.
+    told = task.with_ndata(feat=_erased(task.source.feat.to(task.device), is_known))
+    told._source = task.source
+    feat = _erased(task.feat, is_known)
+    options = {"missing_rate": float(missing_rate), "missing_seed": int(seed)}
     if fill != "zero":
-        fingerprint = erased_task.fingerprint
-        filled = propagate_features(task.graph, feat, is_known)
-        if fill == "propagate-svd":
-            filled = _in_known_axes(filled, is_known)
-        erased_task = erased_task.with_ndata(feat=filled)
-        erased_task._fingerprint = fingerprint
-    erased_task._source = task.source
-    erased_task.options |= {"missing_rate": float(missing_rate), "missing_seed": int(seed)}
-    if fill != "zero":
-        erased_task.options["missing_fill"] = fill
-    return erased_task
+        options["missing_fill"] = fill
+        feat = propagate_features(task.graph, feat, is_known)
+    if fill == "propagate-svd":
+        feat = _in_known_axes(feat, is_known)
+    return told.with_feat(feat, **options)
+
+
+def _erased(feat: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
+    return feat.masked_fill(~is_known.unsqueeze(1), 0)
 
 
 def propagate_features(

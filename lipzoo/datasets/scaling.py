@@ -74,10 +74,7 @@ def scale_features(task: GraphTask, scaling: str | None) -> GraphTask:
         feat = SCALINGS[scaling](feat if feat.is_floating_point() else feat.float())
     except DataError as fault:
         raise DataError(f"{task.name}: {fault}") from None
-    scaled = task.with_ndata(feat=feat.to(task.device))
-    # The last bits of a mean may differ between machines: the fingerprint stays that of the data.
-    scaled._fingerprint, scaled._source = task.fingerprint, task.source
-    scaled.options["scaling"] = scaling
+    scaled = task.with_feat(feat.to(task.device), scaling=scaling)
     if not erased:
         return scaled
     names = {"missing_rate": "missing_rate", "missing_seed": "seed", "missing_fill": "fill"}

@@ -218,6 +218,17 @@ class GraphTask:
             _source=self.source if columns.keys() <= set(MASKS) else None,
         )
 
+    def with_feat(self, feat: Tensor, **options: Any) -> GraphTask:
+        """A copy with features that were made of the data's: fingerprint and source stay those of
+        the data, since the last bits of what is computed differ between machines.
+
+        ``options`` say how they were made.
+        """
+        made = self.with_ndata(feat=feat)
+        made._fingerprint, made._source = self.fingerprint, self.source
+        made.options |= options
+        return made
+
     def with_split(self, index: int) -> GraphTask:
         """The data as they came, with one of their S splits: column ``index`` of masks (N, S).
 

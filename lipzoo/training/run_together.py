@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lipzoo._atomic import remove_leftovers, write_atomically
-from lipzoo._processes import in_processes
+from lipzoo._processes import results
 from lipzoo._tables import to_csv
 from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
@@ -73,27 +73,21 @@ def train_together(
         If a recipe asks for what :func:`~lipzoo.training.together.fit_together` does not do.
     """
     check_device(device)
-    stacks = _stacks([one for one in work if not (one[1] / RESULT_FILE).is_file()], raw_dir)
-    train_stack = partial(_train_stack, device=device, raw_dir=raw_dir)
-    if jobs == 1:
-        found: Iterable[list[str]] = map(train_stack, stacks)
-    else:
-        found = _in_processes(train_stack, stacks, jobs)
-    for lines in found:
-        for line in lines if say is not None else ():
-            say(line)
+    tasks = Tasks(number=_AT_ONCE)
+    left = [one for one in work if not (one[1] / RESULT_FILE).is_file()]
+    stacks = _stacks(left, raw_dir, tasks)
+    # Another process loads its data itself.
+    near = {"tasks": tasks} if jobs == 1 else {}
+    train_stack = partial(_train_stack, device=device, raw_dir=raw_dir, **near)
+    with closing(results(train_stack, stacks, jobs)) as found:
+        for lines in found:
+            for line in lines if say is not None else ():
+                say(line)
 
 
-def _in_processes(train_stack, stacks: list[list[Work]], jobs: int) -> Iterator[list[str]]:
-    with closing(in_processes(train_stack, stacks, jobs)) as trained:
-        for _, result in trained:
-            yield result()
-
-
-def _stacks(work: Sequence[Work], raw_dir: str | None) -> list[list[Work]]:
+def _stacks(work: Sequence[Work], raw_dir: str | None, tasks: Tasks) -> list[list[Work]]:
     """What can be trained together."""
     groups: dict[tuple, list[Work]] = defaultdict(list)
-    tasks = Tasks(number=2)
     for recipe, folder, seed, architecture in work:
         task = tasks(recipe, raw_dir, seed)
         with torch.device("meta"):
@@ -114,14 +108,16 @@ def _stacks(work: Sequence[Work], raw_dir: str | None) -> list[list[Work]]:
     ]
 
 
-def _train_stack(stack: list[Work], device: str, raw_dir: str | None) -> list[str]:
+def _train_stack(
+    stack: list[Work], device: str, raw_dir: str | None, tasks: Tasks | None = None
+) -> list[str]:
     """Train a stack into its folders; a line for each seed."""
-    tasks = Tasks(number=len(stack))
+    tasks = tasks or Tasks(number=len(stack))
     members = [_Member(*one, tasks(one[0], raw_dir, one[2])) for one in stack]
     lines = []
     with threads(members[0].recipe.num_threads):
-        for member, result in _fit(members, check_device(device)):
-            member.keep(result, str(device))
+        for member, model, result in _fit(members, check_device(device)):
+            member.keep(model, result, str(device))
             words = (f"{name} {value:.4f}" for name, value in result.metrics.items())
             lines.append(f"{member.folder}: {'  '.join(words)}")
     return lines
@@ -151,15 +147,13 @@ class _Member:
     seed: int
     architecture: Architecture | None
     task: GraphTask
-    model: nn.Module | None = None
 
-    def keep(self, result: FitResult, device: str) -> None:
+    def keep(self, model: nn.Module, result: FitResult, device: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.folder)
         (self.folder / STATE_FILE).unlink(missing_ok=True)  # of a training on its own
         write_atomically(self.folder / CSV_FILE, to_csv(result.history, tuple(result.history[0])))
-        keep_seed(self.folder, self.seed, self.model, result, self.task, device)
-        self.model = None
+        keep_seed(self.folder, self.seed, model, result, self.task, device)
 
 
 def _untrained(
@@ -169,22 +163,18 @@ def _untrained(
     return build_from_recipe(recipe, task, architecture)
 
 
-def _fit(members: list[_Member], device: torch.device) -> Iterator[tuple[_Member, FitResult]]:
-    for m in members:
-        m.model = _untrained(m.recipe, m.seed, m.task, m.architecture)
+def _fit(
+    members: list[_Member], device: torch.device
+) -> Iterator[tuple[_Member, nn.Module, FitResult]]:
+    models = [_untrained(m.recipe, m.seed, m.task, m.architecture) for m in members]
+    tasks, settings = [m.task for m in members], [m.recipe.settings() for m in members]
     try:
-        results = fit_together(
-            [m.model for m in members],
-            [m.task for m in members],
-            [m.recipe.settings() for m in members],
-            device=device,
-        )
+        found = fit_together(models, tasks, settings, device=device)
     except torch.cuda.OutOfMemoryError:
         if len(members) == 1:
             raise
-        results = None
-    if results is not None:
-        yield from zip(members, results, strict=True)
+    else:
+        yield from zip(members, models, found, strict=True)
         return
     torch.cuda.empty_cache()
     half = len(members) // 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from lipzoo.attention import as_structure
 from lipzoo.nn.dropout import Dropout
 from lipzoo.training.loop import make_optimizer, make_scheduler
 from lipzoo.training.metrics import score
+from lipzoo.training.recipe import Schedule
 
 __all__ = ["Stack", "has_own_rate"]
 
@@ -100,20 +102,17 @@ class Stack:
         then each model's share of it.
         """
         decays: dict[str, list[float]] = {name: [] for name in self.params}
-        rates = []
         for model, one in zip(models, settings, strict=True):
-            optimizer = make_optimizer(model, one.optimizer)
-            scheduler = make_scheduler(optimizer, one.schedule, one.epochs)
-            decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+            groups = make_optimizer(model, one.optimizer).param_groups
+            decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
             for name, parameter in model.named_parameters():
                 decays[name].append(decay[id(parameter)])
-            of_model = []
-            for _ in range(one.epochs):
-                of_model.append(optimizer.param_groups[0]["lr"])
-                optimizer.step()
-                scheduler.step()
-            rates.append(of_model)
-        self.rates = torch.tensor(rates, dtype=torch.float64).t()
+        # The seeds of a recipe share one list.
+        rates = cache(_learning_rates)
+        self.rates = torch.tensor(
+            [rates(one.optimizer.lr, one.schedule, one.epochs) for one in settings],
+            dtype=torch.float64,
+        ).t()
         self.decays = {
             name: torch.tensor(d, dtype=torch.float64).to(device) for name, d in decays.items()
         }
@@ -263,6 +262,18 @@ class Stack:
                 metrics[r][f"{split}_{self.task.metric}"] = value
                 metrics[r][f"{split}_loss"] = loss
         return metrics
+
+
+def _learning_rates(lr: float, schedule: Schedule, epochs: int) -> list[float]:
+    """Of each epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    scheduler = make_scheduler(optimizer, schedule, epochs)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from lipzoo._output import OutputFolder, differing
 from lipzoo._paths import as_path
-from lipzoo._processes import in_processes
+from lipzoo._processes import results
 from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, LipzooError, OutputError
@@ -180,8 +180,7 @@ def tune(
         left = range(done, max(trials, done))
         if verbose:
             print(f"{recipe.full_name}: {len(left)} of {trials} trials to do", flush=True)
-        found = (search(number) for number in left) if jobs == 1 else _apart(search, left, jobs)
-        with closing(found) as lines:
+        with closing(results(search, left, jobs)) as lines:
             for number, line in enumerate(lines, 1):
                 if verbose:
                     print(f"[{number}/{len(left)}] {line}", flush=True)
@@ -195,12 +194,6 @@ def _optuna():
         raise ConfigError("tune needs Optuna: pip install 'lipzoo[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line a trial is ours
     return optuna
-
-
-def _apart(search: Callable[[int], str], left: range, jobs: int) -> Iterator[str]:
-    with closing(in_processes(search, left, jobs)) as found:
-        for _, result in found:
-            yield result()
 
 
 #: Data are kept from trial to trial.

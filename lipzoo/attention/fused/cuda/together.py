@@ -55,9 +55,8 @@ class _Together(torch.autograd.Function):
     """Only a place for the rule of ``vmap``, which is made of differentiable functions."""
 
     @staticmethod
-    def forward(structure, scores, names, score_norm, attn_drop, *tensors):
-        whole = replace(scores, **dict(zip(names, tensors, strict=True)))
-        return cuda_attention(structure, whole, score_norm, attn_drop)
+    def forward(*inputs):
+        raise NotImplementedError("is for vmap alone")
 
     @staticmethod
     def setup_context(ctx, inputs, output):
