@@ -22,10 +22,12 @@ def new_figure(width: float, height: float, title: str, fontsize: str = "medium"
 
 
 def legend_below(figure, axes, columns: int) -> None:
-    """One legend for all axes, each label once."""
+    """One legend for all axes, each label once; fewer columns where the labels are long."""
     handles = {
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
     }
+    inches = 0.6 + 0.075 * max(map(len, handles))  # of a small letter, about
+    columns = max(1, min(columns, int(figure.get_size_inches()[0] / inches)))
     place = {"loc": "outside lower center", "fontsize": "small"}
     figure.legend(handles.values(), handles, ncols=columns, **place)
 

@@ -46,7 +46,8 @@ def accuracy_by_depth(
                 points = sorted(published.items())
                 axis.plot(*zip(*points), "x--", alpha=0.6, label=f"{model}, published", **style)
         axis.set_xlabel("attention layers")
-        axis.set_xticks(sweep.depths)
+        shown = {depth for _, r, depth in cells if r == rate}
+        axis.set_xticks([depth for depth in sweep.depths if depth in shown])
         axis.grid(alpha=0.3)
         if len(rates) > 1:
             axis.set_title(f"{rate:.0%} missing vectors", fontsize="medium")

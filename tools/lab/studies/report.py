@@ -130,13 +130,19 @@ def _published(sweep: Sweep, model: str, rate: float) -> dict[int, float]:
 
 
 def _depth_table(sweep: Sweep, cells: Cells, rate: float) -> list[str]:
+    """Models and depths without any figure are left out."""
+    have = [(model, depth) for model, r, depth in cells if r == rate]
+    have += [(model, depth) for model in sweep.models for depth in _published(sweep, model, rate)]
+    models = [model for model in sweep.models if any(model == m for m, _ in have)]
     header = ["layers"]
-    for model in sweep.models:
+    for model in models:
         header += [model] + ["published"] * bool(_published(sweep, model, rate))
     rows = []
     for depth in sweep.depths:
+        if not any(depth == d for _, d in have):
+            continue
         row = [str(depth)]
-        for model in sweep.models:
+        for model in models:
             row.append(str(cells.get((model, rate, depth), "-")))
             published = _published(sweep, model, rate)
             if published:
