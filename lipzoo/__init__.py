@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError",
+    "ClosedFormStack",
     "ConfigError",
     "DataError",
     "GraphTask",
@@ -55,6 +56,7 @@ __all__ = [
 
 #: Where the public names come from.
 _HOMES = {
+    "lipzoo.context": ("ClosedFormStack",),
     "lipzoo.datasets": ("GraphTask", "load_dataset"),
     "lipzoo.errors": (
         "CheckpointError",
@@ -78,7 +80,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 #: Rooms that may be used without an import of their own.
 _ROOMS = (
-    *("attention", "card", "datasets", "errors", "hub", "lipschitz", "models", "nn"),
+    *("attention", "card", "context", "datasets", "errors", "hub", "lipschitz", "models", "nn"),
     *("registry", "training", "weights"),
 )
 

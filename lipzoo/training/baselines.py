@@ -1,29 +1,43 @@
-"""What a card compares with: scikit-learn's estimators on the raw features, on the same split."""
+"""What a card compares with on the same split, and trains by no epochs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from lipzoo.context import ClosedFormStack
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
-from lipzoo.training.metrics import score_estimator
+from lipzoo.training.metrics import score, score_estimator
 
 __all__ = ["ESTIMATORS", "fit_estimator"]
 
+#: Of scikit-learn.
 ESTIMATORS = {"knn": KNeighborsClassifier, "logistic_regression": LogisticRegression}
 
 
 def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str, float]:
-    """The task's metric of an estimator that sees the features of the training nodes, and no edge.
+    """The task's metric of an estimator on validation and test nodes.
+
+    ``closed_form_stack`` is :class:`~lipzoo.context.ClosedFormStack`; those of ``ESTIMATORS`` see
+    the features of the training nodes, and no edge.
 
     Raises
     ------
     ConfigError
-        If the task is multilabel, or an argument is not the estimator's.
+        If an argument is not the estimator's, or one of scikit-learn's is asked for several labels
+        a node.
     """
+    splits = (("val", task.val_mask), ("test", task.test_mask))
+    if name == "closed_form_stack":
+        logits = _logits(args, task)
+        return {
+            f"{split}_{task.metric}": score(logits[mask], task.labels[mask], task.metric)
+            for split, mask in splits
+        }
     if task.multilabel:
         raise ConfigError(f"baseline {name!r}: is for one label a node, {task.name} has several")
     features, labels = task.feat.numpy(), task.labels.numpy()
@@ -31,8 +45,22 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     try:
         estimator = ESTIMATORS[name](**args).fit(features[train], labels[train])
     except TypeError as fault:
-        raise ConfigError(f"baseline {name!r}: {fault}") from None
+        raise _not_its_argument(name, fault) from None
     return {
         f"{split}_{task.metric}": score_estimator(estimator, features, task, mask)
-        for split, mask in (("val", task.val_mask), ("test", task.test_mask))
+        for split, mask in splits
     }
+
+
+def _logits(args: dict[str, Any], task: GraphTask) -> torch.Tensor:
+    """What :func:`~lipzoo.training.metrics.score` takes, (N, C)."""
+    try:
+        stack = ClosedFormStack(**args)
+    except TypeError as fault:
+        raise _not_its_argument("closed_form_stack", fault) from None
+    log_proba = stack.fit(task).predict_log_proba()
+    return log_proba[..., 1] - log_proba[..., 0] if task.multilabel else log_proba
+
+
+def _not_its_argument(name: str, fault: TypeError) -> ConfigError:
+    return ConfigError(f"baseline {name!r}: {fault}")

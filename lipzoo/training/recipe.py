@@ -53,7 +53,7 @@ class Baseline(Part):
 
     overrides: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     changes: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
-    estimator: Literal["knn", "logistic_regression"] | None = None
+    estimator: Literal["closed_form_stack", "knn", "logistic_regression"] | None = None
     args: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
 
 

@@ -14,6 +14,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, create_model
+from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
@@ -49,6 +50,8 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
     torch.manual_seed(point.seed)
     if method.kind == "label_propagation":
         return propagate_labels(raw)
+    if method.kind == "closed_form_stack":
+        return _outcome(fit_estimator(method.kind, method.overrides, raw), raw)
     if method.kind == "logistic_regression":
         return _logistic_regression(task.feat.numpy(), task)
     checkpoint = point.fold.checkpoint

@@ -62,7 +62,14 @@ class Method(pydantic.BaseModel, **STRICT):
     ``logistic_regression`` read.
     """
 
-    kind: Literal["finetune", "probe", "scratch", "logistic_regression", "label_propagation"]
+    kind: Literal[
+        "finetune",
+        "probe",
+        "scratch",
+        "logistic_regression",
+        "label_propagation",
+        "closed_form_stack",
+    ]
     architecture: str | None = None
     overrides: dict[str, Any] = {}
     encoded: bool = True
@@ -146,7 +153,7 @@ class Study(pydantic.BaseModel, **STRICT):
         if method.kind == "scratch":
             found = get_architecture(method.architecture or fold.checkpoint.card.name)
             content["model"] = [found.model, found.args]
-        if method.kind != "label_propagation" and method.encoded:
+        if method.kind not in ("label_propagation", "closed_form_stack") and method.encoded:
             content["encoding"] = fold.checkpoint.card.encoding
         return digest(content)
 

@@ -1,0 +1,168 @@
+"""The closed-form stack on graphs of every kind."""
+
+import dgl
+import numpy as np
+import pytest
+import torch
+from block_graphs import accuracy, blocks, with_masks
+from scipy.optimize import approx_fprime
+from sklearn.metrics import roc_auc_score
+
+import lipzoo
+from lipzoo.context import ClosedFormStack, closed_form_evidence
+from lipzoo.context.evidence import Context, _neighbour_labels
+from lipzoo.context.operators import Neighbourhood, structural_feat
+from lipzoo.context.stack import stack_weights
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize("same", [0.9, 0.05])
+def test_it_learns_from_neighbours_that_are_like_and_unlike(same):
+    task = blocks(same=same)
+    stack = ClosedFormStack().fit(task)
+    proba = stack.predict_proba()
+    assert proba.shape == (300, 3)
+    torch.testing.assert_close(proba.sum(1), torch.ones(300))
+    assert torch.equal(proba.argmax(1), stack.predict())
+    # Features alone reach about 0.55.
+    assert accuracy(task, stack.predict()) > 0.7
+    assert all(weight >= 0 for weight in stack.weights_.values())
+
+
+def test_only_training_labels_are_read():
+    task = blocks()
+    first = ClosedFormStack().fit(task).predict_proba()
+    graph = task.graph.clone()
+    labels = task.labels.clone()
+    labels[~task.train_mask] = (labels[~task.train_mask] + 1) % 3
+    graph.ndata["label"] = labels
+    second = ClosedFormStack().fit(GraphTask.from_graph(graph, num_classes=3)).predict_proba()
+    assert torch.equal(first, second)
+
+
+def test_a_label_is_not_in_the_evidence_at_its_own_node():
+    task = blocks(n=120)
+    node = task.train_mask.nonzero()[0].item()
+    graph = task.graph.clone()
+    labels = task.labels.clone()
+    labels[node] = (labels[node] + 1) % 3
+    graph.ndata["label"] = labels
+    other = GraphTask.from_graph(graph, num_classes=3)
+    found = []
+    for one in (task, other):
+        shares = _neighbour_labels(Neighbourhood.of(one), Context.of(one))
+        found.append(shares[node] / shares.std())  # columns are scaled by what they are in all
+    np.testing.assert_allclose(*found, rtol=0.05, atol=0.05)
+
+
+def test_the_same_for_the_same_seed_and_for_classes_in_another_order():
+    task = blocks()
+    first = ClosedFormStack(seed=3).fit(task).predict_proba()
+    assert torch.equal(first, ClosedFormStack(seed=3).fit(task).predict_proba())
+    order = torch.tensor([2, 0, 1])
+    graph = task.graph.clone()
+    graph.ndata["label"] = order[task.labels]
+    swapped = ClosedFormStack(seed=3).fit(GraphTask.from_graph(graph)).predict_proba()
+    # Random features read the neighbours' labels: a class is another column to them.
+    assert (swapped[:, order].argmax(1) == first.argmax(1)).float().mean() > 0.9
+
+
+def test_several_labels_a_node():
+    task = blocks(n=400, columns=6, noise=1.0)
+    onehot = torch.nn.functional.one_hot(task.labels, 3)
+    graph = task.graph.clone()
+    several = torch.stack([onehot[:, 0] | onehot[:, 1], onehot[:, 2]], 1).float()
+    graph.ndata["label"] = several
+    multi = GraphTask.from_graph(graph)
+    stack = ClosedFormStack().fit(multi)
+    proba = stack.predict_proba()
+    assert proba.shape == (400, 2)
+    assert stack.predict_log_proba().shape == (400, 2, 2)
+    assert set(stack.predict().unique().tolist()) == {0, 1}
+    test = multi.test_mask
+    assert roc_auc_score(several[test].numpy(), proba[test].numpy()) > 0.9
+
+
+def odd_tasks():
+    rng = np.random.default_rng(0)
+    label = np.arange(10) % 2
+
+    def of(name, src, dst, feat, label, n=10, shares=(0.4, 0.3)):
+        graph = dgl.graph((np.array(src, int), np.array(dst, int)), num_nodes=n)
+        return pytest.param(with_masks(graph, feat, label, rng, shares), id=name)
+
+    path = range(9), range(1, 10)
+    yield of("ten nodes", *path, rng.standard_normal((10, 2)), label)
+    yield of("no edges", [], [], rng.standard_normal((10, 3)), label)
+    yield of("no features", *path, np.zeros((10, 0)), label)
+    yield of("constant features", *path, np.ones((10, 4)), label)
+    yield of("self-loops and repeats", [0, 0, 0, 1, 1], [0, 1, 1, 1, 1], np.eye(10), label)
+    yield of("one context node", *path, rng.standard_normal((10, 2)), label, shares=(0.1, 0.4))
+    yield of("a class with one label", *path, rng.standard_normal((10, 2)), np.r_[2, label[1:]])
+    yield of("a class without a label", *path, np.eye(10), np.where(np.arange(10) == 9, 5, label))
+    yield of("wide, dense, negative", *path, rng.standard_normal((10, 90)), label)
+    yield of("wide, words", *path, rng.integers(0, 2, (10, 90)), label)
+    yield of("wide, one row of zeros", *path, np.r_[np.zeros((1, 90)), np.ones((9, 90))], label)
+    yield of("huge features", *path, 1e30 * rng.standard_normal((10, 2)), label)
+    yield of("a star", [0] * 9, range(1, 10), np.eye(10), label)
+    yield of("two nodes", [0], [1], np.eye(2), np.array([0, 1]), 2, (0.5, 0.5))
+
+
+@pytest.mark.parametrize("task", list(odd_tasks()))
+def test_odd_graphs_have_probabilities(task):
+    proba = ClosedFormStack().fit(task).predict_proba()
+    assert proba.shape == (task.graph.num_nodes(), task.num_classes)
+    assert torch.isfinite(proba).all()
+    torch.testing.assert_close(proba.sum(1), torch.ones(len(proba)))
+
+
+def test_without_training_nodes_it_says_so():
+    task = blocks(n=30)
+    task.graph.ndata["train_mask"][:] = False
+    with pytest.raises(DataError, match="no training node"):
+        ClosedFormStack().fit(task)
+
+
+def test_arguments():
+    with pytest.raises(ConfigError, match="penalty"):
+        ClosedFormStack(penalty=0)
+    with pytest.raises(ConfigError, match="width"):
+        ClosedFormStack(width=0)
+    with pytest.raises(ConfigError, match="fit"):
+        ClosedFormStack().predict()
+
+
+def test_weights_are_a_minimum():
+    task = blocks(n=150)
+    evidence, context = closed_form_evidence(task), Context.of(task)
+    weights = stack_weights(evidence, context, 5.0)
+    said = np.maximum(evidence.log_proba[:, context.index, 0], -9.0).astype(np.float64)
+
+    def loss(w):
+        z = np.tensordot(w, said, 1)
+        right = z[np.arange(len(z)), context.labels[:, 0]]
+        return (np.log(np.exp(z).sum(1)) - right).sum() + 5 * ((w - 1 / len(w)) ** 2).sum()
+
+    slope = approx_fprime(weights, loss, 1e-6)
+    assert abs(slope[weights > 1e-6]).max() < 0.05
+    assert (slope[weights <= 1e-6] > -0.05).all()
+
+
+def test_structure_of_a_triangle_with_a_tail():
+    src, dst = [0, 1, 2, 2], [1, 2, 0, 3]
+    graph = dgl.graph((src + dst, dst + src), num_nodes=4)
+    graph.ndata["feat"] = torch.zeros(4, 1)
+    near = Neighbourhood.of(GraphTask.from_graph(graph))
+    np.testing.assert_array_equal(near.degree, [2, 2, 3, 1])
+    # Node 3 is back after two steps with 1/3, node 0 with (1/2 + 1/3) / 2.
+    np.testing.assert_allclose(near.returns, [5 / 12, 5 / 12, 2 / 3, 1 / 3], rtol=1e-6)
+    clustering = structural_feat(near)[:, 2]
+    expected = np.array([1, 1, 1 / 3, 0])
+    np.testing.assert_allclose(clustering, (expected - expected.mean()) / expected.std(), atol=1e-5)
+
+
+def test_cora(raw_dir):
+    task = lipzoo.load_dataset("cora", raw_dir=raw_dir)
+    stack = ClosedFormStack().fit(task)
+    assert accuracy(task, stack.predict()) > 0.80
