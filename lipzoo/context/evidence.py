@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import log_softmax
@@ -25,6 +26,8 @@ __all__ = ["Context", "Evidence", "closed_form_evidence"]
 _TEMPERATURES = (0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.7, 1.2, 3.0, 20.0)
 #: Divisors of logarithms of shares.
 _LOG_TEMPERATURES = (0.33, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0, 20.0)
+#: The temperature where no context node can judge: its place in the lists.
+_MIDDLE = 4
 #: A label is never thought less likely than e to this.
 _LOWEST = -6.0
 #: Share of the neighbours, and steps, of the two label propagations.
@@ -73,6 +76,15 @@ class Context:
             return np.stack([1 - score, score], -1)
         return score[..., None, :]
 
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """Bool (n, G): the answers that another context node gives too.
+
+        Without a class's only label nothing can say that class: such nodes judge nobody.
+        """
+        counts = self.questions(self.onehot).sum(0)
+        return np.take_along_axis(counts[None], self.labels[..., None], -1)[..., 0] > 1
+
     @property
     def prior(self) -> np.ndarray:
         """The shares of the classes, (G, C), as if each had been seen once more."""
@@ -80,9 +92,9 @@ class Context:
         return counts / counts.sum(-1, keepdims=True)
 
     def loss(self, log_proba: np.ndarray) -> float:
-        """Mean negative logarithm (no label below e^-6) of the context's labels; (n, G, C)."""
-        said = np.take_along_axis(log_proba, self.labels[..., None], -1)
-        return -float(np.maximum(said, _LOWEST).mean())
+        """Mean negative logarithm (no label below e^-6) of the judged labels; (n, G, C)."""
+        said = np.take_along_axis(log_proba, self.labels[..., None], -1)[self.judged]
+        return -float(np.maximum(said, _LOWEST).sum()) / max(len(said), 1)
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ def _predictors(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]]:
     """Name, scores (N, G, C), those at the context without the own label, and temperatures."""
     for name, feat in _feature_sets(task, graph, context, width, num_random, seed, rng):
-        found = ridge_with_left_out(feat, context.index, context.onehot)
+        found = ridge_with_left_out(feat, context.index, context.onehot, context.judged.any(1))
         yield name, *map(context.questions, found), _TEMPERATURES
     for name, (share, steps) in _PROPAGATIONS.items():
         yield name, *_propagated(graph, context, share, steps, rng), _LOG_TEMPERATURES
@@ -243,6 +255,8 @@ def _calibrated(
     scores: np.ndarray, left_out: np.ndarray, context: Context, divisors: tuple[float, ...]
 ) -> tuple[np.ndarray, float]:
     """Log-probabilities (N, G, C) at the temperature of the least left-out loss, and that loss."""
+    if not context.judged.any():
+        divisors = divisors[_MIDDLE : _MIDDLE + 1]
     losses = [context.loss(log_softmax(left_out / divisor, -1)) for divisor in divisors]
     divisor = divisors[int(np.argmin(losses))]
     log_proba = log_softmax(scores / divisor, -1)

@@ -9,7 +9,7 @@ eigenvalues :math:`w_k` and left singular vectors :math:`U` of :math:`Z`,
     1 - h_i = 1 - \tfrac1n - \sum_k U_{ik}^2 + \sum_k U_{ik}^2 \frac{\lambda}{w_k + \lambda}
 
 (Allen's PRESS, for a fit with an intercept that is not penalised). The penalty is the one of a grid
-whose leave-one-out error is least.
+whose leave-one-out error is least; 1 where there is no node to judge by.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 def ridge_with_left_out(
-    feat: np.ndarray, context: np.ndarray, target: np.ndarray
+    feat: np.ndarray, context: np.ndarray, target: np.ndarray, judged: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit on the context; predict all nodes, and the context's each without its own target.
 
@@ -35,6 +35,8 @@ def ridge_with_left_out(
         Indices (n,), at least one.
     target : numpy.ndarray
         (n, K), of the context.
+    judged : numpy.ndarray, optional
+        Bool (n,): the nodes whose error chooses the penalty; by default all.
 
     Returns
     -------
@@ -55,12 +57,14 @@ def ridge_with_left_out(
     # What of a node lies outside of the features' span and the constant; 0 but for rounding where
     # they span everything.
     outside = np.maximum(1 - 1 / n - squares.sum(1), 0) if len(values) < n - 1 else np.zeros(n)
+    judged = np.ones(n, bool) if judged is None else judged
+    penalties = PENALTIES if judged.any() else (1.0,)
     best = None
-    for penalty in np.array(PENALTIES) * values.mean():
+    for penalty in np.array(penalties) * values.mean():
         kept = penalty / (values + penalty)
         residual = y - projected + left @ (kept[:, None] * coefficient)
         left_out = y - residual / (outside + squares @ kept)[:, None]
-        error = ((y - left_out) ** 2).mean()
+        error = ((y - left_out)[judged] ** 2).sum()
         if best is None or error < best[0]:
             best = error, penalty, left_out
     _, penalty, left_out = best

@@ -27,8 +27,8 @@ class ClosedFormStack:
             + \lambda \sum_k \big(w_k - \tfrac1P\big)^2
 
     where :math:`p_k` is what the k-th of P predictors says (:func:`.closed_form_evidence`), at a
-    context node without its own label. The problem is convex. The weights' sum is free: it says how
-    sure the predictors may be together.
+    context node without its own label; a class's only node does not count. The problem is convex.
+    The weights' sum is free: it says how sure the predictors may be together.
 
     Parameters
     ----------
@@ -97,9 +97,8 @@ def stack_weights(evidence: Evidence, context: Context, penalty: float) -> np.nd
     """The weights (P,) of :class:`ClosedFormStack`."""
     said = np.maximum(evidence.log_proba[:, context.index], _LOWEST).astype(np.float64)
     said = np.moveaxis(said, 0, -1)  # (n, G, C, P)
-    said = said.reshape(-1, *said.shape[2:])
-    rows, labels = np.arange(len(said)), context.labels.ravel()
-    number = said.shape[-1]
+    said, labels = said[context.judged], context.labels[context.judged]
+    rows, number = np.arange(len(said)), said.shape[-1]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         log_proba = log_softmax(said @ weights, 1)

@@ -68,6 +68,23 @@ def test_the_same_for_the_same_seed_and_for_classes_in_another_order():
     assert (swapped[:, order].argmax(1) == first.argmax(1)).float().mean() > 0.9
 
 
+def test_one_label_a_class():
+    """Left out, it cannot be said by anything: no reason to distrust all predictors."""
+    task = blocks(n=300, same=0.95, noise=0.5)
+    graph = task.graph.clone()
+    train = torch.zeros(300, dtype=torch.bool)
+    for label in range(3):
+        train[(task.labels == label).nonzero()[0]] = True
+    graph.ndata["train_mask"] = train
+    for name in ("val_mask", "test_mask"):
+        graph.ndata[name] = graph.ndata[name] & ~train
+    few = GraphTask.from_graph(graph)
+    assert not Context.of(few).judged.any()
+    stack = ClosedFormStack().fit(few)
+    assert accuracy(few, stack.predict()) > 0.8
+    assert len({round(weight, 6) for weight in stack.weights_.values()}) == 1
+
+
 def test_several_labels_a_node():
     task = blocks(n=400, columns=6, noise=1.0)
     onehot = torch.nn.functional.one_hot(task.labels, 3)
