@@ -28,11 +28,10 @@ _TEMPERATURES = (0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.7, 1.2, 3.0, 20.0)
 _LOG_TEMPERATURES = (0.33, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0, 20.0)
 #: The temperature where no context node can judge: its place in the lists.
 _MIDDLE = 4
-#: A label is never thought less likely than e to this.
-_LOWEST = -6.0
 #: Share of the neighbours, and steps, of the two label propagations.
 _PROPAGATIONS = {"propagation": (0.9, 15), "near propagation": (0.5, 4)}
-_FOLDS = 10
+#: Parts of the context whose labels are left out together, at most.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,15 @@ class Context:
         Raises
         ------
         DataError
-            If there is none.
+            If there is none, one has no label, or the features are not finite.
         """
-        index = task.train_mask.nonzero().squeeze(1).numpy()
+        task.validate(require_labels=False)
+        mask = task.graph.ndata.get("train_mask")
+        if mask is None or task.labels is None:
+            raise DataError(f"{task.name}: has no labels or no train_mask; they are the context")
+        if mask.dim() != 1:
+            raise DataError(f"{task.name}: has several splits; choose one with with_split")
+        index = mask.bool().nonzero().squeeze(1).numpy()
         if not len(index):
             raise DataError(f"{task.name}: has no training node; their labels are the context")
         labels = task.labels.numpy()[index]
@@ -85,16 +90,41 @@ class Context:
         counts = self.questions(self.onehot).sum(0)
         return np.take_along_axis(counts[None], self.labels[..., None], -1)[..., 0] > 1
 
+    @cached_property
+    def fold(self) -> np.ndarray:
+        """The part that a context node is in, (n,): at most five parts, of the same labels each.
+
+        All parts have about the same shares of the labels, since from what the others say in sum
+        one could else read what a part says.
+        """
+        _, kind, counts = np.unique(self.onehot, axis=0, return_inverse=True, return_counts=True)
+        number = int(np.clip(np.median(counts), 2, _FOLDS))
+        order = np.lexsort((np.random.default_rng(0).random(len(kind)), kind.ravel()))
+        fold = np.empty(len(order), int)
+        fold[order] = np.arange(len(order)) % number
+        return fold
+
     @property
     def prior(self) -> np.ndarray:
         """The shares of the classes, (G, C), as if each had been seen once more."""
         counts = self.questions(self.onehot).sum(0) + 1
         return counts / counts.sum(-1, keepdims=True)
 
+    @property
+    def left_out_prior(self) -> np.ndarray:
+        """The same for each context node without its own label, (n, G, C)."""
+        asked = self.questions(self.onehot)
+        counts = asked.sum(0) + 1 - asked
+        return counts / counts.sum(-1, keepdims=True)
+
     def loss(self, log_proba: np.ndarray) -> float:
-        """Mean negative logarithm (no label below e^-6) of the judged labels; (n, G, C)."""
+        """Mean negative logarithm of the judged labels; ``log_proba`` is (n, G, C).
+
+        None counts for more than 6, or 2 more than a guess among many classes.
+        """
         said = np.take_along_axis(log_proba, self.labels[..., None], -1)[self.judged]
-        return -float(np.maximum(said, _LOWEST).sum()) / max(len(said), 1)
+        lowest = min(-6.0, -np.log(self.num_classes) - 2)
+        return -float(np.maximum(said, lowest).sum()) / max(len(said), 1)
 
 
 @dataclass(frozen=True)
@@ -120,17 +150,18 @@ def closed_form_evidence(
     :math:`S^2X`, :math:`S^4X` with :math:`S = (D + I)^{-1}(A + I)`, what smoothing takes away
     (:math:`X - SX`, and the same once more), :math:`X, SX, S^2X` side by side, the structure, the
     spectrum, the neighbours' labels, and random ReLU features of all of these; two label
-    propagations. Penalty and temperature of each are those of the best leave-one-out loss.
+    propagations. The penalty is that of the least squared leave-one-out error, the temperature
+    that of the least logarithmic one. Of few features, :math:`D^{-1}A` takes the place of :math:`S`
+    side by side.
 
-    At a context node the regressions leave that node out exactly, given their features. The
-    neighbours' labels never contain the node's own, but that of its neighbours do: there and in
-    what is made of them it is left out of the fit and not of the other rows. Label propagation
-    leaves out a tenth of the context at a time, and each node alone where there are at most ten.
+    At a context node the regressions leave that node out exactly, given their features. Where these
+    are made of labels, and in label propagation, the context is parted into at most five parts of
+    the same shares of labels, and a node sees nothing of its own part.
 
     Parameters
     ----------
     task : GraphTask
-        Of any number of features, 0 included; with a label at its training nodes.
+        With a label at its training nodes; it may have no validation or test nodes.
     width : int
         Columns that features are reduced to.
     num_random : int
@@ -139,13 +170,12 @@ def closed_form_evidence(
     Raises
     ------
     DataError
-        If there is no training node.
+        See :meth:`Context.of`.
     """
     context, graph = Context.of(task), Neighbourhood.of(task)
     rng = np.random.default_rng(seed)
     names, outputs, gains = [], [], []
-    n = len(context.index)
-    nothing = context.loss(np.broadcast_to(np.log(context.prior), (n, *_shape(context))))
+    nothing = context.loss(np.log(context.left_out_prior))
     for name, scores, left_out, divisors in _predictors(
         task, graph, context, width, num_random, seed, rng
     ):
@@ -168,7 +198,7 @@ def _predictors(
         found = ridge_with_left_out(feat, context.index, context.onehot, context.judged.any(1))
         yield name, *map(context.questions, found), _TEMPERATURES
     for name, (share, steps) in _PROPAGATIONS.items():
-        yield name, *_propagated(graph, context, share, steps, rng), _LOG_TEMPERATURES
+        yield name, *_propagated(graph, context, share, steps), _LOG_TEMPERATURES
 
 
 def _feature_sets(
@@ -181,7 +211,7 @@ def _feature_sets(
     structure = structural_feat(graph)
     once = graph.smooth @ feat
     twice = graph.smooth @ once
-    high = feat - once
+    high = _difference(feat, once)
     hops = (feat, once, twice) if is_reduced else (feat, graph.mean @ feat)
     if not is_reduced:
         hops = (*hops, graph.mean @ hops[1])
@@ -192,7 +222,7 @@ def _feature_sets(
     yield "smoothed twice", twice
     yield "smoothed four times", graph.smooth @ (graph.smooth @ twice)
     yield "difference", high
-    yield "difference twice", high - graph.smooth @ high
+    yield "difference twice", _difference(high, graph.smooth @ high)
     yield "hops", side_by_side
     bins = np.minimum(np.round(2 * np.log2(1 + graph.degree)).astype(int), 24)
     yield "structure", np.concatenate([structure, structure**2 - 1, np.eye(25)[bins]], 1)
@@ -206,14 +236,34 @@ def _one_size(feat: np.ndarray) -> np.ndarray:
     return (feat / (feat.std() + 1e-6) if feat.size else feat).astype(np.float32)
 
 
+def _difference(feat: np.ndarray, smoothed: np.ndarray) -> np.ndarray:
+    """Without what is rounding: a regression would read it whatever its size."""
+    high = feat - smoothed
+    if high.size:
+        high[np.abs(high) < 1e-5 * np.abs(feat).max()] = 0
+    return high
+
+
 def _neighbour_labels(graph: Neighbourhood, context: Context) -> np.ndarray:
-    """Shares of labels one and two steps away, without the node's own, and logarithms of counts."""
+    """Shares of labels one and two steps away, and logarithms of their numbers, (N, 3K).
+
+    A context node sees those of the other parts of the context only, in proportion: its own label
+    is in no column, and not in the difference to what others see.
+    """
+    found = _label_sums(graph, context, np.ones(len(context.index), bool))
+    for part in np.unique(context.fold):
+        is_left_out = context.fold == part
+        own = context.index[is_left_out]
+        found[own] = _label_sums(graph, context, ~is_left_out)[own]
+    return np.concatenate([_one_size(part) for part in np.split(found, 3, 1)], 1)
+
+
+def _label_sums(graph: Neighbourhood, context: Context, is_seen: np.ndarray) -> np.ndarray:
     onehot = np.zeros((graph.num_nodes, context.onehot.shape[1]), np.float32)
-    onehot[context.index] = context.onehot
+    onehot[context.index[is_seen]] = context.onehot[is_seen]
+    onehot *= len(is_seen) / max(is_seen.sum(), 1)
     shares = graph.mean @ onehot
-    further = graph.mean @ shares - graph.returns[:, None].astype(np.float32) * onehot
-    counts = np.log1p(graph.adjacency @ onehot)
-    return np.concatenate([_one_size(part) for part in (shares, further, counts)], 1)
+    return np.concatenate([shares, graph.mean @ shares, np.log1p(graph.adjacency @ onehot)], 1)
 
 
 def _random_relu(feat: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -227,28 +277,32 @@ def _random_relu(feat: np.ndarray, number: int, rng: np.random.Generator) -> np.
 
 
 def _propagated(
-    graph: Neighbourhood, context: Context, share: float, steps: int, rng
+    graph: Neighbourhood, context: Context, share: float, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of shares of the labels that reach a node, (N, G, C) and (n, G, C)."""
-    n, folds = len(context.index), min(_FOLDS, len(context.index))
-    fold = rng.permutation(n) % folds
     asked = context.questions(context.onehot)
-    start = np.zeros((graph.num_nodes, folds + 1, asked[0].size), np.float32)
-    start[context.index] = asked.reshape(n, 1, -1)
-    start[context.index, 1 + fold] = 0
-    start = start.reshape(graph.num_nodes, -1)
-    state = start
-    for _ in range(steps):
-        state = share * (graph.symmetric @ state) + (1 - share) * start
-    state = state.reshape(graph.num_nodes, folds + 1, *_shape(context))
 
-    def logarithm(mass: np.ndarray) -> np.ndarray:
-        total = mass.sum(-1)
-        typical = np.median(total[total > 0]) if (total > 0).any() else 1.0
-        mass = mass + 0.05 * typical * context.prior
+    def reached(is_seen: np.ndarray) -> np.ndarray:
+        start = np.zeros((graph.num_nodes, asked[0].size), np.float32)
+        start[context.index[is_seen]] = asked.reshape(len(asked), -1)[is_seen]
+        state = start
+        for _ in range(steps):
+            state = share * (graph.symmetric @ state) + (1 - share) * start
+        return state.reshape(graph.num_nodes, *_shape(context))
+
+    mass = reached(np.ones(len(context.index), bool))
+    total = mass.sum(-1)
+    little = 0.05 * (np.median(total[total > 0]) if (total > 0).any() else 1.0)
+    left_out = np.empty(asked.shape)
+    for part in np.unique(context.fold):
+        own = context.fold == part
+        left_out[own] = reached(~own)[context.index[own]]
+
+    def logarithm(mass: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        mass = mass + little * prior
         return np.log(mass / mass.sum(-1, keepdims=True))
 
-    return logarithm(state[:, 0]), logarithm(state[context.index, 1 + fold])
+    return logarithm(mass, context.prior), logarithm(left_out, context.left_out_prior)
 
 
 def _calibrated(

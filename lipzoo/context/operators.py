@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler, normalize
@@ -14,10 +15,11 @@ from sklearn.utils.extmath import randomized_svd
 
 from lipzoo.datasets import GraphTask
 
-__all__ = ["Neighbourhood", "encode_feat", "spectral_feat", "structural_feat"]
+__all__ = ["Neighbourhood", "encode_feat", "same_length", "spectral_feat", "structural_feat"]
 
 #: Triangles are counted where that takes at most so many steps an edge.
 _STEPS_AN_EDGE = 100
+_STEPS_AT_ONCE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,12 @@ class Neighbourhood:
 def encode_feat(task: GraphTask, width: int, seed: int) -> np.ndarray:
     """Features as few columns of about the same size, float32 (N, at most max(width, F)).
 
-    More than ``width`` columns become that many: tf-idf where none is negative, then a truncated
-    singular value decomposition; rows get one length. Fewer are standardised and cut at five
-    standard deviations; columns that are constant are left out.
+    More than ``width`` columns become that many: tf-idf where most entries are 0 and none is
+    negative, then a truncated singular value decomposition; rows get one length. Fewer are
+    standardised and cut at five standard deviations; columns that are constant are left out.
     """
     feat = task.feat.numpy()
     n, columns = feat.shape
-    if not columns:
-        return feat
     if columns <= width:
         scaler = StandardScaler()
         scaled = np.clip(scaler.fit_transform(feat.astype(np.float64)), -5, 5)
@@ -102,7 +102,9 @@ def encode_feat(task: GraphTask, width: int, seed: int) -> np.ndarray:
         rows = sp.csr_matrix(tuple(part.numpy() for part in parts), shape=feat.shape)
     if sp.issparse(rows) and (not rows.nnz or rows.data.min() >= 0):
         rows = TfidfTransformer().fit_transform(rows.astype(np.float64))
-    rows = normalize(rows)
+    # Squares of large float32 overflow, and scikit-learn takes rows of small ones for zeros.
+    rows = rows.astype(np.float64)
+    rows = normalize(rows / max(abs(rows).max(), np.finfo(np.float32).tiny))
     few = max(min(width, n - 1, columns - 1), 1)
     reduced = TruncatedSVD(few, n_iter=4, random_state=seed).fit_transform(rows)
     return same_length(reduced - reduced.mean(0))
@@ -132,15 +134,31 @@ def _clustering(graph: Neighbourhood) -> np.ndarray:
     steps = adjacency.astype(np.float64) @ degree
     if steps.sum() > _STEPS_AN_EDGE * max(adjacency.nnz, 1):
         return np.zeros(graph.num_nodes)
-    triangles = np.asarray((adjacency @ adjacency).multiply(adjacency).sum(1)).ravel()
+    triangles = np.zeros(graph.num_nodes)
+    # Paths of two edges are many more than edges: some rows at a time.
+    limits = np.arange(1, steps.sum() // _STEPS_AT_ONCE + 2) * _STEPS_AT_ONCE
+    ends = np.searchsorted(np.cumsum(steps), limits) + 1
+    first = 0
+    for last in np.unique(np.minimum(ends, graph.num_nodes)):
+        rows = adjacency[first:last]
+        triangles[first:last] = np.asarray((rows @ adjacency).multiply(rows).sum(1)).ravel()
+        first = last
     return triangles / np.maximum(degree * (degree - 1), 1)
 
 
 def spectral_feat(graph: Neighbourhood, number: int, seed: int) -> np.ndarray:
-    """The first vectors of the symmetric adjacency and their means over neighbours, float32."""
-    number = min(number, graph.num_nodes // 8)
+    """The first vectors of the symmetric adjacency and their means over neighbours, float32.
+
+    Of the components that hold a hundredth of the nodes or more: each small one has a largest
+    eigenvalue of 1 too, and would take the place of what says something.
+    """
+    _, component = connected_components(graph.symmetric, directed=False)
+    is_kept = (np.bincount(component) >= max(2, graph.num_nodes / 100))[component]
+    number = min(number, is_kept.sum() // 8)
     if not number:
         return np.zeros((graph.num_nodes, 0), np.float32)
-    vectors, _, _ = randomized_svd(graph.symmetric, number, n_iter=3, random_state=seed)
-    vectors = (vectors * np.sqrt(graph.num_nodes) / 2).astype(np.float32)
+    part = graph.symmetric[is_kept][:, is_kept]
+    found, _, _ = randomized_svd(part, number, n_iter=3, random_state=seed)
+    vectors = np.zeros((graph.num_nodes, number), np.float32)
+    vectors[is_kept] = found * np.sqrt(is_kept.sum()) / 2
     return np.concatenate([vectors, graph.mean @ vectors], 1)

@@ -47,10 +47,14 @@ class ClosedFormStack:
     def __init__(
         self, *, penalty: float = 5.0, width: int = 64, num_random: int = 256, seed: int = 0
     ) -> None:
-        if not (penalty > 0 and np.isfinite(penalty)):
-            raise ConfigError(f"penalty must be a number above 0, got {penalty}")
-        if width < 1 or num_random < 1:
-            raise ConfigError(f"width and num_random must be at least 1, got {width}, {num_random}")
+        if not (isinstance(penalty, int | float) and penalty > 0 and np.isfinite(penalty)):
+            raise ConfigError(f"penalty must be a number above 0, got {penalty!r}")
+        least = {"width": 1, "num_random": 1, "seed": 0}
+        for name, value in zip(least, (width, num_random, seed), strict=True):
+            if type(value) is not int or not least[name] <= value < 2**32:
+                raise ConfigError(
+                    f"{name} must be a whole number from {least[name]}, got {value!r}"
+                )
         self.penalty, self.width, self.num_random, self.seed = penalty, width, num_random, seed
 
     def fit(self, task: GraphTask) -> ClosedFormStack:
@@ -59,7 +63,7 @@ class ClosedFormStack:
         Raises
         ------
         DataError
-            If there is no training node.
+            If there is no training node, one has no label, or the features are not finite.
         """
         context = Context.of(task)
         self.evidence_ = closed_form_evidence(
