@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from scipy.special import log_softmax
@@ -133,9 +133,10 @@ class Evidence:
 
     ``log_proba`` (P, N, G, C), float32: logarithms of probabilities, at a context node without its
     own label. ``gain`` (P,): how much better than the shares of the classes a predictor is at the
-    context nodes, in nats.
+    context nodes, in nats. ``context`` is what they were fitted on.
     """
 
+    context: Context
     names: tuple[str, ...]
     log_proba: np.ndarray
     gain: np.ndarray
@@ -183,7 +184,7 @@ def closed_form_evidence(
         names.append(name)
         outputs.append(log_proba)
         gains.append(nothing - loss)
-    return Evidence(tuple(names), np.stack(outputs), np.array(gains))
+    return Evidence(context, tuple(names), np.stack(outputs), np.array(gains))
 
 
 def _shape(context: Context) -> tuple[int, int]:
@@ -250,12 +251,24 @@ def _neighbour_labels(graph: Neighbourhood, context: Context) -> np.ndarray:
     A context node sees those of the other parts of the context only, in proportion: its own label
     is in no column, and not in the difference to what others see.
     """
-    found = _label_sums(graph, context, np.ones(len(context.index), bool))
-    for part in np.unique(context.fold):
-        is_left_out = context.fold == part
-        own = context.index[is_left_out]
-        found[own] = _label_sums(graph, context, ~is_left_out)[own]
+    found, left_out = _with_left_out(context, partial(_label_sums, graph, context))
+    found[context.index] = left_out
     return np.concatenate([_one_size(part) for part in np.split(found, 3, 1)], 1)
+
+
+def _with_left_out(
+    context: Context, said: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What labels say, (N, …), and what they say of each context node without its part, (n, …).
+
+    ``said`` takes which of the context's labels are seen, bool (n,), and gives (N, …).
+    """
+    found = said(np.ones(len(context.index), bool))
+    left_out = found[context.index]
+    for part in np.unique(context.fold):
+        own = context.fold == part
+        left_out[own] = said(~own)[context.index[own]]
+    return found, left_out
 
 
 def _label_sums(graph: Neighbourhood, context: Context, is_seen: np.ndarray) -> np.ndarray:
@@ -290,13 +303,9 @@ def _propagated(
             state = share * (graph.symmetric @ state) + (1 - share) * start
         return state.reshape(graph.num_nodes, *_shape(context))
 
-    mass = reached(np.ones(len(context.index), bool))
+    mass, left_out = _with_left_out(context, reached)
     total = mass.sum(-1)
     little = 0.05 * (np.median(total[total > 0]) if (total > 0).any() else 1.0)
-    left_out = np.empty(asked.shape)
-    for part in np.unique(context.fold):
-        own = context.fold == part
-        left_out[own] = reached(~own)[context.index[own]]
 
     def logarithm(mass: np.ndarray, prior: np.ndarray) -> np.ndarray:
         mass = mass + little * prior

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
-from lipzoo.context.evidence import Context, Evidence, closed_form_evidence
+from lipzoo.context.evidence import Evidence, closed_form_evidence
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 
@@ -65,11 +65,10 @@ class ClosedFormStack:
         DataError
             If there is no training node, one has no label, or the features are not finite.
         """
-        context = Context.of(task)
         self.evidence_ = closed_form_evidence(
             task, width=self.width, num_random=self.num_random, seed=self.seed
         )
-        weights = stack_weights(self.evidence_, context, self.penalty)
+        weights = stack_weights(self.evidence_, self.penalty)
         self.weights_ = dict(zip(self.evidence_.names, weights.tolist(), strict=True))
         self._multilabel = task.multilabel
         return self
@@ -97,8 +96,9 @@ class ClosedFormStack:
         return (proba > 0.5).long() if self._multilabel else proba.argmax(1)
 
 
-def stack_weights(evidence: Evidence, context: Context, penalty: float) -> np.ndarray:
+def stack_weights(evidence: Evidence, penalty: float) -> np.ndarray:
     """The weights (P,) of :class:`ClosedFormStack`."""
+    context = evidence.context
     said = np.maximum(evidence.log_proba[:, context.index], _LOWEST).astype(np.float64)
     said = np.moveaxis(said, 0, -1)  # (n, G, C, P)
     said, labels = said[context.judged], context.labels[context.judged]

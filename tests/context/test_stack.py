@@ -232,8 +232,8 @@ def test_it_has_to_be_fitted():
 
 def test_weights_are_a_minimum():
     task = blocks(n=150)
-    evidence, context = closed_form_evidence(task), Context.of(task)
-    weights = stack_weights(evidence, context, 5.0)
+    evidence = closed_form_evidence(task)
+    context, weights = evidence.context, stack_weights(evidence, 5.0)
     said = np.maximum(evidence.log_proba[:, context.index, 0], -9.0).astype(np.float64)
 
     def loss(w):
