@@ -89,7 +89,7 @@ def test_what_is_known_of_an_architecture(name):
     assert found.path.is_file()
     assert bool(found.source) == (name != "test_tiny")
     tags = {"gat_lip": "cora", "gat_lip_res": "cora", "gt_lip": "cora"}
-    tags["gat_lip_universal"] = "cs_computers_digits"
+    tags |= {"gat_lip_universal": "cs_computers_digits", "gat_lip_context": "synthetic"}
     assert found.default_tag == tags.get(name.rpartition("_")[0])
 
 

@@ -117,6 +117,11 @@ class Context:
         counts = asked.sum(0) + 1 - asked
         return counts / counts.sum(-1, keepdims=True)
 
+    @cached_property
+    def guess_loss(self) -> float:
+        """:meth:`loss` of the shares of the classes among the others."""
+        return self.loss(np.log(self.left_out_prior))
+
     def loss(self, log_proba: np.ndarray) -> float:
         """Mean negative logarithm of the judged labels; ``log_proba`` is (n, G, C).
 
@@ -134,12 +139,19 @@ class Evidence:
     ``log_proba`` (P, N, G, C), float32: logarithms of probabilities, at a context node without its
     own label. ``gain`` (P,): how much better than the shares of the classes a predictor is at the
     context nodes, in nats. ``context`` is what they were fitted on.
+
+    What they were made of, for those who read on: the graph, its ``structure`` (N, 5), and
+    ``near`` (N, 3K): shares of the labels one and two steps away and logarithms of their numbers,
+    at a context node of the other parts of the context only.
     """
 
     context: Context
     names: tuple[str, ...]
     log_proba: np.ndarray
     gain: np.ndarray
+    graph: Neighbourhood
+    structure: np.ndarray
+    near: np.ndarray
 
 
 def closed_form_evidence(
@@ -174,17 +186,37 @@ def closed_form_evidence(
         See :meth:`Context.of`.
     """
     context, graph = Context.of(task), Neighbourhood.of(task)
-    rng = np.random.default_rng(seed)
+    feat = encode_feat(task, width, seed)
+    read = _Read(
+        feat,
+        task.in_feats > width,
+        graph,
+        context,
+        structural_feat(graph),
+        _neighbour_labels(graph, context),
+    )
     names, outputs, gains = [], [], []
-    nothing = context.loss(np.log(context.left_out_prior))
-    for name, scores, left_out, divisors in _predictors(
-        task, graph, context, width, num_random, seed, rng
-    ):
+    for name, scores, left_out, divisors in _predictors(read, num_random, seed):
         log_proba, loss = _calibrated(scores, left_out, context, divisors)
         names.append(name)
         outputs.append(log_proba)
-        gains.append(nothing - loss)
-    return Evidence(context, tuple(names), np.stack(outputs), np.array(gains))
+        gains.append(context.guess_loss - loss)
+    return Evidence(
+        context, tuple(names), np.stack(outputs), np.array(gains), graph, read.structure, read.near
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What predictors are fitted on: features (N, d), whether they were reduced to few, and the
+    rest as in :class:`Evidence`."""
+
+    feat: np.ndarray
+    is_reduced: bool
+    graph: Neighbourhood
+    context: Context
+    structure: np.ndarray
+    near: np.ndarray
 
 
 def _shape(context: Context) -> tuple[int, int]:
@@ -192,32 +224,29 @@ def _shape(context: Context) -> tuple[int, int]:
 
 
 def _predictors(
-    task, graph, context, width, num_random, seed, rng
+    read: _Read, num_random: int, seed: int
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, tuple[float, ...]]]:
     """Name, scores (N, G, C), those at the context without the own label, and temperatures."""
-    for name, feat in _feature_sets(task, graph, context, width, num_random, seed, rng):
+    context = read.context
+    for name, feat in _feature_sets(read, num_random, seed):
         found = ridge_with_left_out(feat, context.index, context.onehot, context.judged.any(1))
         yield name, *map(context.questions, found), _TEMPERATURES
     for name, (share, steps) in _PROPAGATIONS.items():
-        yield name, *_propagated(graph, context, share, steps), _LOG_TEMPERATURES
+        yield name, *_propagated(read.graph, context, share, steps), _LOG_TEMPERATURES
 
 
-def _feature_sets(
-    task, graph, context, width, num_random, seed, rng
-) -> Iterator[tuple[str, np.ndarray]]:
-    is_reduced = task.in_feats > width
+def _feature_sets(read: _Read, num_random: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    feat, graph = read.feat, read.graph
     # Reduced features have rows of one length, after each hop; columns have one size elsewhere.
-    sized = same_length if is_reduced else _one_size
-    feat = encode_feat(task, width, seed)
-    structure = structural_feat(graph)
+    sized = same_length if read.is_reduced else _one_size
     once = graph.smooth @ feat
     twice = graph.smooth @ once
     high = _difference(feat, once)
-    hops = (feat, once, twice) if is_reduced else (feat, graph.mean @ feat)
-    if not is_reduced:
+    hops = (feat, once, twice) if read.is_reduced else (feat, graph.mean @ feat)
+    if not read.is_reduced:
         hops = (*hops, graph.mean @ hops[1])
     side_by_side = np.concatenate([sized(part) for part in hops], 1)
-    near = _neighbour_labels(graph, context)
+    near = np.concatenate([_one_size(part) for part in np.split(read.near, 3, 1)], 1)
     yield "features", feat
     yield "smoothed", once
     yield "smoothed twice", twice
@@ -226,11 +255,11 @@ def _feature_sets(
     yield "difference twice", _difference(high, graph.smooth @ high)
     yield "hops", side_by_side
     bins = np.minimum(np.round(2 * np.log2(1 + graph.degree)).astype(int), 24)
-    yield "structure", np.concatenate([structure, structure**2 - 1, np.eye(25)[bins]], 1)
+    yield "structure", np.concatenate([read.structure, read.structure**2 - 1, np.eye(25)[bins]], 1)
     yield "spectrum", spectral_feat(graph, 32, seed)
     yield "neighbours' labels", near
-    everything = np.concatenate([side_by_side, 2 * structure, near], 1)
-    yield "random features", _random_relu(everything, num_random, rng)
+    everything = np.concatenate([side_by_side, 2 * read.structure, near], 1)
+    yield "random features", _random_relu(everything, num_random, np.random.default_rng(seed))
 
 
 def _one_size(feat: np.ndarray) -> np.ndarray:
@@ -253,7 +282,7 @@ def _neighbour_labels(graph: Neighbourhood, context: Context) -> np.ndarray:
     """
     found, left_out = _with_left_out(context, partial(_label_sums, graph, context))
     found[context.index] = left_out
-    return np.concatenate([_one_size(part) for part in np.split(found, 3, 1)], 1)
+    return found
 
 
 def _with_left_out(

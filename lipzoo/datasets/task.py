@@ -42,6 +42,10 @@ class GraphTask:
     metric : str
         One of `lipzoo.datasets.metric`; by default ``"accuracy"``, or ``"micro_f1"`` where
         multilabel.
+    parts : tuple of GraphTask
+        Where features were made of labels: for each part of the training nodes the task with
+        features that were made without its labels, and ``train_mask`` that part. Training takes
+        them in turn.
     """
 
     name: str
@@ -50,6 +54,7 @@ class GraphTask:
     multilabel: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
+    parts: tuple[GraphTask, ...] = field(default=(), repr=False)
     _fingerprint: str = field(default="", repr=False)
     _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
     _source: GraphTask | None = field(default=None, repr=False)
@@ -191,7 +196,7 @@ class GraphTask:
     @property
     def in_feats(self) -> int:
         """F."""
-        return self.feat.shape[1]
+        return self.feat.shape[-1]
 
     @property
     def device(self) -> torch.device:
@@ -200,7 +205,8 @@ class GraphTask:
 
     def to(self, device: torch.device | str) -> GraphTask:
         """The same task on another device."""
-        return replace(self, graph=self.graph.to(device), _sparse=None)
+        parts = tuple(part.to(device) for part in self.parts)
+        return replace(self, graph=self.graph.to(device), parts=parts, _sparse=None)
 
     def with_ndata(self, **columns: Tensor) -> GraphTask:
         """A copy whose ``graph.ndata`` has these columns instead; the original is not touched.
@@ -213,6 +219,7 @@ class GraphTask:
             self,
             graph=graph,
             options=dict(self.options),
+            parts=(),
             _fingerprint="",
             _sparse=None,
             _source=self.source if columns.keys() <= set(MASKS) else None,

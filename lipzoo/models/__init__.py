@@ -2,6 +2,7 @@
 
 from lipzoo.models.base import DeepAttentionNet, count_parameters
 from lipzoo.models.gat import DeepGAT, DeepGATv2
+from lipzoo.models.in_context import InContextGATv2
 from lipzoo.models.transformer import DeepGraphTransformer
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "DeepGAT",
     "DeepGATv2",
     "DeepGraphTransformer",
+    "InContextGATv2",
     "count_parameters",
 ]

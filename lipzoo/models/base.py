@@ -18,7 +18,7 @@ from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
-from lipzoo.nn.sparse import sparse_dropout_linear
+from lipzoo.nn.sparse import last_columns, sparse_dropout_linear
 
 __all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
 
@@ -85,6 +85,9 @@ class DeepAttentionNet(nn.Module):
     input_activation : str, dict, torch.nn.Module or None
         What the input layer is followed by, as ``activation`` says what layers are; None: the
         same. ``"identity"`` leaves the input map linear.
+    start_logits : bool
+        Add the head's output to the last C columns of the features, which are logits already; the
+        head begins as 0. See :func:`lipzoo.encoding.add_start`.
     init, init_scale
         How the attention layers start; see :meth:`~lipzoo.nn.conv.AttentionConv.reset_parameters`.
 
@@ -121,6 +124,7 @@ class DeepAttentionNet(nn.Module):
         checkpoint_layers: bool = False,
         sep: bool = False,
         input_activation: str | dict | nn.Module | None = None,
+        start_logits: bool = False,
         init: str = "glorot_normal",
         init_scale: float = 1.0,
     ) -> None:
@@ -181,12 +185,24 @@ class DeepAttentionNet(nn.Module):
             None if input_activation is None else INPUT_ACTIVATIONS.make(input_activation)
         )
         self.head_drop = Dropout(head_drop)
+        if start_logits and in_feats < num_classes:
+            raise ConfigError(
+                f"start_logits: the last {num_classes} columns of the features are the logits, "
+                f"and there are {in_feats}"
+            )
+        self.start_logits = start_logits
         self.head = self._make_head(num_classes)
 
     def _make_head(self, num_classes: int) -> nn.Module:
         if num_classes < 0:
             raise ConfigError(f"num_classes must be >= 0, got {num_classes}")
-        return nn.Linear(self.residual.out_feats, num_classes) if num_classes else nn.Identity()
+        if not num_classes:
+            return nn.Identity()
+        head = nn.Linear(self.residual.out_feats, num_classes)
+        if self.start_logits:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        return head
 
     @property
     def first_activation(self) -> nn.Module:
@@ -224,6 +240,8 @@ class DeepAttentionNet(nn.Module):
         """
         attention: list[Tensor] | None = [] if return_attention else None
         logits = self.forward_head(self.residual.output(self.run(graph, feat, attention)))
+        if self.start_logits:
+            logits = logits + last_columns(feat, self.num_classes)[: len(logits)]
         return (logits, attention) if return_attention else logits
 
     def forward_features(self, graph, feat: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["sparse_dropout_linear"]
+__all__ = ["last_columns", "sparse_dropout_linear"]
 
 
 def sparse_dropout_linear(
@@ -77,3 +77,12 @@ class _SparseLinear(torch.autograd.Function):
             include_last_offset=True,
         )
         return grad_weight.t(), None, None, None
+
+
+def last_columns(feat: Tensor, number: int) -> Tensor:
+    """Of dense or sparse features, (N, number), dense."""
+    if feat.layout is not torch.sparse_csr:
+        return feat[:, feat.shape[1] - number :]
+    chosen = torch.zeros(feat.shape[1], number, dtype=feat.dtype, device=feat.device)
+    chosen[feat.shape[1] - number :] = torch.eye(number, dtype=feat.dtype, device=feat.device)
+    return feat @ chosen

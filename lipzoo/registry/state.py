@@ -17,7 +17,7 @@ SHIPPED: Path = packaged_folder("zoo_configs")
 
 def _own_classes() -> Registry:
     classes: Registry = Registry("model class", "model")
-    for name in ("DeepGAT", "DeepGATv2", "DeepGraphTransformer"):
+    for name in ("DeepGAT", "DeepGATv2", "DeepGraphTransformer", "InContextGATv2"):
         classes.register(name)(f"lipzoo.models:{name}")
     return classes
 
