@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lipzoo._schema import validate
-from lipzoo.settings import per_seed
+from lipzoo.settings import Start, per_seed
 
 __all__ = [
     "ArchitectureEntry",
@@ -24,6 +24,16 @@ __all__ = [
 #: Becomes part of the names of files and of headlines.
 Name = Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]*$")]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+
+
+def _known_encoding(value: dict[str, int | str]) -> dict[str, int | str]:
+    if value.get("kind", "context") != "context":
+        raise ValueError(f"no kind of encoding {value['kind']!r} (choices: context)")
+    return value
+
+
+#: ``{"width": 64, "seed": 0}``; see ``lipzoo.encoding``.
+Encoding = Annotated[dict[str, int | str], pydantic.AfterValidator(_known_encoding)]
 
 
 class _Entry(pydantic.BaseModel):
@@ -110,7 +120,10 @@ class Card(_Entry):
     baselines : dict of dict of Summary
         The same metrics of what the recipe compares with.
     encoding : dict, optional
-        Arguments of ``encode_task``, where the weights read encoded features.
+        Arguments of ``encode_task``, where the weights read encoded features; with ``kind:
+        context``, of ``encode_context``.
+    start : Start, optional
+        Where the weights correct what the training labels say.
     pretrained_on : list of DatasetEntry
         The graphs that weights without a head have learnt from, with fingerprints of the data
         without masks.
@@ -135,7 +148,8 @@ class Card(_Entry):
     seeds: list[int] = []
     metrics: dict[str, Summary] = {}
     baselines: dict[str, dict[str, Summary]] = {}
-    encoding: dict[str, int] | None = None
+    encoding: Encoding | None = None
+    start: Start | None = None
     pretrained_on: list[DatasetEntry] = []
     lipschitz: LipschitzEntry | None = None
     recipe: dict[str, Any] = {}

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with one that was stopped")
     parser.set_defaults(settings=add_settings(parser, FinetuneSettings, _SETTINGS))
     parser.add_argument(
+        "--start",
+        metavar="S",
+        help="begin from what the training labels say: stack, context, or weights in context",
+    )
+    parser.add_argument(
         "--class-weight", metavar="W", help="balanced, or a number a class, such as 1,1,2.5"
     )
     parser.add_argument(
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
         args.name,
         task,
         **{name: getattr(args, name) for name in args.settings},
+        start=args.start,
         class_weight=class_weight,
         out=args.out,
         overwrite=args.overwrite,

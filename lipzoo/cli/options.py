@@ -156,6 +156,10 @@ def load_task(
 
     options: dict[str, Any] = {}
     name = args.data
+    if name is None and card.pretrained_on:
+        raise ConfigError(
+            f"{card.full_name}: were pretrained, and have no data of their own; say --data"
+        )
     if name is None:
         name, options = card.dataset.name, dict(card.dataset.options)
     for pair in args.data_option:

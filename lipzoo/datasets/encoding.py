@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +12,6 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.extmath import randomized_svd, svd_flip
 
-from lipzoo.datasets.scaling import scale_features
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError
 
@@ -21,7 +19,6 @@ __all__ = [
     "NUM_STRUCTURAL",
     "adjacency_matrix",
     "encode_features",
-    "encode_for",
     "encode_task",
     "structural_features",
 ]
@@ -147,23 +144,6 @@ def structural_features(adjacency: sp.csr_matrix) -> np.ndarray:
             values.append(degree[rows] * (left.multiply(right) @ inverse))
     columns = np.stack([np.log1p(degree), *map(np.concatenate, back)], axis=1)
     return StandardScaler().fit_transform(columns)
-
-
-def encode_for(reader: Any, task: GraphTask) -> GraphTask:
-    """The task as a model or a checkpoint reads it: encoded where its card names an encoding, and
-    scaled as what it was trained on, where the features are as many.
-
-    Whatever takes weights and a task does this first; what it calls then gets the task so. A
-    model that was not loaded has no card, and a task that is encoded or scaled is returned as it
-    is.
-    """
-    card = getattr(reader, "card", None)
-    if card is None:
-        return task
-    is_as_wide = card.architecture.args.get("in_feats") == task.in_feats
-    if (card.encoding or is_as_wide) and not {"scaling", "encoding"} & task.options.keys():
-        task = scale_features(task, card.dataset.options.get("scaling"))
-    return encode_task(task, **card.encoding) if card.encoding else task
 
 
 def adjacency_matrix(graph) -> sp.csr_matrix:

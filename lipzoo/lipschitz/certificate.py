@@ -15,7 +15,7 @@ from lipzoo._output import OutputFolder
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate

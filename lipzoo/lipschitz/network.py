@@ -210,6 +210,8 @@ def network_fault(model: DeepAttentionNet) -> str:
     changed = overridden(type(model), DeepAttentionNet, _OPEN)
     if changed:
         return f"{type(model).__name__} has a {changed[0]} of its own"
+    if model.start_logits:
+        return "its features hold logits that were made of labels, and are added to its own"
     return ""
 
 

@@ -8,11 +8,22 @@ from lipzoo.datasets import GraphTask
 __all__ = ["dataset_entry"]
 
 
+#: Options that say what was made of a task.
+_MADE = ("start", "evidence")
+
+
 def dataset_entry(task: GraphTask) -> DatasetEntry:
-    """Name, options, fingerprints and kind of labels of a task."""
+    """Name, options, fingerprints and kind of labels of a task.
+
+    What its features became for these weights is no option of ``load_dataset``: the card says it
+    elsewhere.
+    """
+    options = {key: value for key, value in task.options.items() if key not in _MADE}
+    if "kind" in options.get("encoding", {}):
+        del options["encoding"]
     return DatasetEntry(
         name=task.name,
-        options=task.options,
+        options=options,
         fingerprint=task.fingerprint,
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,

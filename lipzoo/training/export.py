@@ -17,6 +17,7 @@ from lipzoo.card import (
     versions,
 )
 from lipzoo.datasets import GraphTask
+from lipzoo.encoding import as_start
 from lipzoo.errors import OutputError
 from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
@@ -94,6 +95,7 @@ def export_run(
             metrics=best["metrics"],
         ),
         dataset=dataset_entry(task),
+        start=recipe.start and as_start(recipe.start),
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),

@@ -25,12 +25,12 @@ from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
 from lipzoo.datasets.loading import is_same_data
+from lipzoo.encoding import as_start, encode_to_train, is_in_context
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_checkpoint
-from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings
+from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
@@ -63,7 +63,7 @@ class FinetuneResult:
     history : list of dict
         One an evaluation.
     best_epoch : int
-        From 1; 0 where no epoch was better than the warm start.
+        From 1; 0 where no epoch was better than the (warm) start.
     kept, replaced : list of str
         Layer groups that kept the pretrained weights, and those freshly initialised.
     folder : Path or None
@@ -84,6 +84,7 @@ def finetune(
     name: str | os.PathLike | nn.Module | Checkpoint,
     task: GraphTask,
     *,
+    start: str | Start | None = None,
     warm_start: bool = _DEFAULTS.warm_start,
     freeze: str = _DEFAULTS.freeze,
     unfreeze_every: int | None = _DEFAULTS.unfreeze_every,
@@ -112,6 +113,9 @@ def finetune(
     the features that it reads are computed once, in evaluation mode: a linear probe. Dropout is
     then applied to the input of the head only (``head_drop``), not in the frozen layers.
 
+    Weights in context (``gat_lip_context_8``) have no head to replace: they go on learning, each
+    epoch with another part of the training nodes hidden.
+
     Parameters
     ----------
     name : str or path
@@ -120,6 +124,11 @@ def finetune(
         What :func:`~lipzoo.load_dataset` returned, or a graph of your own
         (:meth:`GraphTask.from_graph`), or several (:meth:`GraphTask.from_graphs`: inductive).
         Its labels may be multilabel.
+    start : {"stack", "context"}, name of weights in context, or None
+        Begin from what the training labels say by themselves, by the closed-form stack or a network
+        in context: the model reads it beside the features, and learns a correction to it, which is
+        0 at first (:func:`lipzoo.encoding.add_start`). The beginning is kept where no epoch does
+        better on the validation nodes. The input layer is replaced.
     warm_start : bool
         Let the head begin as a logistic regression on what the pretrained body gives
         (:func:`~lipzoo.training.warm_start_head`), and keep that beginning where no epoch does
@@ -194,7 +203,8 @@ def finetune(
     weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)
-    source, task = checkpoint.card, encode_for(checkpoint, task)
+    source = checkpoint.card
+    task = encode_to_train(checkpoint, task, _start(source, start, warm_start))
     model, replaced = _adapt(checkpoint, task, overrides)
     card = _card(source, task, overrides, settings, class_weight, weights)
     if warm_start:
@@ -243,6 +253,17 @@ def finetune(
     return finetuned
 
 
+def _start(card: Card, start: str | Start | None, warm_start: bool) -> Start | None:
+    found = as_start(start)
+    if found is not None and is_in_context(card):
+        raise ConfigError(
+            f"start: {card.full_name} begin from the closed-form stack already; leave start out"
+        )
+    if found is not None and warm_start:
+        raise ConfigError("start and warm_start both say how the head begins; choose one")
+    return found
+
+
 def _settings(**options: Any) -> FinetuneSettings:
     freeze = options["freeze"]
     if freeze not in FREEZE:
@@ -254,9 +275,10 @@ def _adapt(
     checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with input and head of the task's sizes; which layer groups are new."""
-    model, _ = build_pretrained(
-        checkpoint, in_feats=task.in_feats, num_classes=task.num_classes, **overrides
-    )
+    if is_in_context(checkpoint.card):
+        model, _ = build_pretrained(checkpoint, **overrides)
+        return model.to(task.device), []
+    model, _ = build_pretrained(checkpoint, **_sizes(checkpoint.card, task), **overrides)
     if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
         raise ConfigError(
             f"{checkpoint.name}: a {type(model).__name__} cannot be fine-tuned, it has no "
@@ -271,6 +293,14 @@ def _adapt(
         model.reset_classifier(task.num_classes)
         replaced.append("head")
     return model.to(task.device), replaced
+
+
+def _sizes(card: Card, task: GraphTask) -> dict[str, Any]:
+    """The arguments that come from the task."""
+    if is_in_context(card):
+        return {}
+    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
+    return {**sizes, "start_logits": True} if "start" in task.options else sizes
 
 
 def _was_trained_on(card: Card, task: GraphTask) -> bool:
@@ -297,7 +327,7 @@ def _train(
     is_standard = isinstance(model, DeepAttentionNet) and (
         type(model).forward is DeepAttentionNet.forward
     )
-    if set(epochs) == {"head"} and is_standard:
+    if set(epochs) == {"head"} and is_standard and not task.parts:
         # What is frozen gives the same features in every epoch.
         task = task.with_ndata(feat=_frozen_features(model, task))
         return fit(_Probe(model), task, settings, **options)
@@ -334,12 +364,7 @@ def _card(
     weights: Tensor | None,
 ) -> Card:
     """The card, with everything that is known before the training."""
-    args = {
-        **before.architecture.args,
-        **overrides,
-        "in_feats": task.in_feats,
-        "num_classes": task.num_classes,
-    }
+    args = {**before.architecture.args, **overrides, **_sizes(before, task)}
     recipe = {
         "finetuned_from": before.full_name,
         "weights_sha256": before.weights.sha256,
@@ -357,6 +382,7 @@ def _card(
         architecture=ArchitectureEntry(model=before.architecture.model, args=args),
         dataset=dataset_entry(task),
         encoding=before.encoding,
+        start=task.options.get("start"),
         seeds=[settings.seed],
         recipe={key: value for key, value in recipe.items() if value is not None},
         versions=versions(),

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lipzoo._progress import ProgressBar
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
@@ -36,7 +36,7 @@ class FitResult:
     metrics : dict
         ``test_accuracy``, ``val_loss``, … of the best epoch's weights.
     best_epoch : int
-        From 1.
+        From 1; 0 where a task with ``parts`` was best before the first.
     history : list of dict
         One an evaluation: ``epoch``, ``lr``, ``train_loss``, ``val_loss``, ``val_<metric>``.
     """
@@ -80,7 +80,8 @@ def fit(
     model : torch.nn.Module
         Called as ``model(graph, feat)``.
     task : GraphTask
-        Graph, features, labels and masks, on the device of the model.
+        Graph, features, labels and masks, on the device of the model. Where it has ``parts``, the
+        epochs take them in turn to learn from.
     settings : FitSettings
         Epochs, optimiser, schedule, early stopping.
     folder : Path, optional
@@ -145,12 +146,22 @@ def fit(
         leave=False,
         disable=None if verbose else True,  # None: shown on a terminal only
     )
+    if task.parts and state.best_key is None:
+        # What it starts from is a result too.
+        _keep_best(
+            state,
+            judged,
+            evaluate_encoded(judged, task, ("val",)),
+            task.metric,
+            settings.early_stopping.monitor,
+        )
     while state.epoch < settings.epochs and not _is_over(state, settings):
         state.epoch += 1
         if on_epoch is not None:
             on_epoch(state.epoch)
         lr = optimizer.param_groups[0]["lr"]
-        train_loss = _train_epoch(model, task, optimizer, settings, class_weight, state.epoch)
+        learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
+        train_loss = _train_epoch(model, learnt, optimizer, settings, class_weight, state.epoch)
         if judged is not model:
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs

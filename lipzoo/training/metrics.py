@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
-from lipzoo.datasets.encoding import encode_for
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
+from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError
 
 __all__ = [

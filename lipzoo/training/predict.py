@@ -14,7 +14,7 @@ from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing_file
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import OutputError
 from lipzoo.training.metrics import infer
 

@@ -23,6 +23,7 @@ from lipzoo.settings import (
     Part,
     Rate,
     Schedule,
+    Start,
     parse_seeds,
     per_seed,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Rate",
     "Recipe",
     "Schedule",
+    "Start",
     "load_recipe",
     "parse_seeds",
 ]
@@ -69,6 +71,8 @@ class Recipe(FitSettings):
     :mod:`lipzoo.datasets.metric`).
     Where ``dataset`` says ``split_index: seed``, seed k takes split k of those that come with the
     data; ``split_seed: seed`` and ``missing_seed: seed`` are meant likewise.
+    ``start`` gives the network evidence from the training labels beside the features, and lets it
+    learn a correction to what that says (:class:`~lipzoo.settings.Start`).
     ``num_threads`` is set for the time of the training: sums over threads round differently, so
     a recipe that fixes it replays exactly.
     """
@@ -81,6 +85,7 @@ class Recipe(FitSettings):
     tag: str = ""
     seeds: list[int] | str = "0..4"
     num_threads: Count | None = 1
+    start: Start | None = None
     baselines: dict[str, Baseline] = {}  # noqa: RUF012 - pydantic copies it
 
     @pydantic.field_validator("dataset")

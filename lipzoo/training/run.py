@@ -133,6 +133,7 @@ def train(
     task = tasks(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
     variants = {"": recipe}
+    raw = recipe.model_copy(update={"start": None})  # what estimators see
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
         if baseline.estimator is None:
@@ -140,7 +141,7 @@ def train(
         else:
             # An estimator has no seed: its one result stands for all, but for those of other data.
             estimated[name] = {
-                seed: fit_estimator(baseline.estimator, baseline.args, tasks(recipe, raw_dir, seed))
+                seed: fit_estimator(baseline.estimator, baseline.args, tasks(raw, raw_dir, seed))
                 for seed in (seeds if per_seed(recipe.dataset) else [0])
             }
     architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
@@ -148,6 +149,11 @@ def train(
         build_from_recipe(variant, task, architectures[variant.architecture])
         if device is not None:
             check_together(variant.settings())
+            if variant.start is not None:
+                raise ConfigError(
+                    f"{recipe.full_name}: start is not for models that are trained together; leave "
+                    "device out"
+                )
 
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])

@@ -89,4 +89,5 @@ def build_from_recipe(
 def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
     """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
     sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
-    return {**architecture.args, **recipe.overrides, **sizes}
+    start = {} if recipe.start is None else {"start_logits": True}
+    return {**architecture.args, **recipe.overrides, **start, **sizes}

@@ -7,6 +7,7 @@ import os
 
 from lipzoo._schema import check_arguments
 from lipzoo.datasets import GraphTask, load_dataset
+from lipzoo.encoding import add_start, as_start
 from lipzoo.settings import per_seed
 from lipzoo.training.recipe import Recipe
 
@@ -27,7 +28,8 @@ def load_task(
     options = recipe.data_options(seed)
     check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
     name = recipe.dataset["name"]
-    return load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
+    task = load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
+    return task if recipe.start is None else add_start(task, as_start(recipe.start))
 
 
 class Tasks:
@@ -40,7 +42,9 @@ class Tasks:
     def __call__(
         self, recipe: Recipe, raw_dir: str | os.PathLike | None = None, seed: int | None = None
     ) -> GraphTask:
-        what = [recipe.dataset["name"], recipe.data_options(seed), recipe.metric, str(raw_dir)]
+        start = recipe.start and recipe.start.model_dump()
+        what = [recipe.dataset["name"], recipe.data_options(seed), recipe.metric, start]
+        what.append(str(raw_dir))
         key = json.dumps(what, sort_keys=True, default=str)
         if key not in self._kept:
             while len(self._kept) >= self.number:  # before another takes memory

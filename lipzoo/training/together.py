@@ -17,7 +17,7 @@ from torch import nn
 
 from lipzoo.attention import as_structure
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.training.loop import FitResult
 from lipzoo.training.metrics import check_metric

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import FitResult
