@@ -4,7 +4,6 @@ import torch
 import lipzoo
 from lab.pretraining import check_held_out, pretrain
 from lab.pretraining.graphs import samples
-from lab.pretraining.loop import STATE_FILE
 from lab.pretraining.objectives import (
     PretrainingHead,
     draw_episode,
@@ -14,6 +13,7 @@ from lab.pretraining.objectives import (
 from lab.pretraining.recipe import Objective, Source, make_pretraining
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
+from lipzoo.training.state import STATE_FILE
 from lipzoo.weights import read_checkpoint
 
 

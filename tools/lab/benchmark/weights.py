@@ -16,7 +16,7 @@ from lab.benchmark.process import peak_of, resident, timed, trim
 from lipzoo._atomic import write_atomically
 from lipzoo._processes import in_processes
 from lipzoo._tables import read_csv, to_csv
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import UnknownNameError, did_you_mean
 from lipzoo.training.metrics import model_feat, task_loss
 

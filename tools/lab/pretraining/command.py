@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from lab.command_line import Parser, run_command
+from lab.pretraining.in_context import pretrain_in_context
 from lab.pretraining.loop import pretrain
-from lab.pretraining.recipe import load_pretraining
+from lab.pretraining.recipe import ContextRecipe, load_pretraining
 
 __all__ = ["main"]
 
@@ -19,25 +21,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    folder = pretrain(
-        load_pretraining(args.recipe, args.set),
-        args.out,
-        raw_dir=args.raw_dir,
-        resume=args.resume,
-        overwrite=args.overwrite,
-        say=lambda line: print(line, flush=True),
-    )
-    print(folder)
+    recipe = load_pretraining(args.recipe, args.set)
+    options = {"resume": args.resume, "overwrite": args.overwrite}
+    options["say"] = partial(print, flush=True)
+    if isinstance(recipe, ContextRecipe):
+        print(pretrain_in_context(recipe, args.out, ahead=args.ahead, **options))
+    else:
+        print(pretrain(recipe, args.out, raw_dir=args.raw_dir, **options))
 
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="pretrain.py", description="Pretrain a body over several graphs, by a recipe."
+        prog="pretrain.py",
+        description="Pretrain over several graphs, or on drawn tasks, by a recipe.",
     )
     parser.add_argument("recipe", help="a file, a card, or the name of one in configs/")
     parser.add_argument("--out", required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="start anew in the folder")
+    parser.add_argument(
+        "--ahead",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="processes that draw tasks ahead, of a recipe with a prior; the weights are the same",
+    )
     parser.add_set("epochs=50")
     parser.add_raw_dir()
     return parser

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lab.pretraining.folder import RunFolder, one_thread
 from lab.pretraining.graphs import (
     Sample,
     check_held_out,
@@ -28,28 +29,15 @@ from lab.pretraining.graphs import (
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
 from lab.pretraining.recipe import PretrainingRecipe
-from lipzoo._atomic import write_atomically
-from lipzoo._output import OutputFolder
-from lipzoo._tables import to_csv
 from lipzoo._writing import one_writer
-from lipzoo.card import ArchitectureEntry, Card, DatasetEntry, WeightsEntry, versions
+from lipzoo.card import DatasetEntry
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.encoding import NUM_STRUCTURAL
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import Architecture, create_model, get_architecture
-from lipzoo.training.run_architecture import (
-    ARCHITECTURE_FILE,
-    architecture_of_run,
-    keep_architecture,
-)
-from lipzoo.training.state import STATE_FILE, load_state, save_state
-from lipzoo.weights import CARD_FILE, write_checkpoint
+from lipzoo.registry import create_model
 
 __all__ = ["pretrain"]
-
-RECIPE_FILE, LOSS_FILE, CHECKPOINT = "recipe.yaml", "losses.csv", "checkpoint"
-_OWN_FILES = (f"{CHECKPOINT}/{CARD_FILE}", STATE_FILE, LOSS_FILE, ARCHITECTURE_FILE)
 
 
 @dataclass
@@ -96,30 +84,28 @@ def pretrain(
         If the state in the folder does not belong to the recipe.
     """
     graphs, entries = _read_graphs(recipe, raw_dir)
-    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
-    folder = output.begin(recipe.to_dict(), resume, overwrite)
-    keep_architecture(output, get_architecture(recipe.architecture))
-    if (folder / CHECKPOINT / CARD_FILE).is_file() and resume:
-        return folder / CHECKPOINT
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums over threads round differently
-    try:
+    run = RunFolder(recipe, out, resume, overwrite)
+    if run.checkpoint is not None:
+        return run.checkpoint
+    with one_thread():
         training = _begin(recipe)
-        if resume and (folder / STATE_FILE).is_file():
-            parts = training.parts()
-            training.losses = load_state(folder / STATE_FILE, parts, lambda found: found["losses"])
+        training.losses = run.load(training.parts(), lambda found: found["losses"]) or []
         while len(training.losses) < recipe.epochs:
             _epoch(training, graphs, recipe)
             epoch = len(training.losses)
             if epoch % save_every == 0 or epoch == recipe.epochs:
-                _save_state(folder, training, recipe)
+                names = ["epoch", *(source.name for source in recipe.graphs)]
+                rows = [dict(zip(names, (n, *row))) for n, row in enumerate(training.losses, 1)]
+                run.save(training.parts(), rows, names, losses=training.losses)
                 words = (f"{s.name} {v:.3f}" for s, v in zip(recipe.graphs, training.losses[-1]))
                 say(f"epoch {epoch} of {recipe.epochs}: {', '.join(words)}")
-    finally:
-        torch.set_num_threads(before)
-    architecture = architecture_of_run(folder, recipe.architecture)
-    card = _card(recipe, architecture, training, entries)
-    return write_checkpoint(folder / CHECKPOINT, training.body, card, overwrite=True)
+    return run.finish(
+        training.body,
+        sizes={"in_feats": training.body.in_feats, "num_classes": 0},
+        epoch=recipe.epochs,
+        entries=entries,
+        encoding=recipe.encoding.model_dump(),
+    )
 
 
 def _read_graphs(
@@ -193,44 +179,3 @@ def _epoch(training: _Training, graphs: list[list[Sample]], recipe: PretrainingR
         training.scheduler.step()
         losses.append(loss.item())
     training.losses.append(losses)
-
-
-def _save_state(folder: Path, training: _Training, recipe: PretrainingRecipe) -> None:
-    save_state(folder / STATE_FILE, training.parts(), losses=training.losses)
-    names = ["epoch", *(source.name for source in recipe.graphs)]
-    rows = [dict(zip(names, (n, *row))) for n, row in enumerate(training.losses, 1)]
-    write_atomically(folder / LOSS_FILE, to_csv(rows, names))
-
-
-def _card(
-    recipe: PretrainingRecipe,
-    architecture: Architecture,
-    training: _Training,
-    entries: list[DatasetEntry],
-) -> Card:
-    encoding = recipe.encoding.model_dump()
-    return Card(
-        name=recipe.architecture,
-        tag=recipe.tag,
-        description=recipe.description or architecture.description,
-        source=architecture.source,
-        architecture=ArchitectureEntry(
-            model=architecture.model,
-            args={
-                **architecture.args,
-                **recipe.overrides,
-                "in_feats": training.body.in_feats,
-                "num_classes": 0,
-            },
-        ),
-        weights=WeightsEntry(seed=recipe.seed, epoch=recipe.epochs),
-        # The first graph, as the weights read it; the whole truth is in `pretrained_on`.
-        dataset=entries[0].model_copy(
-            update={"options": {**entries[0].options, "encoding": encoding}}
-        ),
-        pretrained_on=entries,
-        encoding=encoding,
-        seeds=[recipe.seed],
-        recipe=recipe.to_dict(),
-        versions=versions(),
-    )

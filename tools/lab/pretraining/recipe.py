@@ -1,4 +1,4 @@
-"""Pretraining recipes: which graphs, which objective, how long."""
+"""Pretraining recipes: which graphs or which prior, which objective, how long."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from lab.prior import Prior
 from lab.settings import STRICT, read_settings
 from lipzoo._schema import validate
 from lipzoo.errors import ConfigError
 from lipzoo.training.recipe import Count, Optimizer, Rate
 
-__all__ = ["Encoding", "Objective", "PretrainingRecipe", "Source", "load_pretraining"]
+__all__ = [
+    "ContextRecipe",
+    "Encoding",
+    "Objective",
+    "PretrainingRecipe",
+    "Source",
+    "WeightsRecipe",
+    "load_pretraining",
+]
 
 #: The recipes of the weights that ship with lipzoo.
 CONFIGS = Path(__file__).with_name("configs")
@@ -67,26 +76,13 @@ class Objective(pydantic.BaseModel, **STRICT):
         return self
 
 
-class PretrainingRecipe(pydantic.BaseModel, **STRICT):
-    """A pretraining file.
-
-    An epoch is one step on each graph (on one part of it). ``held_out`` names graphs that these
-    weights are measured on later: a source of the same data is refused. ``start`` says what the
-    weights begin as: the initialisation of the architecture, or identity maps.
-    """
+class WeightsRecipe(pydantic.BaseModel, **STRICT):
+    """What all pretraining files have: which architecture, under which tag."""
 
     description: str = ""
     architecture: str
     overrides: dict[str, Any] = {}
     tag: str
-    encoding: Encoding = Encoding()
-    graphs: Annotated[list[Source], pydantic.Field(min_length=1)]
-    held_out: list[str] = []
-    objective: Objective = Objective()
-    start: Literal["default", "identity"] = "identity"
-    epochs: Count = 400
-    optimizer: Optimizer = Optimizer(name="adamw", lr=0.001, weight_decay=1e-4)
-    warmup: Annotated[int, pydantic.Field(ge=0)] = 20
     grad_clip: Annotated[float, pydantic.Field(gt=0)] = 1.0
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
 
@@ -96,13 +92,6 @@ class PretrainingRecipe(pydantic.BaseModel, **STRICT):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
             raise ValueError("may hold letters, digits, '_' and '-' only")
         return value
-
-    @pydantic.model_validator(mode="after")
-    def _no_graph_is_held_out(self) -> PretrainingRecipe:
-        both = sorted({source.name for source in self.graphs} & set(self.held_out))
-        if both:
-            raise ValueError(f"{', '.join(both)}: both learnt from and held out; leave one out")
-        return self
 
     @property
     def full_name(self) -> str:
@@ -114,9 +103,73 @@ class PretrainingRecipe(pydantic.BaseModel, **STRICT):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+class PretrainingRecipe(WeightsRecipe):
+    """A pretraining file with ``graphs``.
+
+    An epoch is one step on each graph (on one part of it). ``held_out`` names graphs that these
+    weights are measured on later: a source of the same data is refused. ``start`` says what the
+    weights begin as: the initialisation of the architecture, or identity maps.
+    """
+
+    encoding: Encoding = Encoding()
+    graphs: Annotated[list[Source], pydantic.Field(min_length=1)]
+    held_out: list[str] = []
+    objective: Objective = Objective()
+    start: Literal["default", "identity"] = "identity"
+    epochs: Count = 400
+    optimizer: Optimizer = Optimizer(name="adamw", lr=0.001, weight_decay=1e-4)
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 20
+
+    @pydantic.model_validator(mode="after")
+    def _no_graph_is_held_out(self) -> PretrainingRecipe:
+        both = sorted({source.name for source in self.graphs} & set(self.held_out))
+        if both:
+            raise ValueError(f"{', '.join(both)}: both learnt from and held out; leave one out")
+        return self
+
+
+class EvidenceSettings(pydantic.BaseModel, **STRICT):
+    """Arguments of :func:`~lipzoo.context.encode_context`."""
+
+    width: Count = 64
+    num_random: Count = 256
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+class ContextRecipe(WeightsRecipe):
+    """A pretraining file with a ``prior``: of a network in context, which learns from drawn tasks.
+
+    A step is on ``batch`` tasks: ``fresh`` new ones, the others from the last ``kept``. The weights
+    are the average of the steps with ``ema_decay``; the learning rate rises over ``warmup`` steps
+    and falls to 0 along a cosine. ``validation`` tasks are not learnt from.
+    """
+
+    prior: Prior
+    evidence: EvidenceSettings = EvidenceSettings()
+    steps: Count = 5000
+    batch: Count = 8
+    fresh: Count = 2
+    kept: Count = 512
+    optimizer: Optimizer = Optimizer(name="adamw", lr=0.0015, weight_decay=0.01)
+    warmup: Annotated[int, pydantic.Field(ge=0)] = 100
+    ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.995
+    validation: Count = 64
+
+    @pydantic.model_validator(mode="after")
+    def _fresh_ones_fit(self) -> ContextRecipe:
+        if self.fresh > self.batch:
+            raise ValueError("fresh must not be above batch: a step is on batch tasks")
+        return self
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """As on the card."""
+        return {"kind": "context", **self.evidence.model_dump()}
+
+
 def load_pretraining(
     path: str | os.PathLike, changes: list[str] | None = None
-) -> PretrainingRecipe:
+) -> PretrainingRecipe | ContextRecipe:
     """Read a pretraining recipe: a file, a card's, or by the name of one in ``configs/``.
 
     ``changes`` are ``key=value`` pairs.
@@ -133,8 +186,8 @@ def load_pretraining(
     )
 
 
-def make_pretraining(content: dict[str, Any], where: str) -> PretrainingRecipe:
-    """A recipe from a mapping.
+def make_pretraining(content: dict[str, Any], where: str) -> PretrainingRecipe | ContextRecipe:
+    """A recipe from a mapping: with a ``prior``, or with ``graphs``.
 
     Raises
     ------
@@ -142,5 +195,7 @@ def make_pretraining(content: dict[str, Any], where: str) -> PretrainingRecipe:
         Which names all faults.
     """
     if "graphs" not in content and "dataset" in content:
-        raise ConfigError(f"{where}: is a recipe for `lipzoo train`; pretraining needs 'graphs'")
-    return validate(PretrainingRecipe, content, where)
+        raise ConfigError(
+            f"{where}: is a recipe for `lipzoo train`; pretraining needs 'graphs' or 'prior'"
+        )
+    return validate(ContextRecipe if "prior" in content else PretrainingRecipe, content, where)

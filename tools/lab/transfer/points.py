@@ -14,7 +14,7 @@ from lab.pretraining.graphs import check_held_out
 from lab.transfer.methods import run_method
 from lab.transfer.study import Point, Study, make_study
 from lipzoo.datasets import GraphTask, load_dataset, random_split
-from lipzoo.datasets.encoding import encode_for
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.weights import Checkpoint
 
