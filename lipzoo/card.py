@@ -29,9 +29,17 @@ Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 def _known_encoding(value: dict[str, int | str]) -> dict[str, int | str]:
     if value.get("kind", "context") != "context":
         raise ValueError(f"no kind of encoding {value['kind']!r} (choices: context)")
+    known = {"width", "seed", *(("kind", "num_random") if "kind" in value else ())}
+    if unknown := sorted(set(value) - known):
+        raise ValueError(f"unknown {', '.join(unknown)} (choices: {', '.join(sorted(known))})")
+    for name, number in value.items():
+        if name != "kind" and not (type(number) is int and 0 <= number < _LIMITS.get(name, 2**32)):
+            raise ValueError(f"{name} must be a whole number in its range, got {number!r}")
     return value
 
 
+#: What an encoding's numbers stay below; seeds are below 2^32.
+_LIMITS = {"width": 4097, "num_random": 16385}
 #: ``{"width": 64, "seed": 0}``; see ``lipzoo.encoding``.
 Encoding = Annotated[dict[str, int | str], pydantic.AfterValidator(_known_encoding)]
 
@@ -154,6 +162,17 @@ class Card(_Entry):
     lipschitz: LipschitzEntry | None = None
     recipe: dict[str, Any] = {}
     versions: dict[str, str] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _one_reading(self) -> Card:
+        if self.start is not None and self.reads_context:
+            raise ValueError("start: weights in context have none; leave one out")
+        return self
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the weights read rows made of evidence, and no features."""
+        return self.encoding is not None and "kind" in self.encoding
 
     @property
     def full_name(self) -> str:

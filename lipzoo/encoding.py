@@ -3,111 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lipzoo._schema import validate
 from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
 from lipzoo.datasets.scaling import scale_features
-from lipzoo.errors import ConfigError
+from lipzoo.errors import CheckpointError, ConfigError
 from lipzoo.models import InContextGATv2
-from lipzoo.registry import find_checkpoint, load_pretrained
+from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
 
-__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "is_in_context"]
+__all__ = ["add_start", "as_start", "encode_for", "encode_to_train"]
 
 #: What a card's encoding may be, by its ``kind``; without one, encoded features.
 _ENCODINGS = {None: encode_task, "context": encode_context}
+_CONTEXT = "gat_lip_context_8"
+
+#: Logits of a graph and rows; see `lipzoo.models.InContextGATv2`.
+_Reader = Callable[[Any, Tensor], Tensor] | None
 
 
 def encode_for(reader: Any, task: GraphTask) -> GraphTask:
-    """The task as a model or a checkpoint reads it: encoded where its card names an encoding,
-    scaled as what it was trained on, where the features are as many, and with what it starts from.
+    """The task as a model or a checkpoint reads it: scaled as what it was trained on, where the
+    features are as many, encoded where its card names an encoding, and with what it starts from.
 
     Whatever takes weights and a task does this first; what it calls then gets the task so. A
     model that was not loaded has no card, and a task that is encoded, scaled or started is returned
     as it is.
+
+    Raises
+    ------
+    ConfigError
+        If the task was encoded or started for other weights.
     """
     card = getattr(reader, "card", None)
-    if card is None or "start" in task.options:
+    if card is None or _is_started(task, card.start):
         return task
-    encoded = _encoded(card, task)
+    scaled = _scaled(card, task)
+    encoded = _encoded(card, scaled)
     if card.start is None:
         return encoded
-    return _with_columns(encoded, _columns(task, card.start), card.start)
+    classes = card.architecture.args["num_classes"]
+    if task.num_classes > classes:
+        raise ConfigError(
+            f"{task.name}: has {task.num_classes} classes, and the weights tell {classes} apart; "
+            "fine-tune them on it"
+        )
+    known = replace(scaled, num_classes=classes)
+    return _with_columns(encoded, card.start, known, _reader(card.start, task.device))
 
 
 def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) -> GraphTask:
     """:func:`encode_for`, and what training needs besides: ``parts``, where the weights read what
-    was made of the training labels. ``start`` is that of the card where none is given."""
-    card = reader.card
-    start = card.start if start is None else start
-    if "start" in task.options or (start is None and not is_in_context(card)):
-        return encode_for(reader, task)
-    if start is not None:
-        return add_start(_encoded(card, task), start, task)
-    made = encode_for(reader, task)
-    made.parts = tuple(
-        encode_for(reader, seen).with_ndata(train_mask=hidden)
-        for seen, hidden in hidden_parts(task)
-    )
-    return made
+    was made of the training labels.
 
+    ``reader`` may be a model without a card. ``start`` is that of the card where none is given.
 
-def is_in_context(card: Card) -> bool:
-    """Whether the weights read rows made of evidence, and no features."""
-    return card.encoding is not None and card.encoding.get("kind") == "context"
-
-
-def _encoded(card: Card, task: GraphTask) -> GraphTask:
-    width = card.architecture.args.get("in_feats")
-    if card.start is not None:
-        width -= num_start_columns(task.num_classes)
-    if (card.encoding or width == task.in_feats) and not (
-        {"scaling", "encoding"} & task.options.keys()
-    ):
-        task = scale_features(task, card.dataset.options.get("scaling"))
-    if not card.encoding:
+    Raises
+    ------
+    ConfigError
+        Also if the task was made without parts.
+    """
+    card = getattr(reader, "card", None)
+    start = start or (card and card.start)
+    if task.reads_labels and not task.parts:
+        raise ConfigError(
+            f"{task.name}: the features were made of the training labels, all at once, and "
+            "whoever learns from them reads those off; pass the raw task"
+        )
+    if card is None or _is_started(task, start):
         return task
-    spec = dict(card.encoding)
-    return _ENCODINGS[spec.pop("kind", None)](task, **spec)
+    if start is not None:
+        scaled = _scaled(card, task)
+        return add_start(_encoded(card, scaled), start, scaled)
+    made = encode_for(reader, task)
+    if made is task or not card.reads_context:
+        return made
+    return made.with_parts((encode_for(reader, seen), part) for seen, part in hidden_parts(task))
 
 
-def as_start(start: Start | str | None) -> Start | None:
+def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
     """What a user may say: ``"stack"``, ``"context"`` (the weights in context that ship), the name
-    of weights in context, or None; with the hash of the weights.
+    of weights in context, or None; with what those weights' card says, and their hash.
 
     Raises
     ------
     UnknownNameError
         If there are no such weights.
     ConfigError
-        If they are none in context.
+        If they are none in context, or others than those of the hash.
     """
-    if start is None or start == "none":
+    if start is None:
         return None
-    if isinstance(start, str):
-        start = validate(Start, {"of": start}, where="start")
+    if not isinstance(start, Start):
+        content = start if isinstance(start, dict) else {"of": start}
+        start = validate(Start, content, where="start")
     if start.of == "stack":
         return start
-    name = "gat_lip_context_8" if start.of == "context" else start.of
-    card = find_checkpoint(name).card
-    if not is_in_context(card):
+    card = find_checkpoint(_CONTEXT if start.of == "context" else start.of).card
+    if not card.reads_context or card.architecture.model != InContextGATv2.__name__:
         raise ConfigError(
-            f"start: {card.full_name} is no network in context; choose one of gat_lip_context_*, "
-            "or 'stack'"
+            f"start: {start.of} is no network in context; choose one of gat_lip_context_*, or "
+            "'stack'"
         )
     if start.sha256 not in ("", card.weights.sha256):
         raise ConfigError(
-            f"start: {card.full_name} are other weights than those that were started from (sha256 "
+            f"start: {start.of} are other weights than those that were started from (sha256 "
             f"{card.weights.sha256[:12]}… instead of {start.sha256[:12]}…); get those again"
         )
-    return start.model_copy(update={"of": card.full_name, "sha256": card.weights.sha256})
+    is_whole = start.of != "context" and split_name(start.of)[1] is not None
+    read = {key: value for key, value in card.encoding.items() if key != "kind"}
+    named = {"of": start.of if is_whole else card.full_name, "sha256": card.weights.sha256}
+    return Start(**read, **named)
 
 
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:
@@ -129,36 +142,66 @@ def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> 
 
     Raises
     ------
+    ConfigError
+        If the features that the evidence is to be made of are encoded.
     DataError
         See :meth:`ClosedFormStack.fit`.
     """
     known = task if known is None else known
-    made = _with_columns(task, _columns(known, start), start)
-    made.parts = tuple(
-        _with_columns(task, _columns(seen, start), start).with_ndata(train_mask=hidden)
-        for seen, hidden in hidden_parts(known)
+    read = _reader(start, task.device)
+    made = _with_columns(task, start, known, read)
+    return made.with_parts(
+        (_with_columns(task, start, seen, read), part) for seen, part in hidden_parts(known)
     )
-    return made
 
 
-def _columns(task: GraphTask, start: Start) -> Tensor:
-    read = None
-    if start.of != "stack":
-        read = _read(as_start(start).of, task.device)
-    return start_columns(task, read, start.width, start.num_random, start.seed)
+def _is_started(task: GraphTask, start: Start | None) -> bool:
+    present = task.options.get("start")
+    if present is None:
+        return False
+    if start is None or present != start.model_dump():
+        raise ConfigError(f"{task.name}: starts from {present}, not {start}; pass the raw task")
+    return True
 
 
-def _read(name: str, device: torch.device) -> Callable[[Any, Tensor], Tensor]:
-    model: nn.Module = load_pretrained(name).to(device)
-    assert isinstance(model, InContextGATv2)
-    return partial(_logits, model)
+def _scaled(card: Card, task: GraphTask) -> GraphTask:
+    width, classes = (card.architecture.args.get(name) for name in ("in_feats", "num_classes"))
+    if card.start is not None:
+        width -= num_start_columns(classes)
+    if {"scaling", "encoding"} & task.options.keys():
+        return task
+    if not card.encoding and width != task.in_feats:
+        return task
+    return scale_features(task, card.dataset.options.get("scaling"))
 
 
-@torch.no_grad()
-def _logits(model: nn.Module, graph: Any, rows: Tensor) -> Tensor:
-    return model(graph, rows)
+def _encoded(card: Card, task: GraphTask) -> GraphTask:
+    if not card.encoding:
+        return task
+    spec = dict(card.encoding)
+    return _ENCODINGS[spec.pop("kind", None)](task, **spec)
 
 
-def _with_columns(task: GraphTask, columns: Tensor, start: Start) -> GraphTask:
-    spec = start.model_dump()
-    return task.with_feat(torch.cat([task.feat, columns.to(task.feat)], 1), start=spec)
+def _reader(start: Start, device: torch.device) -> _Reader:
+    """What reads the rows, loaded once; None for the stack."""
+    if start.of == "stack":
+        return None
+    model = load_pretrained(as_start(start).of).to(device)
+    if not isinstance(model, InContextGATv2):
+        raise CheckpointError(f"{start.of}: is no network in context")
+
+    @torch.no_grad()
+    def read(graph: Any, rows: Tensor) -> Tensor:
+        return model(graph, rows)
+
+    return read
+
+
+def _with_columns(task: GraphTask, start: Start, known: GraphTask, read: _Reader) -> GraphTask:
+    if "encoding" in known.options:
+        raise ConfigError(
+            f"{task.name}: start is made of features that are not encoded; leave the encoding out"
+        )
+    columns = start_columns(known, read, start.width, start.num_random, start.seed)
+    feat = torch.cat([task.feat, columns.to(task.feat)], 1)
+    return task.with_feat(feat, start=start.model_dump())

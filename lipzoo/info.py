@@ -57,6 +57,7 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         *(f"  {key}: {value}" for key, value in card.architecture.args.items()),
         *(f"data: {e.name} {e.options}" for e in card.pretrained_on or [card.dataset]),
         *([f"encoding: {card.encoding}"] if card.encoding else []),
+        *([f"start: {card.start.of}, from the training labels"] if card.start else []),
         f"metrics over seeds {', '.join(map(str, card.seeds))}{card.words_per_seed}:",
         *(f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in card.metrics.items()),
     ]
@@ -78,6 +79,10 @@ def pretrained_table() -> str:
         what = [f"`{name}`", layers, f"{card.weights.num_parameters:,}"]
         if card.pretrained_on:
             seen = ", ".join(entry.name for entry in card.pretrained_on)
+            if card.reads_context:
+                beside = f"in context, any graph without training, from {seen}: docs/context.md"
+                rows.append([*what, "-", str(len(card.seeds)), beside])
+                continue
             beside = f"a body without a head, from {seen}: docs/transfer.md"
             rows.append([*what, "-", str(len(card.seeds)), beside])
             continue

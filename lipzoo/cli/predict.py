@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_name(parser)
     add_data(
         parser,
-        "data to predict; labels are not needed, but by weights in context: those of the training "
-        "nodes",
+        "data to predict; labels are not needed, but those of the training nodes by weights that "
+        "read them",
         required=True,
     )
     add_out(parser, "CSV file")

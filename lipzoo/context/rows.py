@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.context.evidence import Evidence
-from lipzoo.context.stack import ClosedFormStack
+from lipzoo.context.stack import LOWEST, ClosedFormStack
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError
 
@@ -15,8 +15,6 @@ __all__ = ["NUM_CHANNELS", "context_rows", "encode_context", "predictors_of"]
 
 #: Width of a row: see :func:`context_rows`; 13 predictors and their stack.
 NUM_CHANNELS = 3 + 4 * 14 + 5 + 2 + 5 + 4
-#: Logarithms below this say no more.
-_LOWEST = -9.0
 
 
 def encode_context(
@@ -66,7 +64,7 @@ def context_rows(stack: ClosedFormStack) -> Tensor:
     evidence = stack.evidence_
     context, graph = evidence.context, evidence.graph
     stacked = stack.predict_log_proba().numpy().reshape(evidence.log_proba.shape[1:])
-    said = np.maximum(np.concatenate([evidence.log_proba, stacked[None]]), _LOWEST)
+    said = np.maximum(np.concatenate([evidence.log_proba, stacked[None]]), LOWEST)
     said = np.moveaxis(said, 0, -1)  # (N, G, C, P + 1)
     shape = said.shape[:3]
     is_context = np.zeros(graph.num_nodes, np.float32)
@@ -118,6 +116,8 @@ def predictors_of(rows: Tensor) -> Tensor:
 
 def _best_other(said: np.ndarray) -> np.ndarray:
     """Of each class the largest of the others, along the axis before the last."""
+    if said.shape[-2] == 1:
+        return said
     ordered = np.sort(said, axis=-2)
     best, second = ordered[..., -1:, :], ordered[..., -2:-1, :]
     return np.where(said >= best, second, best)

@@ -12,10 +12,10 @@ from lipzoo.context.evidence import Evidence, closed_form_evidence
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 
-__all__ = ["ClosedFormStack", "stack_weights"]
+__all__ = ["LOWEST", "ClosedFormStack", "stack_weights"]
 
 #: Logarithms below this say no more.
-_LOWEST = -9.0
+LOWEST = -9.0
 
 
 class ClosedFormStack:
@@ -80,7 +80,7 @@ class ClosedFormStack:
         """
         if not hasattr(self, "weights_"):
             raise ConfigError("call fit(task) first")
-        evidence = np.maximum(self.evidence_.log_proba, _LOWEST)
+        evidence = np.maximum(self.evidence_.log_proba, LOWEST)
         summed = np.tensordot(np.array(list(self.weights_.values()), np.float32), evidence, 1)
         found = torch.from_numpy(log_softmax(summed, -1).astype(np.float32))
         return found if self._multilabel else found[:, 0]
@@ -99,7 +99,7 @@ class ClosedFormStack:
 def stack_weights(evidence: Evidence, penalty: float) -> np.ndarray:
     """The weights (P,) of :class:`ClosedFormStack`."""
     context = evidence.context
-    said = np.maximum(evidence.log_proba[:, context.index], _LOWEST).astype(np.float64)
+    said = np.maximum(evidence.log_proba[:, context.index], LOWEST).astype(np.float64)
     said = np.moveaxis(said, 0, -1)  # (n, G, C, P)
     said, labels = said[context.judged], context.labels[context.judged]
     rows, number = np.arange(len(said)), said.shape[-1]

@@ -12,6 +12,7 @@ from lipzoo.context.evidence import Context
 from lipzoo.context.rows import context_rows, predictors_of
 from lipzoo.context.stack import ClosedFormStack
 from lipzoo.datasets import GraphTask
+from lipzoo.errors import DataError
 
 __all__ = ["hidden_parts", "num_start_columns", "start_columns"]
 
@@ -50,8 +51,17 @@ def hidden_parts(task: GraphTask) -> list[tuple[GraphTask, Tensor]]:
     """The task with a part of its training nodes hidden, and that part, (N,); for each part.
 
     At most five parts, of about the same labels each.
+
+    Raises
+    ------
+    DataError
+        If there is one training node, and see :meth:`.Context.of`.
     """
     index = task.train_mask.nonzero().squeeze(1)
+    if len(index) < 2:
+        raise DataError(
+            f"{task.name}: has one training node; to learn from what others say takes two"
+        )
     fold = torch.from_numpy(Context.of(task.to("cpu")).fold).to(task.device)
     found = []
     for part in fold.unique():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -199,6 +199,11 @@ class GraphTask:
         return self.feat.shape[-1]
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether the features were made of the training labels; see `lipzoo.encoding`."""
+        return "start" in self.options or "kind" in self.options.get("encoding", {})
+
+    @property
     def device(self) -> torch.device:
         """Where the graph is."""
         return self.graph.device
@@ -212,7 +217,17 @@ class GraphTask:
         """A copy whose ``graph.ndata`` has these columns instead; the original is not touched.
 
         Other masks make another split of the same data; other features or labels, other data.
+
+        Raises
+        ------
+        ConfigError
+            If the features were made of the labels that the masks show, and would no longer be.
         """
+        if self.reads_labels and set(columns) - {"feat"}:
+            raise ConfigError(
+                f"{self.name}: the features were made of the training labels; change "
+                f"{', '.join(sorted(columns))} of the raw task, and make them again"
+            )
         graph = self.graph.local_var()
         graph.ndata.update(columns)
         return replace(
@@ -235,6 +250,15 @@ class GraphTask:
         made._fingerprint, made._source = self.fingerprint, self.source
         made.options |= options
         return made
+
+    def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:
+        """The task with :attr:`parts`: features without the labels of a part, and the part."""
+        made = []
+        for task, hidden in parts:
+            graph = task.graph.local_var()
+            graph.ndata["train_mask"] = hidden
+            made.append(replace(task, graph=graph))
+        return replace(self, parts=tuple(made))
 
     def with_split(self, index: int) -> GraphTask:
         """The data as they came, with one of their S splits: column ``index`` of masks (N, S).

@@ -118,6 +118,18 @@ def _dataset(card: Card) -> str:
 
 
 def _encoding(card: Card) -> list[str]:
+    if card.reads_context:
+        words = (
+            "They read what the labels of a task's training nodes say, and no features of a width "
+            "of their own: `evaluate` and `predict` take any graph, without training."
+        )
+        return ["## Features", words, _fenced(card.encoding)]
+    if card.start is not None:
+        words = (
+            "They read, beside the features, what the labels of the training nodes say, and "
+            "correct it: `evaluate`, `predict` and `finetune` need those labels, and compute it."
+        )
+        return ["## Features", words, _fenced(card.start.model_dump())]
     if not card.encoding:
         return []
     words = "They read encoded features; `finetune`, `evaluate` and `predict` encode a raw task:"

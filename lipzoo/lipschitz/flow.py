@@ -137,7 +137,7 @@ def gradient_flow(
         attention: list[Tensor] = []
         states = model.run(graph, feat, attention)
         states = [s if s.requires_grad else s.requires_grad_() for s in states]
-        logits = model.head(model.residual.output(states))
+        logits = model.from_start(model.head(model.residual.output(states)), feat)
         loss = _loss(logits[chosen], labels[chosen])
         slopes = torch.autograd.grad(loss, [*states, logits, *trained], allow_unused=True)
     by_parameter = {id(p): slope for p, slope in zip(trained, slopes[len(states) + 1 :])}

@@ -169,8 +169,8 @@ class _Function:
         module = self.module
         if not isinstance(module, DeepAttentionNet) or type(module.input) is not nn.Linear:
             return
-        if module.in_feats <= module.hidden_feats:
-            return
+        if module.in_feats <= module.hidden_feats or module.start_logits:
+            return  # few columns, or some that are read as they are
         u, s, v = torch.linalg.svd(module.input.weight, full_matrices=False)
         short = nn.Linear(len(s), module.hidden_feats, dtype=torch.float64).requires_grad_(False)
         short.weight.copy_(u * s)

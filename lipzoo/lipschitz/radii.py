@@ -137,7 +137,8 @@ def robustness(
         raise ConfigError(f"robustness: no method {method!r}{did_you_mean(method, METHODS)}")
     if not isinstance(model, DeepAttentionNet):
         raise ConfigError(
-            f"robustness: needs a model of the zoo, got {type(model).__name__}; for a layer, use "
+            f"robustness: needs a model of the zoo that reads features, got "
+            f"{type(model).__name__}; for a layer, use "
             "lipzoo.lipschitz.bound"
         )
     fault = network_fault(model) or _head_fault(model) or scheme_fault(model)

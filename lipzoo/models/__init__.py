@@ -1,8 +1,9 @@
 """Architectures: nn.Modules that share one base class."""
 
-from lipzoo.models.base import DeepAttentionNet, count_parameters
+from lipzoo.models.base import DeepAttentionNet
 from lipzoo.models.gat import DeepGAT, DeepGATv2
 from lipzoo.models.in_context import InContextGATv2
+from lipzoo.models.size import count_parameters
 from lipzoo.models.transformer import DeepGraphTransformer
 
 __all__ = [

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
+from lipzoo.models.checks import check_positive, check_rates
 from lipzoo.models.recompute import SpareBuffers
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
@@ -20,7 +21,7 @@ from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
 from lipzoo.nn.sparse import last_columns, sparse_dropout_linear
 
-__all__ = ["ACTIVATIONS", "DeepAttentionNet", "count_parameters"]
+__all__ = ["ACTIVATIONS", "DeepAttentionNet"]
 
 
 class DeepAttentionNet(nn.Module):
@@ -129,21 +130,14 @@ class DeepAttentionNet(nn.Module):
         init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        _check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
+        check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
         if hidden_feats < 1 or hidden_feats % num_heads:
             raise ConfigError(
                 f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
                 f"and {num_heads}"
             )
-        for name, rate in (
-            ("input_drop", input_drop),
-            ("feat_drop", feat_drop),
-            ("head_drop", head_drop),
-            ("attn_drop", attn_drop),
-            ("node_drop", node_drop),
-        ):
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {rate}")
+        check_rates(input_drop=input_drop, feat_drop=feat_drop, head_drop=head_drop)
+        check_rates(attn_drop=attn_drop, node_drop=node_drop)
         self.in_feats, self.num_classes = in_feats, num_classes
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
         self.degree_norm, self.add_self_loops, self.sep = degree_norm, add_self_loops, sep
@@ -185,11 +179,6 @@ class DeepAttentionNet(nn.Module):
             None if input_activation is None else INPUT_ACTIVATIONS.make(input_activation)
         )
         self.head_drop = Dropout(head_drop)
-        if start_logits and in_feats < num_classes:
-            raise ConfigError(
-                f"start_logits: the last {num_classes} columns of the features are the logits, "
-                f"and there are {in_feats}"
-            )
         self.start_logits = start_logits
         self.head = self._make_head(num_classes)
 
@@ -200,6 +189,11 @@ class DeepAttentionNet(nn.Module):
             return nn.Identity()
         head = nn.Linear(self.residual.out_feats, num_classes)
         if self.start_logits:
+            if self.in_feats < num_classes:
+                raise ConfigError(
+                    f"start_logits: the last {num_classes} columns of the features are the "
+                    f"logits, and there are {self.in_feats}"
+                )
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         return head
@@ -240,9 +234,14 @@ class DeepAttentionNet(nn.Module):
         """
         attention: list[Tensor] | None = [] if return_attention else None
         logits = self.forward_head(self.residual.output(self.run(graph, feat, attention)))
-        if self.start_logits:
-            logits = logits + last_columns(feat, self.num_classes)[: len(logits)]
+        logits = self.from_start(logits, feat)
         return (logits, attention) if return_attention else logits
+
+    def from_start(self, logits: Tensor, feat: Tensor) -> Tensor:
+        """What the head puts out, (n, C), added to what it corrects, if anything."""
+        if not (self.start_logits and self.num_classes):
+            return logits
+        return logits + last_columns(feat, self.num_classes)[: len(logits)]
 
     def forward_features(self, graph, feat: Tensor) -> Tensor:
         """What the head reads, (N, out)."""
@@ -368,7 +367,7 @@ class DeepAttentionNet(nn.Module):
 
     def reset_input(self, in_feats: int) -> None:
         """Replace the input layer by a freshly initialised one for features of another width."""
-        _check_positive(in_feats=in_feats)
+        check_positive(in_feats=in_feats)
         self.input = _like(nn.Linear(in_feats, self.hidden_feats), self.input)
         self.in_feats = in_feats
 
@@ -396,16 +395,5 @@ class DeepAttentionNet(nn.Module):
         )
 
 
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}")
-
-
 def _like(module: nn.Module, other: nn.Linear) -> nn.Module:
     return module.to(device=other.weight.device, dtype=other.weight.dtype)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of learnt values."""
-    return sum(parameter.numel() for parameter in model.parameters())

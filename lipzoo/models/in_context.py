@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
+from lipzoo.models.checks import check_positive
 from lipzoo.nn import GATv2Conv
 
 __all__ = ["InContextGATv2"]
@@ -82,15 +83,12 @@ class InContextGATv2(nn.Module):
         if num_classes:
             raise ConfigError(
                 f"num_classes must be 0, got {num_classes}: this network takes any number of "
-                "classes"
+                "classes, and is not trained on one graph from scratch; evaluate, predict and "
+                "finetune take its weights as they are"
             )
-        for name, value, least in (
-            ("in_feats", in_feats, 3),
-            ("num_layers", num_layers, 1),
-            ("num_heads", num_heads, 1),
-        ):
-            if value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        check_positive(num_layers=num_layers, num_heads=num_heads)
+        if in_feats < 3:
+            raise ConfigError(f"in_feats must be at least 3, got {in_feats}")
         if hidden_feats < 1 or hidden_feats % num_heads:
             raise ConfigError(
                 f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
@@ -144,7 +142,7 @@ class InContextGATv2(nn.Module):
         return rows.parted(logits)
 
     def _seen(self, graph, feat: Tensor) -> Structure:
-        structure = as_structure(graph, self.add_self_loops).to(feat.device)
+        structure = as_structure(graph).to(feat.device)
         is_known = feat.dim() == 3 or (feat.dim() == 4 and feat.shape[2] == 2)
         if structure.num_src != structure.num_dst or not (
             is_known and feat.shape[0] == structure.num_src and feat.shape[-1] == self.in_feats
@@ -155,7 +153,7 @@ class InContextGATv2(nn.Module):
                 f"({structure.num_src}, labels, 2, {self.in_feats}): see "
                 "lipzoo.context.encode_context"
             )
-        return structure
+        return as_structure(structure, self.add_self_loops)
 
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth: ``input``, ``layer_1`` … ``layer_L``, ``head``."""

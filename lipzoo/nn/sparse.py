@@ -83,6 +83,9 @@ def last_columns(feat: Tensor, number: int) -> Tensor:
     """Of dense or sparse features, (N, number), dense."""
     if feat.layout is not torch.sparse_csr:
         return feat[:, feat.shape[1] - number :]
-    chosen = torch.zeros(feat.shape[1], number, dtype=feat.dtype, device=feat.device)
-    chosen[feat.shape[1] - number :] = torch.eye(number, dtype=feat.dtype, device=feat.device)
-    return feat @ chosen
+    # There is no product of CSR matrices in half precision.
+    kind = feat.dtype if feat.dtype == torch.float64 else torch.float32
+    chosen = torch.zeros(feat.shape[1], number, dtype=kind, device=feat.device)
+    chosen[feat.shape[1] - number :] = torch.eye(number, dtype=kind, device=feat.device)
+    with torch.autocast(feat.device.type, enabled=False):
+        return (feat.to(kind) @ chosen).to(feat.dtype)

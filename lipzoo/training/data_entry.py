@@ -19,8 +19,8 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
     elsewhere.
     """
     options = {key: value for key, value in task.options.items() if key not in _MADE}
-    if "kind" in options.get("encoding", {}):
-        del options["encoding"]
+    if task.reads_labels:
+        options.pop("encoding", None)
     return DatasetEntry(
         name=task.name,
         options=options,

@@ -26,7 +26,7 @@ from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import is_same_data
-from lipzoo.encoding import as_start, encode_to_train, is_in_context
+from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import build_pretrained, find_checkpoint
@@ -34,7 +34,8 @@ from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
-from lipzoo.training.metrics import evaluate, model_feat
+from lipzoo.training.metrics import evaluate
+from lipzoo.training.probe import Probe, frozen_feat
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
@@ -111,7 +112,8 @@ def finetune(
 
     Where nothing but the head is trained (``freeze="all-but-head"``, and the input layer fits),
     the features that it reads are computed once, in evaluation mode: a linear probe. Dropout is
-    then applied to the input of the head only (``head_drop``), not in the frozen layers.
+    then applied to the input of the head only (``head_drop``), not in the frozen layers. (Where
+    there is a start, each epoch reads other features, and nothing is computed once.)
 
     Weights in context (``gat_lip_context_8``) have no head to replace: they go on learning, each
     epoch with another part of the training nodes hidden.
@@ -128,7 +130,8 @@ def finetune(
         Begin from what the training labels say by themselves, by the closed-form stack or a network
         in context: the model reads it beside the features, and learns a correction to it, which is
         0 at first (:func:`lipzoo.encoding.add_start`). The beginning is kept where no epoch does
-        better on the validation nodes. The input layer is replaced.
+        better on the validation nodes. Input layer and head are replaced, unless the weights began
+        so already, on the same data. By default as the weights began.
     warm_start : bool
         Let the head begin as a logistic regression on what the pretrained body gives
         (:func:`~lipzoo.training.warm_start_head`), and keep that beginning where no epoch does
@@ -195,8 +198,10 @@ def finetune(
     )
     if save_every < 1:
         raise ConfigError(f"save_every must be at least 1, got {save_every}")
-    if given := sorted({"in_feats", "num_classes"} & set(overrides)):
-        raise ConfigError(f"finetune: {' and '.join(given)} come from the task; leave them out")
+    if given := sorted({"in_feats", "num_classes", "start_logits"} & set(overrides)):
+        raise ConfigError(
+            f"finetune: {' and '.join(given)} come from the task and start; leave them out"
+        )
     if resume and out is None:
         raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
     task.validate()
@@ -207,6 +212,7 @@ def finetune(
     task = encode_to_train(checkpoint, task, _start(source, start, warm_start))
     model, replaced = _adapt(checkpoint, task, overrides)
     card = _card(source, task, overrides, settings, class_weight, weights)
+    model.card = card
     if warm_start:
         check_warm_start(model, task)
     training = None
@@ -255,11 +261,11 @@ def finetune(
 
 def _start(card: Card, start: str | Start | None, warm_start: bool) -> Start | None:
     found = as_start(start)
-    if found is not None and is_in_context(card):
+    if found is not None and card.reads_context:
         raise ConfigError(
             f"start: {card.full_name} begin from the closed-form stack already; leave start out"
         )
-    if found is not None and warm_start:
+    if warm_start and (found or card.start):
         raise ConfigError("start and warm_start both say how the head begins; choose one")
     return found
 
@@ -275,7 +281,7 @@ def _adapt(
     checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
 ) -> tuple[nn.Module, list[str]]:
     """The pretrained model with input and head of the task's sizes; which layer groups are new."""
-    if is_in_context(checkpoint.card):
+    if checkpoint.card.reads_context:
         model, _ = build_pretrained(checkpoint, **overrides)
         return model.to(task.device), []
     model, _ = build_pretrained(checkpoint, **_sizes(checkpoint.card, task), **overrides)
@@ -285,11 +291,14 @@ def _adapt(
             "layer_groups and reset_classifier; derive the class from "
             "lipzoo.models.DeepAttentionNet"
         )
-    before = checkpoint.card.architecture.args
+    card, before = checkpoint.card, checkpoint.card.architecture.args
+    begins_anew = task.options.get("start") != (card.start and card.start.model_dump())
     replaced = []
-    if before["in_feats"] != task.in_feats:
+    if before["in_feats"] != task.in_feats or begins_anew:
+        model.reset_input(task.in_feats)
         replaced.append("input")
-    if before["num_classes"] != task.num_classes or not _was_trained_on(checkpoint.card, task):
+    is_same = before["num_classes"] == task.num_classes and not begins_anew
+    if not (is_same and _was_trained_on(card, task)):
         model.reset_classifier(task.num_classes)
         replaced.append("head")
     return model.to(task.device), replaced
@@ -297,7 +306,7 @@ def _adapt(
 
 def _sizes(card: Card, task: GraphTask) -> dict[str, Any]:
     """The arguments that come from the task."""
-    if is_in_context(card):
+    if card.reads_context:
         return {}
     sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
     return {**sizes, "start_logits": True} if "start" in task.options else sizes
@@ -329,30 +338,13 @@ def _train(
     )
     if set(epochs) == {"head"} and is_standard and not task.parts:
         # What is frozen gives the same features in every epoch.
-        task = task.with_ndata(feat=_frozen_features(model, task))
-        return fit(_Probe(model), task, settings, **options)
+        task = task.with_ndata(feat=frozen_feat(model, task))
+        return fit(Probe(model), task, settings, **options)
     try:
         return fit(model, task, settings, on_epoch=thawing(groups, epochs), **options)
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-
-
-@torch.no_grad()
-def _frozen_features(model: nn.Module, task: GraphTask) -> Tensor:
-    return model.eval().forward_features(task.graph, model_feat(model, task))
-
-
-class _Probe(nn.Module):
-    """The head of a model, as a model of the features that it reads."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.head, self.head_drop = model.head, model.head_drop
-        self._forward_head = model.forward_head
-
-    def forward(self, graph, feat: Tensor) -> Tensor:
-        return self._forward_head(feat)
 
 
 def _card(
@@ -399,6 +391,7 @@ def _with_result(card: Card, result: FitResult, seed: int) -> Card:
 
 def _identity(card: Card) -> dict[str, Any]:
     """What two runs must share for one to go on with the other."""
-    content = card.model_dump(mode="json", include={"recipe", "architecture", "dataset"})
+    parts = {"recipe", "architecture", "dataset", "start", "encoding"}
+    content = card.model_dump(mode="json", include=parts)
     del content["recipe"]["num_threads"]  # others round differently, but are no other fine-tuning
     return content

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lipzoo._progress import ProgressBar
 from lipzoo.datasets import GraphTask
-from lipzoo.encoding import encode_for
+from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
@@ -125,7 +125,7 @@ def fit(
             "consistency: its sharpened predictions are of one class a node, and the task "
             f"{task.name!r} is multilabel; leave it out of the recipe"
         )
-    task = encode_for(model, task)
+    task = encode_to_train(model, task)
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.

@@ -34,10 +34,10 @@ def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
     """Whether a node may have several of the model's classes.
 
     The model's card says so, for a graph to predict on need not have labels; a model without a
-    card, or with that of weights without a head, is taken to be made for the task.
+    card, with that of weights without a head, or in context, is taken to be made for the task.
     """
     card = getattr(model, "card", None)
-    if card is None or not card.weights.metrics:
+    if card is None or not card.weights.metrics or card.reads_context:
         return task.multilabel
     if card.dataset.multilabel is not None:
         return card.dataset.multilabel

@@ -28,6 +28,7 @@ from lipzoo._processes import in_processes
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
+from lipzoo.encoding import as_start
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
@@ -40,10 +41,9 @@ from lipzoo.training.run_architecture import (
     keep_architecture,
 )
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
-from lipzoo.training.run_together import check_device, train_together
+from lipzoo.training.run_together import check_device, check_recipe_together, train_together
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks, check_splits, load_task
-from lipzoo.training.together import check_together
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
@@ -129,6 +129,7 @@ def train(
     if device is not None:
         check_device(device)
     seeds = seeds if seeds is not None else list(recipe.seeds)
+    recipe = recipe.model_copy(update={"start": as_start(recipe.start)})
     tasks = Tasks()
     task = tasks(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
@@ -137,7 +138,9 @@ def train(
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
         if baseline.estimator is None:
-            variants[f"baselines/{name}"] = recipe.variant(baseline)
+            variant = recipe.variant(baseline)
+            started = {"start": as_start(variant.start)}
+            variants[f"baselines/{name}"] = variant.model_copy(update=started)
         else:
             # An estimator has no seed: its one result stands for all, but for those of other data.
             estimated[name] = {
@@ -148,12 +151,7 @@ def train(
     for variant in variants.values():
         build_from_recipe(variant, task, architectures[variant.architecture])
         if device is not None:
-            check_together(variant.settings())
-            if variant.start is not None:
-                raise ConfigError(
-                    f"{recipe.full_name}: start is not for models that are trained together; leave "
-                    "device out"
-                )
+            check_recipe_together(variant)
 
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])

@@ -26,9 +26,9 @@ from lipzoo.training.recipe import Recipe
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, keep_seed
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
-from lipzoo.training.together import fit_together, shape_of
+from lipzoo.training.together import check_together, fit_together, shape_of
 
-__all__ = ["check_device", "fit_seeds", "train_together"]
+__all__ = ["check_device", "check_recipe_together", "fit_seeds", "train_together"]
 
 #: Models in one stack. More save nothing: the kernels of 64 fill a GPU.
 _AT_ONCE = 64
@@ -52,6 +52,18 @@ def check_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, ImportError, TypeError) as fault:
         reason = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise ConfigError(f"device {name!r}: cannot be used here ({reason})") from None
+
+
+def check_recipe_together(recipe: Recipe) -> None:
+    """Refuse a recipe that :func:`~lipzoo.training.together.fit_together` does not train.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_together(recipe.settings())
+    if recipe.start is not None:
+        raise ConfigError("start: cannot be trained together; leave it, or the device, out")
 
 
 def train_together(

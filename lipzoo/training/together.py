@@ -156,6 +156,8 @@ def _check_tasks(models: Sequence[nn.Module], tasks: Sequence[GraphTask]) -> lis
     for task in tasks:
         check_metric(task)
     tasks = [encode_for(model, task) for model, task in zip(models, tasks, strict=True)]
+    if any(task.reads_labels for task in tasks):
+        raise ConfigError("start: cannot be trained together; leave it, or the device, out")
     first, edges = tasks[0], as_structure(tasks[0].graph)
     for task in tasks[1:]:
         own = as_structure(task.graph)

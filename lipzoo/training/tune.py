@@ -33,7 +33,7 @@ from lipzoo.training import tune_report
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_seed import build_from_recipe, model_args
-from lipzoo.training.run_together import check_device, fit_seeds
+from lipzoo.training.run_together import check_device, check_recipe_together, fit_seeds
 from lipzoo.training.search_space import (
     SearchSpace,
     check_space,
@@ -43,7 +43,6 @@ from lipzoo.training.search_space import (
     with_values,
 )
 from lipzoo.training.tasks import Tasks, check_splits
-from lipzoo.training.together import check_together
 
 __all__ = ["tune"]
 
@@ -151,7 +150,7 @@ def tune(
     def try_out(changed: Recipe) -> None:
         build_from_recipe(changed, _task(changed, raw_dir, seeds[0]))
         if device is not None:
-            check_together(changed.settings())
+            check_recipe_together(changed)
 
     try_out(recipe)
     check_space(recipe, space, try_out)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ from block_graphs import blocks, with_masks
 from context_zoo import context_weights
 
 import lipzoo
+from lipzoo.card import Card
 from lipzoo.cli import main
 from lipzoo.context import ClosedFormStack, hidden_parts, num_start_columns
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import add_start, as_start, encode_for, encode_to_train
-from lipzoo.errors import CheckpointError, ConfigError, DataError, UnknownNameError
+from lipzoo.errors import ConfigError, DataError, UnknownNameError
 from lipzoo.settings import FitSettings, Start
 from lipzoo.training import evaluate, export_run, fit, loop, predict, train
 from lipzoo.training.metrics import model_feat
 from lipzoo.training.recipe import make_recipe
+from lipzoo.training.together import fit_together
 from lipzoo.weights import read_checkpoint
 
 STACK = Start()
@@ -157,7 +160,7 @@ def test_a_recipe_may_have_a_start(tmp_path):
         assert value == pytest.approx(model.card.weights.metrics[key], abs=1e-5)
     again = train(recipe(), tmp_path / "again", verbose=False)
     assert again["metrics"] == summary["metrics"]
-    with pytest.raises(ConfigError, match="start is not for models that are trained together"):
+    with pytest.raises(ConfigError, match="start: cannot be trained together"):
         train(recipe(), tmp_path / "gpu", device="cpu", verbose=False)
 
 
@@ -217,6 +220,8 @@ def test_what_cannot_be(tmp_path, weights):
         lipzoo.finetune("gat_lip_2.cora", task, start="stack", warm_start=True, verbose=False)
     with pytest.raises(ConfigError, match="no network in context"):
         as_start("gat_lip_2.cora")
+    with pytest.raises(ConfigError, match="start_logits come from the task and start"):
+        lipzoo.finetune("gat_lip_2.cora", task, start="stack", start_logits=True, verbose=False)
     with pytest.raises(UnknownNameError, match="gat_lip_contxt_8"):
         as_start("gat_lip_contxt_8")
     for place in (str(folder), "https://somewhere/weights", "hf-hub:some/body"):
@@ -231,15 +236,177 @@ def test_what_cannot_be(tmp_path, weights):
         predict(lipzoo.load_pretrained(folder), unlabelled)
 
 
-def test_an_encoded_task_is_left_alone(tmp_path):
-    network = lipzoo.load_pretrained(context_weights(tmp_path / "w"))
+def test_a_task_is_made_once_and_for_those_weights(tmp_path, weights):
+    network, plain = lipzoo.load_pretrained(weights), lipzoo.load_pretrained("gat_lip_2.cora")
     task = blocks()
     encoded = encode_for(network, task)
     assert encode_for(network, encoded) is encoded
-    started = encode_to_train(lipzoo.load_pretrained("gat_lip_2.cora"), task, STACK)
-    assert encode_for(network, started) is started
-    with pytest.raises(CheckpointError):
-        lipzoo.load_pretrained(tmp_path / "nothing")
+    started = encode_to_train(plain, task, STACK)
+    assert encode_to_train(plain, started, STACK) is started
+    for start in (None, as_start(weights)):
+        with pytest.raises(ConfigError, match="starts from"):
+            encode_to_train(plain, started, start)
+    with pytest.raises(ConfigError, match="starts from"):
+        evaluate(plain, started)
+    with pytest.raises(ConfigError, match="leave the encoding out"):
+        add_start(lipzoo.load_dataset("iris", encoding={"width": 8}), STACK)
+
+
+def test_whoever_learns_needs_parts(weights):
+    """Else a network reads labels off what was made of them."""
+    rng = np.random.default_rng(1)
+    plain = blocks(n=300)
+    task = with_masks(plain.graph, rng.standard_normal((300, 4)), rng.integers(0, 3, 300), rng)
+    network = lipzoo.load_pretrained(weights)
+    settings = FitSettings(epochs=40, optimizer={"lr": 0.02})
+    metrics = fit(network, task, settings, verbose=False).metrics
+    assert metrics["test_accuracy"] < 0.5
+    assert fit(network, task, settings, verbose=False).history[-1]["train_loss"] > 0.5
+    whole = encode_for(network, task)
+    with pytest.raises(ConfigError, match="reads those off"):
+        fit(network, whole, settings, verbose=False)
+    with pytest.raises(ConfigError, match="change train_mask of the raw task"):
+        whole.with_ndata(train_mask=task.val_mask)
+    with pytest.raises(ConfigError, match="cannot be trained together"):
+        fit_together([network], [task], [settings])
+
+
+def test_other_weights_of_the_same_graph_begin_anew(tmp_path):
+    task = blocks()
+    options = {"verbose": False, "epochs": 1, "lr": 1e-12}
+    lipzoo.finetune("gat_lip_2.cora", task, out=tmp_path / "plain", **options)
+    for source, start in ((tmp_path / "plain", STACK), (tmp_path / "a", Start(seed=1))):
+        result = lipzoo.finetune(
+            source, task, start=start, out=tmp_path / "a", overwrite=True, **options
+        )
+        assert result.replaced == ["input", "head"]
+        torch.testing.assert_close(predict(result.model, task), stack_proba(task, seed=start.seed))
+    with pytest.raises(ConfigError, match="choose one"):
+        lipzoo.finetune(tmp_path / "a", task, warm_start=True, **options)
+    with pytest.raises(ConfigError, match="other settings"):
+        lipzoo.finetune(
+            "gat_lip_2.cora", task, start=STACK, out=tmp_path / "a", resume=True, **options
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gat_lip_universal_16", {}), ("gat_lip_2.cora", {"scaling": "standard"})],
+)
+def test_evidence_is_of_the_same_features_in_training_and_after(name, options, tmp_path):
+    iris = lipzoo.load_dataset("iris", **options)
+    result = lipzoo.finetune(name, iris, start="stack", epochs=2, verbose=False, out=tmp_path / "a")
+    loaded = lipzoo.load_pretrained(tmp_path / "a")
+    assert "encoding" not in loaded.card.dataset.options
+    for task in (iris, lipzoo.load_dataset("iris")):
+        assert evaluate(loaded, task)["val_loss"] == pytest.approx(
+            result.metrics["val_loss"], abs=1e-5
+        )
+
+
+def test_fewer_classes_than_the_weights_tell_apart(tmp_path):
+    lipzoo.finetune(
+        "gat_lip_2.cora", blocks(), start="stack", epochs=2, verbose=False, out=tmp_path / "a"
+    )
+    model = lipzoo.load_pretrained(tmp_path / "a")
+    few = blocks(classes=2)
+    assert predict(model, few).shape == (300, 3)
+    with pytest.raises(ConfigError, match="has 5 classes, and the weights tell 3 apart"):
+        predict(model, blocks(classes=5))
+
+
+def test_weights_in_context_take_any_kind_of_labels(tmp_path):
+    folder = context_weights(tmp_path / "w")
+    tuned = lipzoo.finetune(folder, blocks(), epochs=1, verbose=False).model
+    assert predict(tuned, several()).sum(1).max() > 1.01  # a sigmoid each
+    tuned = lipzoo.finetune(folder, several(), epochs=1, verbose=False).model
+    torch.testing.assert_close(predict(tuned, blocks()).sum(1), torch.ones(300))
+    one = blocks().with_ndata(label=torch.zeros(300, dtype=torch.int64))
+    one.num_classes = 1
+    assert torch.equal(predict(tuned, one), torch.ones(300, 1))
+
+
+def test_exports_know_the_weights_that_were_started_from(tmp_path, weights, monkeypatch):
+    train(recipe(start={"of": weights}, baselines={}), tmp_path / "run", verbose=False)
+    folder = export_run(tmp_path / "run", tmp_path / "out")
+    assert read_checkpoint(folder).card.start == as_start(weights)
+    place = tmp_path / "mine" / weights
+    shutil.rmtree(place)
+    context_weights(place, name="gat_lip_context_6", seed=1)
+    with pytest.raises(ConfigError, match="other weights than those"):
+        export_run(tmp_path / "run", tmp_path / "other")
+    with pytest.raises(ConfigError, match="other weights than those"):
+        evaluate(lipzoo.load_pretrained(folder), lipzoo.load_dataset("iris"))
+
+
+def test_a_baseline_with_unknown_weights_is_refused_before_anything(tmp_path):
+    wrong = {"bad": {"changes": {"start": {"of": "gat_lip_contxt_9"}}}}
+    with pytest.raises(UnknownNameError):
+        train(recipe(baselines=wrong), tmp_path / "run", baselines=True, verbose=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_certificates_know_the_start(tmp_path):
+    task = blocks()
+    result = lipzoo.finetune(
+        "gat_lip_2.cora", task, start="stack", epochs=1, lr=1e-12, verbose=False
+    )
+    model, started = result.model, encode_for(result.model, task)
+    assert not lipzoo.lipschitz.bound(model, task.graph).is_finite
+    with pytest.raises(ConfigError, match="made of labels"):
+        lipzoo.lipschitz.robustness(model, started.graph, started.feat)
+    # The head is 0: what is left picks columns.
+    estimate = lipzoo.lipschitz.estimate(model.double(), started.graph, started.feat.double())
+    assert float(estimate) == pytest.approx(1.0, abs=1e-6)
+    flow = lipzoo.lipschitz.gradient_flow(
+        model.float(), started.graph, started.feat, task.labels, task.train_mask
+    )
+    logits = model(started.graph, started.feat)[task.train_mask]
+    loss = torch.nn.functional.cross_entropy(logits, task.labels[task.train_mask])
+    assert flow.loss == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_one_training_node_is_said_in_words(tmp_path):
+    mask = torch.zeros(300, dtype=torch.bool)
+    mask[0] = True
+    task = blocks().with_ndata(train_mask=mask, val_mask=~mask, test_mask=mask & False)
+    network = lipzoo.load_pretrained(context_weights(tmp_path / "w"))
+    assert torch.isfinite(predict(network, task)).all()
+    with pytest.raises(DataError, match="one training node"):
+        encode_to_train(network, task)
+
+
+def test_heads_of_other_sizes():
+    model = lipzoo.create_model("gat_lip_2", in_feats=6, num_classes=3, start_logits=True)
+    graph, feat = blocks().graph, torch.ones(300, 6)
+    model.reset_classifier(0)
+    assert model(graph, feat).shape == (300, 64)
+    with pytest.raises(ConfigError, match="the last 100 columns"):
+        model.reset_classifier(100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sparse = torch.eye(300, 6).to_sparse_csr()
+        model.reset_classifier(3)
+        assert torch.equal(model(graph, sparse).float(), torch.eye(300, 6)[:, 3:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoding": {"foo": 3}},
+        {"encoding": {"kind": "context", "foo": 3}},
+        {"encoding": {"width": "x"}},
+        {"encoding": {"kind": "other"}},
+        {"start": {"of": "stack", "num_random": 2**31 - 1}},
+        {"start": {"of": "../secret"}},
+        {"start": {"of": "stack"}},
+    ],
+)
+def test_cards_that_are_refused(changes, tmp_path):
+    card = read_checkpoint(context_weights(tmp_path / "w")).card
+    content = card.model_dump(mode="json", exclude_none=True)
+    assert Card.from_dict(content, "card") == card
+    with pytest.raises(ConfigError):
+        Card.from_dict({**content, **changes}, "card")
 
 
 @pytest.fixture
