@@ -253,7 +253,9 @@ def test_bad_arguments_are_answered():
     model = make("gat none")
     with pytest.raises(ConfigError, match="no method 'globl'; did you mean 'global'"):
         robustness(model, homogeneous(), features(), method="globl")
-    with pytest.raises(ConfigError, match="needs a model of the zoo, got Linear"):
+    with pytest.raises(
+        ConfigError, match="needs a model of the zoo that reads features, got Linear"
+    ):
         robustness(torch.nn.Linear(4, 3), homogeneous(), features())
     with pytest.raises(DataError, match="features of all its nodes"):
         robustness(model, homogeneous(), features(3))
