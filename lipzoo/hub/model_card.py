@@ -62,7 +62,7 @@ def model_card(card: Card, repo_id: str) -> str:
             _fenced(entry.model_dump(mode="json", exclude_none=True))
             for entry in card.pretrained_on or [card.dataset]
         ),
-        *_encoding(card),
+        *_reading(card),
     ]
     if card.recipe:
         is_replayed = "architecture" in card.recipe
@@ -117,7 +117,7 @@ def _dataset(card: Card) -> str:
     return ", ".join(PurePath(entry.name).name for entry in entries)
 
 
-def _encoding(card: Card) -> list[str]:
+def _reading(card: Card) -> list[str]:
     if card.reads_context:
         words = (
             "They read what the labels of a task's training nodes say, and no features of a width "

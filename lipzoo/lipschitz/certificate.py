@@ -207,6 +207,12 @@ def certify(
     """
     if iterations < 0 or search < 0:
         raise ConfigError(f"iterations and search must be >= 0, got {iterations} and {search}")
+    card = getattr(model, "card", None)
+    if card is not None and card.reads_context:
+        raise ConfigError(
+            f"certify: {card.full_name} read what was made of labels, and no features: there is "
+            "nothing whose change could be bounded"
+        )
     task, notes = encode_for(model, task), []
     if "encoding" in task.options:
         notes.append("the features are encoded: bound and radii are of the encoded ones")

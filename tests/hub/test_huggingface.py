@@ -397,7 +397,7 @@ def test_no_key_of_the_card_is_forgotten():
     known = {
         *("name", "tag", "description", "source", "licence", "architecture", "weights"),
         *("dataset", "seeds", "metrics", "baselines", "lipschitz", "recipe", "versions"),
-        *("encoding", "pretrained_on"),
+        *("encoding", "pretrained_on", "start"),
     }
     assert set(type(card()).model_fields) == known
     assert content()["name"] == "gat_lip_2"

@@ -154,3 +154,26 @@ def test_its_parameters_are_each_in_one_group():
     assert list(groups) == ["input", "layer_1", "layer_2", "head"]
     found = [id(p) for group in groups.values() for p in group]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
+
+
+@pytest.mark.parametrize("depth", [6, 8, 12])
+def test_the_zoo_has_it_in_three_depths(depth):
+    model = create_model(f"gat_lip_context_{depth}", in_feats=K, num_classes=0)
+    assert len(model.layers) == depth
+    assert all(layer.conv.score_norm is not None for layer in model.layers)
+    graph, rows = make_graph(), make_rows(12, 3).float()
+    logits = model(graph, rows)
+    assert logits.shape == (12, 3)
+    assert torch.equal(model(graph, rows), logits)
+
+
+@pytest.mark.parametrize("backend", ["dgl", "torch", "fused"])
+def test_backends_agree(backend):
+    graph, rows = make_graph(), make_rows(12, 3)
+    state = make_model().state_dict()
+    found = []
+    for name in ("torch", backend):
+        model = make_model(backend=name)
+        model.load_state_dict(state)
+        found.append(model(graph, rows))
+    torch.testing.assert_close(*found)

@@ -17,6 +17,7 @@ from lipzoo.context import ClosedFormStack, hidden_parts, num_start_columns
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import add_start, as_start, encode_for, encode_to_train
 from lipzoo.errors import ConfigError, DataError, UnknownNameError
+from lipzoo.hub.model_card import model_card
 from lipzoo.settings import FitSettings, Start
 from lipzoo.training import evaluate, export_run, fit, loop, predict, train
 from lipzoo.training.metrics import model_feat
@@ -472,3 +473,17 @@ def test_tiny_graphs(tmp_path):
         result = lipzoo.finetune("gat_lip_2.cora", task, start="stack", epochs=2, verbose=False)
         assert torch.isfinite(predict(result.model, task)).all()
     assert isinstance(task, GraphTask)
+
+
+def test_people_are_told(tmp_path, capsys):
+    context = context_weights(tmp_path / "w")
+    lipzoo.finetune(
+        "gat_lip_2.cora", blocks(), start="stack", epochs=1, verbose=False, out=tmp_path / "a"
+    )
+    said = {"w": "any graph, without training", "a": "need those labels"}
+    for name, words in said.items():
+        assert words in model_card(read_checkpoint(tmp_path / name).card, "jane/mine")
+    assert main(["info", str(tmp_path / "a")]) == 0
+    assert "start: stack, from the training labels" in capsys.readouterr().out
+    assert main(["certify", str(context), "--data", "iris", "--out", str(tmp_path / "c")]) == 2
+    assert "read what was made of labels" in capsys.readouterr().err
