@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Pretrain the universal weights by a recipe in tools/lab/pretraining/configs/.
+"""Pretrain weights by a recipe in tools/lab/pretraining/configs/: universal ones, or in context.
 
 tools/pretrain.py cs_computers_digits --out runs/universal --resume
+tools/pretrain.py context_8 --out runs/context --ahead 1 --resume
 """
 
 import sys
