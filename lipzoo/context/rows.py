@@ -24,8 +24,7 @@ def encode_context(
 
     ``graph.ndata["feat"]`` becomes what :func:`context_rows` gives, of the evidence and the stack
     of :class:`ClosedFormStack` with these arguments; ``options["evidence"]`` is what the stack's
-    predictors weigh. A task that has this encoding already is
-    returned as it is.
+    predictors weigh. A task that has this encoding already is returned as it is.
 
     Raises
     ------
@@ -74,12 +73,8 @@ def context_rows(stack: ClosedFormStack) -> Tensor:
     prior = context.prior
     gain = np.append(evidence.gain, context.guess_loss - context.loss(stacked[context.index]))
     number = (graph.adjacency @ is_context).astype(np.float32)
-    near = _near_labels(evidence, is_context)
-    once, twice, counts = near
-    above = [
-        (once - prior) * (number > 0)[:, None, None],
-        twice - prior,
-    ]
+    once, twice, counts = _near_labels(evidence, is_context)
+    above = ((once - prior) * (number > 0)[:, None, None], twice - prior)
     whole = [
         np.log(prior),
         np.full(prior.shape, np.log(shape[2])),

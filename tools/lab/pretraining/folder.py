@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lab.pretraining.recipe import WeightsRecipe
@@ -25,7 +23,7 @@ from lipzoo.training.run_architecture import (
 from lipzoo.training.state import STATE_FILE, load_state, save_state
 from lipzoo.weights import CARD_FILE, write_checkpoint
 
-__all__ = ["RunFolder", "one_thread"]
+__all__ = ["RunFolder"]
 
 RECIPE_FILE, LOSS_FILE, CHECKPOINT = "recipe.yaml", "losses.csv", "checkpoint"
 _OWN_FILES = (f"{CHECKPOINT}/{CARD_FILE}", STATE_FILE, LOSS_FILE, ARCHITECTURE_FILE)
@@ -112,14 +110,3 @@ class RunFolder:
             versions=versions(),
         )
         return write_checkpoint(self.path / CHECKPOINT, model, card, overwrite=True)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums over threads round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

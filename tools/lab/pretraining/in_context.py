@@ -23,8 +23,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab.pretraining.drawn import Batches, DrawnTask, validation_tasks
-from lab.pretraining.folder import RunFolder, one_thread
+from lab.pretraining.folder import RunFolder
 from lab.pretraining.recipe import ContextRecipe
+from lipzoo._torch import threads
 from lipzoo._writing import one_writer
 from lipzoo.card import DatasetEntry
 from lipzoo.context import NUM_CHANNELS
@@ -84,7 +85,7 @@ def pretrain_in_context(
     run = RunFolder(recipe, out, resume, overwrite)
     if run.checkpoint is not None:
         return run.checkpoint
-    with one_thread():
+    with threads(1):  # sums over threads round differently
         training = _begin(recipe)
         run.load(training.parts(), lambda found: vars(training).update(found["progress"]))
         judged = validation_tasks(recipe)

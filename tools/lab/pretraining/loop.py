@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lab.pretraining.folder import RunFolder, one_thread
+from lab.pretraining.folder import RunFolder
 from lab.pretraining.graphs import (
     Sample,
     check_held_out,
@@ -29,6 +29,7 @@ from lab.pretraining.graphs import (
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
 from lab.pretraining.recipe import PretrainingRecipe
+from lipzoo._torch import threads
 from lipzoo._writing import one_writer
 from lipzoo.card import DatasetEntry
 from lipzoo.datasets import load_dataset
@@ -87,7 +88,7 @@ def pretrain(
     run = RunFolder(recipe, out, resume, overwrite)
     if run.checkpoint is not None:
         return run.checkpoint
-    with one_thread():
+    with threads(1):  # sums over threads round differently
         training = _begin(recipe)
         training.losses = run.load(training.parts(), lambda found: found["losses"]) or []
         while len(training.losses) < recipe.epochs:
