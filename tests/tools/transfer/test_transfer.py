@@ -4,17 +4,20 @@ import dgl
 import numpy as np
 import pytest
 import torch
+from context_zoo import context_weights
 
+import lipzoo
 from lab.pretraining import pretrain
 from lab.pretraining.recipe import make_pretraining
 from lab.transfer import load_study, run_study, write_report
 from lab.transfer.command import main
-from lab.transfer.methods import propagate_labels
+from lab.transfer.methods import linear_gnns, propagations
 from lab.transfer.points import TRANSFER
 from lab.transfer.report import collect, headline
 from lab.transfer.study import make_study
 from lipzoo.datasets import GraphTask, random_split
 from lipzoo.errors import ConfigError, OutputError, UnknownNameError
+from lipzoo.training import evaluate
 
 FIT = {"epochs": 3, "early_stopping": {"patience": 2}}
 METHODS = {
@@ -47,7 +50,8 @@ def weights(tmp_path_factory):
 
 def study(weights, **changes):
     return {
-        "folds": [{"weights": weights, "targets": ["iris"]}],
+        "weights": [weights],
+        "targets": ["iris"],
         "labels": [2, 5],
         "seeds": [0, 1],
         "num_val": 30,
@@ -113,7 +117,7 @@ def test_changed_settings_are_measured_anew_and_old_rows_stay(weights, tmp_path)
 
 
 def test_a_graph_that_was_learnt_from_is_no_target(weights, tmp_path):
-    content = study(weights, folds=[{"weights": weights, "targets": ["wine"]}])
+    content = study(weights, targets=["wine"])
     with pytest.raises(ConfigError, match="has learnt from wine, which is the target wine"):
         run(content, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -126,8 +130,8 @@ def test_refusals(weights, tmp_path):
         run(study(weights), tmp_path / "out", targets=["irish"])
     with pytest.raises(ConfigError, match="reads the features of its own graph only"):
         run(study("gat_lip_16.digits"), tmp_path / "out")
-    with pytest.raises(ConfigError, match="a target stands in two folds"):
-        run(study(weights, folds=study(weights)["folds"] * 2), tmp_path / "out")
+    with pytest.raises(ConfigError, match="one stands there twice"):
+        run(study(weights, targets=["iris", "iris"]), tmp_path / "out")
     with pytest.raises(ConfigError, match="jobs must be at least 1, got 0"):
         run(study(weights), tmp_path / "out", jobs=0)
     with pytest.raises(UnknownNameError, match="no transfer study"):
@@ -145,8 +149,8 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys):
     assert "holds no study" in capsys.readouterr().err
 
 
-def test_labels_spread_along_edges_only():
-    # Two rings of ten: one label each is enough.
+def rings():
+    """Two rings of ten: a ring is a class, and one label each is enough."""
     ring = torch.arange(10)
     src = torch.cat([ring, ring + 10])
     dst = torch.cat([(ring + 1) % 10, (ring + 1) % 10 + 10])
@@ -155,7 +159,32 @@ def test_labels_spread_along_edges_only():
     graph.ndata["label"] = (torch.arange(20) >= 10).long()
     masks = random_split(graph.ndata["label"], train_per_class=1, num_val=4)
     graph.ndata.update(masks)
-    assert propagate_labels(GraphTask.from_graph(graph)).test == 1
+    return GraphTask.from_graph(graph)
+
+
+def test_labels_spread_along_edges_only():
+    for found in propagations(rings()):
+        assert (found.argmax(1) == np.arange(20) // 10).all()
+
+
+def test_linear_gnns_are_least_squares_on_filtered_features():
+    task = rings()
+    torch.manual_seed(0)
+    feat = torch.randn(20, 3)
+    train = task.train_mask.numpy()
+    dense = np.zeros((20, 20))
+    src, dst = (end.numpy() for end in task.graph.edges())
+    dense[src, dst] = dense[dst, src] = 1
+    step = dense / 2  # both neighbours have degree 2
+    eye = np.eye(20)
+    known = np.eye(2)[task.labels.numpy()]
+    filters = (eye, step, eye - step, step @ step, (eye - step) @ (eye - step))
+    found = list(linear_gnns(task.with_ndata(feat=feat)))
+    assert len(found) == 5
+    for filtered, prediction in zip(filters, found):
+        read = filtered @ feat.double().numpy()
+        weight = np.linalg.pinv(read[train]) @ known[train]
+        np.testing.assert_allclose(prediction, read @ weight, atol=1e-8)
 
 
 def test_the_headline_compares_the_seeds_that_both_have(weights):
@@ -167,5 +196,71 @@ def test_the_headline_compares_the_seeds_that_both_have(weights):
         return {**dict(zip(TRANSFER.key, key)), "val": "0", "test": str(test)}
 
     rows = [row("fine-tuned", 0, 0.8), row("fine-tuned", 1, 0.1), row("linear probe", 0, 0.7)]
-    lines = headline(content, collect(content, rows))
+    lines = headline(content, collect(content, rows), "fine-tuned", ["iris"])
     assert np.count_nonzero(["+10.0 (1)" in line for line in lines]) == 1
+
+
+CONTEXT = {
+    "stack": {"kind": "closed_form_stack"},
+    "network": {"kind": "in_context"},
+    "trained on": {"kind": "finetune"},
+    "from the stack": {"kind": "scratch", "architecture": "gat_lip_2", "encoded": False},
+    "regression": {"kind": "logistic_regression", "encoded": False},
+    "better": {"kind": "best_of", "of": ["network", "regression"]},
+    "five": {"kind": "graphany", "not_on": ["iris"]},
+}
+CONTEXT["from the stack"] |= {"start": "stack", "overrides": {"hidden_feats": 8, "num_heads": 1}}
+
+
+def test_weights_in_context_on_published_splits(tmp_path):
+    folder = str(context_weights(tmp_path / "w"))
+    content = study(
+        folder,
+        targets=["wine", "iris"],
+        development=["iris"],
+        labels=["published", 3],
+        seeds="0..5",
+        methods=CONTEXT,
+        ours=["network", "trained on"],
+    )
+    small = {"labels": ["published"], "seeds": [0, 1, 5]}
+    rows = run(content, tmp_path / "out", **small).rows
+    # Five splits: what draws nothing is not run a sixth time.
+    seeds = {name: {row["seed"] for row in rows if row["method"] == name} for name in CONTEXT}
+    assert seeds["stack"] == seeds["regression"] == {"0", "1"}
+    assert seeds["trained on"] == seeds["from the stack"] == {"0", "1", "5"}
+    assert not seeds["better"]
+    assert {row["target"] for row in rows if row["method"] == "five"} == {"wine"}
+    one = next(r for r in rows if (r["target"], r["method"], r["seed"]) == ("wine", "network", "1"))
+    found = evaluate(lipzoo.load_pretrained(folder), lipzoo.load_dataset("wine", split_seed=1))
+    assert float(one["test"]) == pytest.approx(found["test_accuracy"], abs=1e-4)
+    collected = collect(make_study(content, "test"), rows)
+    for row in collected["wine", "better", "published"]:
+        both = [
+            other
+            for name in ("network", "regression")
+            for other in collected["wine", name, "published"]
+            if other["seed"] == row["seed"]
+        ]
+        assert float(row["val"]) == max(float(other["val"]) for other in both)
+    text = write_report(content, tmp_path / "out")
+    assert "## iris *" in text
+    assert "network − stack" in text
+    assert "trained on − network" in text
+
+
+def test_studies_in_context_that_are_refused(tmp_path):
+    folder = str(context_weights(tmp_path / "w"))
+
+    def refused(match, **changes):
+        methods = {**CONTEXT, "stack": {**CONTEXT["stack"], **changes}}
+        with pytest.raises(ConfigError, match=match):
+            make_study(study(folder, methods=methods, targets=["wine", "iris"]), "test")
+
+    refused("says which methods it is of", of=["network"])
+    refused("no method 'netwrk'.*mean 'network'", kind="best_of", of=["netwrk"])
+    refused("no target 'irs'.*mean 'iris'", not_on=["irs"])
+    refused("of its own graph only", kind="finetune", weights=["gat_lip_16.digits"])
+    content = {**study(folder, methods={"stack": {"kind": "probe"}}), "weights": []}
+    with pytest.raises(ConfigError, match="stack: say which weights"):
+        make_study(content, "test")

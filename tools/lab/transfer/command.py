@@ -9,6 +9,7 @@ from lab.command_line import Parser, numbers, run_command, study_arguments, stud
 from lab.engine import open_study
 from lab.transfer.points import TRANSFER, run_study
 from lab.transfer.report import write_report
+from lab.transfer.splits import PUBLISHED
 from lab.transfer.study import load_study
 
 __all__ = ["main"]
@@ -30,10 +31,18 @@ def _transfer(args: argparse.Namespace) -> None:
             args.out,
             targets=args.targets.split(",") if args.targets else None,
             methods=args.methods.split(",") if args.methods else None,
-            labels=numbers("--labels", args.labels),
+            labels=_labels(args.labels),
             **study_arguments(args),
         )
     print(write_report(content, args.out), end="")
+
+
+def _labels(text: str | None) -> list[int | str] | None:
+    if text is None:
+        return None
+    counts = [count for count in text.split(",") if count != PUBLISHED]
+    found = numbers("--labels", ",".join(counts)) if counts else []
+    return [*found, *[PUBLISHED] * (PUBLISHED in text.split(","))]
 
 
 def _parser() -> Parser:
@@ -47,6 +56,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--targets", help="only these graphs, such as cora,citeseer")
     parser.add_argument("--methods", help="only these, such as 'fine-tuned,from scratch'")
-    parser.add_argument("--labels", help="only these numbers a class, such as 5,20")
+    parser.add_argument("--labels", help="only these numbers a class, such as 5,20,published")
     study_options(parser, "fit.epochs=50")
     return parser

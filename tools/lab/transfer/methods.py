@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 import torch
 from sklearn.preprocessing import normalize
+from torch import nn
 
 from lab.transfer.study import Point, Study
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
-from lipzoo.models import DeepAttentionNet
+from lipzoo.encoding import add_start, as_start
 from lipzoo.registry import build_pretrained, create_model
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import fit
-from lipzoo.training.metrics import evaluate
+from lipzoo.training.metrics import evaluate, score, score_estimator
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.warm_start import best_regression, or_start, warm_start_head
 
@@ -40,28 +43,28 @@ class Outcome:
     epochs_to_95: int | None = None
 
 
-def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -> Outcome:
-    """Train and judge one method on a task with its split, raw and encoded.
+def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
+    """Train and judge one method on a task with its split, as the method reads it.
 
     Only the validation nodes choose: epochs, penalties, shares.
     """
     method = study.methods[point.method]
-    task = encoded if method.encoded else raw
     torch.manual_seed(point.seed)
     if method.kind == "label_propagation":
-        return propagate_labels(raw)
+        return _best(propagations(task), task)
+    if method.kind == "graphany":
+        return _best(linear_gnns(task), task)
     if method.kind == "closed_form_stack":
-        return _outcome(fit_estimator(method.kind, method.overrides, raw), raw)
+        return _outcome(fit_estimator(method.kind, method.overrides, task), task)
     if method.kind == "logistic_regression":
-        return _logistic_regression(task.feat.numpy(), task)
-    checkpoint = point.fold.checkpoint
+        return _logistic_regression(task)
     if method.kind == "scratch":
-        model = create_model(
-            method.architecture or checkpoint.card.name,
-            in_feats=task.in_feats,
-            num_classes=task.num_classes,
-            **method.overrides,
-        )
+        return _from_scratch(point, study, task)
+    checkpoint = point.checkpoint
+    if checkpoint.card.reads_context:
+        model, _ = build_pretrained(checkpoint, **method.overrides)
+        if method.kind == "in_context":
+            return _outcome(evaluate(model, task), task)
         return _trained(model, task, study.settings(point.method))
     model, _ = build_pretrained(checkpoint, num_classes=task.num_classes, **method.overrides)
     warm_start_head(model, task)
@@ -71,8 +74,19 @@ def run_method(point: Point, study: Study, raw: GraphTask, encoded: GraphTask) -
     return _trained(model, task, study.settings(point.method), start)
 
 
+def _from_scratch(point: Point, study: Study, task: GraphTask) -> Outcome:
+    method = study.methods[point.method]
+    sizes = {"num_classes": task.num_classes}
+    if method.start is not None:
+        task = add_start(task, as_start(method.start))
+        sizes["start_logits"] = True
+    name = method.architecture or point.checkpoint.card.name
+    model = create_model(name, in_feats=task.in_feats, **sizes, **method.overrides)
+    return _trained(model, task, study.settings(point.method))
+
+
 def _trained(
-    model: DeepAttentionNet,
+    model: nn.Module,
     task: GraphTask,
     settings: FitSettings,
     start: dict[str, float] | None = None,
@@ -85,7 +99,7 @@ def _trained(
         result = or_start(result, start, name)
         history = [{"epoch": 0, **start}, *history]
     wanted = 0.95 * result.metrics[name]
-    soon = next(row["epoch"] for row in history if row[name] >= wanted)
+    soon = next((row["epoch"] for row in history if row[name] >= wanted), 0)
     return _outcome(result.metrics, task, best_epoch=result.best_epoch, epochs_to_95=int(soon))
 
 
@@ -93,42 +107,79 @@ def _outcome(metrics: dict[str, float], task: GraphTask, **epochs: int) -> Outco
     return Outcome(metrics[f"val_{task.metric}"], metrics[f"test_{task.metric}"], **epochs)
 
 
-def _logistic_regression(features: np.ndarray, task: GraphTask) -> Outcome:
-    features = normalize(features)
+def _logistic_regression(task: GraphTask) -> Outcome:
+    features = normalize(task.feat.numpy())
     found = best_regression(features, task)
-    _, val, test, labels = _arrays(task)
-    return Outcome(*(found.score(features[mask], labels[mask]) for mask in (val, test)))
+    masks = (task.val_mask, task.test_mask)
+    return Outcome(*(score_estimator(found, features, task, mask) for mask in masks))
 
 
-def propagate_labels(task: GraphTask, steps: int = 50) -> Outcome:
-    r"""Label propagation: no features.
+def _best(predictions: Iterable[np.ndarray], task: GraphTask) -> Outcome:
+    """Of some predictions (N, C), those that do best on the validation nodes."""
+    best = Outcome(-1.0, -1.0)
+    for prediction in predictions:
+        logits = torch.from_numpy(prediction)
+        found = Outcome(
+            *(
+                score(logits[mask], task.labels[mask], task.metric)
+                for mask in (task.val_mask, task.test_mask)
+            )
+        )
+        if found.val > best.val:
+            best = found
+    return best
+
+
+def linear_gnns(task: GraphTask) -> Iterator[np.ndarray]:
+    r"""GraphAny's five: least squares of the labels, of least norm, on filtered features.
+
+    .. math::
+        \hat Y = F F_L^+ Y_L, \qquad F \in \{X, S X, S^2 X, (I - S) X, (I - S)^2 X\}, \quad
+        S = D^{-1/2} A D^{-1/2}
+
+    References
+    ----------
+    Zhao et al., "GraphAny: A Foundation Model for Node Classification on Any Graph", ICLR 2025.
+    """
+    walk, known = _symmetric_walk(task), _known_labels(task)
+    train = task.train_mask.numpy()
+    once = twice = task.feat.double().numpy()
+    filtered = [once]
+    for _ in range(2):
+        once, twice = walk @ once, twice - walk @ twice
+        filtered += [once, twice]
+    for feat in filtered:
+        weight, *_ = scipy.linalg.lstsq(feat[train], known[train], cond=1e-6, check_finite=False)
+        yield feat @ weight
+
+
+def propagations(task: GraphTask, steps: int = 50) -> Iterator[np.ndarray]:
+    r"""Label propagation, of several shares :math:`\alpha`: no features.
 
     .. math::
         F_0 = Y, \qquad F_{t+1} = \alpha D^{-1/2} A D^{-1/2} F_t + (1 - \alpha) Y
-
-    with the share :math:`\alpha` that does best on the validation nodes.
 
     References
     ----------
     Zhou et al., "Learning with Local and Global Consistency", NIPS 2003.
     """
-    train, val, test, labels = _arrays(task)
-    adjacency = adjacency_matrix(task.graph)
-    scale = sp.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
-    walk = (scale @ adjacency @ scale).tocsr()
-    known = np.zeros((task.num_nodes, task.num_classes))
-    known[train, labels[train]] = 1
-    best = Outcome(-1.0, -1.0)
+    walk, known = _symmetric_walk(task), _known_labels(task)
     for share in SHARES:
         spread = known
         for _ in range(steps):
             spread = share * (walk @ spread) + (1 - share) * known
-        right = spread.argmax(axis=1) == labels
-        if right[val].mean() > best.val:
-            best = Outcome(float(right[val].mean()), float(right[test].mean()))
-    return best
+        yield spread
 
 
-def _arrays(task: GraphTask) -> tuple[np.ndarray, ...]:
-    masks = (task.train_mask, task.val_mask, task.test_mask)
-    return (*(mask.numpy() for mask in masks), task.labels.numpy())
+def _symmetric_walk(task: GraphTask) -> sp.csr_array:
+    adjacency = adjacency_matrix(task.graph)
+    scale = sp.diags(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)))
+    return (scale @ adjacency @ scale).tocsr()
+
+
+def _known_labels(task: GraphTask) -> np.ndarray:
+    """One-hot at the training nodes, (N, C)."""
+    train, labels = task.train_mask.numpy(), task.labels.numpy()
+    known = np.zeros((task.num_nodes, task.num_classes))
+    known[train, labels[train]] = 1
+    return known

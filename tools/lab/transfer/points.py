@@ -12,10 +12,10 @@ from lab import engine
 from lab.engine import MADE_WITH, Kind, Rows, made_with
 from lab.pretraining.graphs import check_held_out
 from lab.transfer.methods import run_method
+from lab.transfer.splits import load_target, masks_of
 from lab.transfer.study import Point, Study, make_study
-from lipzoo.datasets import GraphTask, load_dataset, random_split
+from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_for
-from lipzoo.errors import ConfigError
 from lipzoo.weights import Checkpoint
 
 __all__ = ["TRANSFER", "run_study"]
@@ -47,8 +47,8 @@ def run_study(
     engine.check_jobs(jobs)
     study = make_study(content, "study")
     points = study.points(**parts)
-    for checkpoint, target in {(point.fold.checkpoint, point.target): None for point in points}:
-        _tasks(checkpoint, target, raw_dir)
+    for checkpoint, target in {(point.checkpoint, point.target): None for point in points}:
+        _check_held_out(checkpoint, load_target(target, raw_dir))
     measure = partial(_measure, study=study, raw_dir=raw_dir)
     return engine.run_study(TRANSFER, content, points, out, measure, _follow, jobs=jobs, say=say)
 
@@ -59,19 +59,16 @@ def _follow(table: Rows, work: list[Point], jobs: int) -> Callable[[Point, list[
 
 def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, Any]]:
     """The one row of a run."""
-    raw, encoded = _tasks(point.fold.checkpoint, point.target, raw_dir)
-    masks = random_split(
-        raw.labels,
-        train_per_class=point.labels,
-        num_val=study.num_val,
-        seed=point.seed,
-        name=point.target,
-    )
+    raw = load_target(point.target, raw_dir)
+    masks = masks_of(raw, point.labels, point.seed, study.num_val, raw_dir)
+    # Weights in context read the labels; a body, and what is encoded like it, features alone.
+    is_body = point.checkpoint is not None and not point.checkpoint.card.reads_context
+    task = _encoded(point.checkpoint, point.target, raw_dir) if is_body else raw
     began = time.perf_counter()
-    found = run_method(point, study, raw.with_ndata(**masks), encoded.with_ndata(**masks))
+    found = run_method(point, study, task.with_ndata(**masks))
     row = {
         **dict(zip(_KEY, point.key)),
-        "weights": point.fold.checkpoint.card.full_name,
+        "weights": point.checkpoint.card.full_name if point.checkpoint else "",
         "val": f"{found.val:.4f}",
         "test": f"{found.test:.4f}",
         "best_epoch": "" if found.best_epoch is None else found.best_epoch,
@@ -82,12 +79,12 @@ def _measure(point: Point, study: Study, raw_dir: str | None) -> list[dict[str, 
     return [row]
 
 
-@lru_cache(maxsize=8)
-def _tasks(checkpoint: Checkpoint, target: str, raw_dir: str | None) -> tuple[GraphTask, GraphTask]:
-    """A target, raw and encoded; refused where the weights have seen it."""
-    card = checkpoint.card
-    raw = load_dataset(target, raw_dir=raw_dir)
-    if raw.multilabel:
-        raise ConfigError(f"{target}: nodes have several labels; a study counts labels a class")
-    check_held_out({e.name: e.fingerprint for e in card.pretrained_on}, raw, card.full_name)
-    return raw, encode_for(checkpoint, raw)
+@lru_cache(maxsize=4)
+def _encoded(checkpoint: Checkpoint, target: str, raw_dir: str | None) -> GraphTask:
+    return encode_for(checkpoint, load_target(target, raw_dir))
+
+
+def _check_held_out(checkpoint: Checkpoint | None, task: GraphTask) -> None:
+    if checkpoint is not None:
+        seen = {entry.name: entry.fingerprint for entry in checkpoint.card.pretrained_on}
+        check_held_out(seen, task, checkpoint.card.full_name)

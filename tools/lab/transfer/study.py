@@ -1,10 +1,10 @@
-"""Studies: YAML files that say which weights are measured on which graphs, and beside what.
+"""Studies: YAML files that say which methods are measured on which graphs, at how many labels.
 
 ::
 
-    folds:                                    # weights, and targets that they have not seen
-      - {weights: gat_lip_universal_16.cs_computers_digits, targets: [cora, citeseer]}
-    labels: [5, 1, 10, 20]                    # a class, in the order of work
+    weights: [gat_lip_universal_16.cs_computers_digits, gat_lip_universal_16.cora_citeseer_digits]
+    targets: [cora, citeseer]                 # each takes the first weights that have not seen it
+    labels: [5, 1, 10, 20, published]         # a class, or the published split; in this order
     seeds: 0..9                               # a seed draws the split, and starts the training
     num_val: 500
     fit: {epochs: 100, early_stopping: {patience: 30}}
@@ -24,94 +24,146 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lab.settings import STRICT, Seeds, digest, read_settings
+from lab.transfer.splits import PUBLISHED, Labels, num_different
 from lipzoo._schema import validate
+from lipzoo.card import Card
+from lipzoo.encoding import as_start
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.registry import find_checkpoint, get_architecture
 from lipzoo.training.recipe import Count, FitSettings
 from lipzoo.weights import Checkpoint
 
-__all__ = ["Fold", "Method", "Point", "Study", "load_study", "make_study"]
+__all__ = ["Method", "Point", "Study", "load_study", "make_study"]
 
 #: The studies of the docs.
 CONFIGS = Path(__file__).with_name("configs")
 
 
-class Fold(pydantic.BaseModel, **STRICT):
-    """Pretrained weights, and graphs that they were not pretrained on."""
-
-    weights: str
-    targets: Annotated[list[str], pydantic.Field(min_length=1)]
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Read once a process."""
-        return _read(self.weights)
-
-
 @lru_cache(maxsize=8)
 def _read(weights: str) -> Checkpoint:
+    """Read once a process."""
     return find_checkpoint(weights)
 
 
 class Method(pydantic.BaseModel, **STRICT):
     """One way to a classifier.
 
-    ``finetune`` and ``probe`` begin with the fold's weights, ``scratch`` with a fresh
-    ``architecture`` (by default the one of the weights). ``overrides`` are arguments of the model
-    class; ``fit`` is laid over the study's. ``encoded`` says what ``scratch`` and
-    ``logistic_regression`` read.
+    ``finetune``, ``probe`` and ``in_context`` begin with ``weights`` (by default the study's),
+    ``scratch`` with a fresh ``architecture`` (by default the one of the weights), and from what
+    ``start`` says. ``overrides`` are arguments of the model class; ``fit`` is laid over the
+    study's. ``encoded`` says what ``scratch`` and ``logistic_regression`` read. ``best_of`` is no
+    run: of the methods ``of``, the one that does best on the validation nodes, seed by seed. On the
+    targets ``not_on`` a method is not run.
     """
 
     kind: Literal[
         "finetune",
         "probe",
+        "in_context",
         "scratch",
         "logistic_regression",
         "label_propagation",
         "closed_form_stack",
+        "graphany",
+        "best_of",
     ]
     architecture: str | None = None
     overrides: dict[str, Any] = {}
     encoded: bool = True
     fit: dict[str, Any] = {}
+    weights: list[str] = []
+    start: str | None = None
+    of: list[str] = []
+    not_on: list[str] = []
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has epochs, and draws numbers."""
+        return self.kind in ("finetune", "scratch")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it begins with weights."""
+        return self.kind in ("finetune", "probe", "in_context")
+
+
+#: Fields of `Method` that decide no result, and that came after the first rows were measured.
+_NOT_HASHED = {"of", "not_on", "weights"}
 
 
 class Study(pydantic.BaseModel, **STRICT):
-    """A study file: folds x targets x labels x seeds x methods."""
+    """A study file: targets x labels x seeds x methods.
+
+    Settings were chosen on ``development``; the other targets are reported apart from these.
+    ``ours`` are the methods that the others are compared with, by default the first that is
+    fine-tuned.
+    """
 
     description: str = ""
-    folds: Annotated[list[Fold], pydantic.Field(min_length=1)]
-    labels: Annotated[list[Count], pydantic.Field(min_length=1)] = [5, 1, 10, 20]
+    weights: list[str] = []
+    targets: Annotated[list[str], pydantic.Field(min_length=1)]
+    development: list[str] = []
+    labels: Annotated[list[Labels], pydantic.Field(min_length=1)] = [5, 1, 10, 20]
     seeds: Seeds = "0..9"
     num_val: Count = 500
     fit: dict[str, Any] = {}
     methods: Annotated[dict[str, Method], pydantic.Field(min_length=1)]
+    ours: list[str] = []
 
     @pydantic.model_validator(mode="after")
-    def _no_target_twice(self) -> Study:
-        targets = [target for fold in self.folds for target in fold.targets]
-        if len(set(targets)) < len(targets):
-            raise ValueError("folds: a target stands in two folds")
+    def _names_are_known(self) -> Study:
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("targets: one stands there twice")
+        known = {"target": self.targets, "method": list(self.methods)}
+        asked = [("target", name) for name in self.development]
+        asked += [("method", name) for name in self.ours]
+        for method in self.methods.values():
+            asked += [("target", name) for name in method.not_on]
+            asked += [("method", name) for name in method.of]
+        for what, name in asked:
+            if name not in known[what]:
+                raise ValueError(f"no {what} {name!r}{did_you_mean(name, known[what])}")
+        for name, method in self.methods.items():
+            if (method.kind == "best_of") != bool(method.of):
+                raise ValueError(f"{name}: best_of, and nothing else, says which methods it is of")
         return self
-
-    @property
-    def targets(self) -> list[str]:
-        """Of all folds."""
-        return [target for fold in self.folds for target in fold.targets]
 
     def settings(self, method: str) -> FitSettings:
         """What the training loop reads for a method."""
         content = {**self.fit, **self.methods[method].fit}
         return validate(FitSettings, content, where=f"{method}: fit")
 
+    def weights_of(self, name: str) -> list[str]:
+        """What a method begins with, or reads features encoded for; empty where it does neither."""
+        method = self.methods[name]
+        needs = method.has_weights or self.reads_encoded(name)
+        return (method.weights or self.weights) if needs else []
+
+    @property
+    def cards(self) -> list[Card]:
+        """Of all weights that methods begin with, or are encoded for."""
+        names = [weights for method in self.methods for weights in self.weights_of(method)]
+        return [_read(name).card for name in dict.fromkeys(names)]
+
+    def checkpoint(self, method: str, target: str) -> Checkpoint | None:
+        """Of the weights of a method the first whose card does not name the target, or the first;
+        None without weights."""
+        names = self.weights_of(method)
+        for name in names:
+            if target not in (entry.name for entry in _read(name).card.pretrained_on):
+                return _read(name)
+        return _read(names[0]) if names else None
+
     def points(
         self,
         targets: list[str] | None = None,
         methods: list[str] | None = None,
-        labels: list[int] | None = None,
+        labels: list[int | str] | None = None,
         seeds: list[int] | None = None,
     ) -> list[Point]:
         """All runs in the order of work: a number of labels after the other, seed after seed.
+
+        On a published split, what draws no numbers is run once.
 
         Raises
         ------
@@ -125,49 +177,81 @@ class Study(pydantic.BaseModel, **STRICT):
             for name in asked or []:
                 if name not in known:
                     raise ConfigError(f"no {what} {name!r} in the study{did_you_mean(name, known)}")
-        chosen = [
-            (fold, target)
-            for fold in self.folds
-            for target in fold.targets
-            if targets is None or target in targets
+        chosen = [name for name in self.targets if targets is None or name in targets]
+        names = [
+            name
+            for name, method in self.methods.items()
+            if method.kind != "best_of" and (methods is None or name in methods)
         ]
-        names = [name for name in self.methods if methods is None or name in methods]
-        hashes = {(fold.weights, m): self._hash(fold, m) for fold in self.folds for m in names}
+        hashes = {(target, name): self._hash(target, name) for target in chosen for name in names}
         return [
-            Point(fold, target, method, count, seed, hashes[fold.weights, method])
+            Point(target, name, count, seed, hashes[target, name], self.checkpoint(name, target))
             for count in labels or self.labels
             for seed in (self.seeds if seeds is None else seeds)
-            for fold, target in chosen
-            for method in names
+            for target in chosen
+            for name in names
+            if target not in self.methods[name].not_on
+            and (self.methods[name].is_trained or seed < num_different(target, count))
         ]
 
-    def _hash(self, fold: Fold, name: str) -> str:
+    def _hash(self, target: str, name: str) -> str:
         """Ten hexadecimal digits of what decides a method's results, the seed apart."""
-        method = self.methods[name]
-        content: dict[str, Any] = {"method": method.model_dump(), "num_val": self.num_val}
-        if method.kind in ("finetune", "scratch"):
+        method, checkpoint = self.methods[name], self.checkpoint(name, target)
+        # A start came later, too: without one the hash is what it was.
+        later = _NOT_HASHED if method.start else {*_NOT_HASHED, "start"}
+        content: dict[str, Any] = {
+            "method": method.model_dump(exclude=later),
+            "num_val": self.num_val,
+        }
+        if method.is_trained:
             # Without defaults: a setting that lipzoo gains later changes no hash.
             content["fit"] = self.settings(name).model_dump(mode="json", exclude_defaults=True)
-        if method.kind in ("finetune", "probe"):
-            content["weights"] = fold.checkpoint.card.weights.sha256
+        if method.has_weights:
+            content["weights"] = checkpoint.card.weights.sha256
         if method.kind == "scratch":
-            found = get_architecture(method.architecture or fold.checkpoint.card.name)
+            found = get_architecture(method.architecture or checkpoint.card.name)
             content["model"] = [found.model, found.args]
-        if method.kind not in ("label_propagation", "closed_form_stack") and method.encoded:
-            content["encoding"] = fold.checkpoint.card.encoding
+        if method.start not in (None, "stack"):
+            content["start"] = as_start(method.start).sha256
+        if checkpoint is not None:
+            content["encoding"] = checkpoint.card.encoding
         return digest(content)
+
+    def reads_encoded(self, name: str) -> bool:
+        """Whether a method without weights reads features encoded as those of the weights."""
+        method = self.methods[name]
+        return method.kind in ("scratch", "logistic_regression") and method.encoded
+
+    def check(self, where: str) -> None:
+        """Refuse what would fail later: settings, and weights that read no other graph.
+
+        Raises
+        ------
+        ConfigError
+        """
+        for name, method in self.methods.items():
+            self.settings(name)
+            as_start(method.start)
+            if (method.has_weights or self.reads_encoded(name)) and not self.weights_of(name):
+                raise ConfigError(f"{where}: {name}: say which weights")
+            for weights in self.weights_of(name):
+                if _read(weights).card.encoding is None:
+                    raise ConfigError(
+                        f"{where}: {weights} reads the features of its own graph only; name "
+                        "weights that tools/pretrain.py made"
+                    )
 
 
 @dataclass(frozen=True)
 class Point:
     """One run of a study."""
 
-    fold: Fold
     target: str
     method: str
-    labels: int
+    labels: int | str
     seed: int
     settings_hash: str
+    checkpoint: Checkpoint | None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -175,7 +259,8 @@ class Point:
         return (self.target, self.method, str(self.labels), str(self.seed), self.settings_hash)
 
     def __str__(self) -> str:
-        return f"{self.target}, {self.labels} labels, seed {self.seed}, {self.method}"
+        labels = "published split" if self.labels == PUBLISHED else f"{self.labels} labels"
+        return f"{self.target}, {labels}, seed {self.seed}, {self.method}"
 
 
 def load_study(
@@ -206,12 +291,5 @@ def make_study(content: dict[str, Any], where: str) -> Study:
         Which names all faults.
     """
     study = validate(Study, content, where)
-    for name in study.methods:
-        study.settings(name)
-    for fold in study.folds:
-        if fold.checkpoint.card.encoding is None:
-            raise ConfigError(
-                f"{where}: {fold.weights} reads the features of its own graph only; name weights "
-                "that tools/pretrain.py made"
-            )
+    study.check(where)
     return study
