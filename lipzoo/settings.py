@@ -13,6 +13,7 @@ __all__ = [
     "Consistency",
     "Count",
     "EarlyStopping",
+    "Evidence",
     "FinetuneSettings",
     "FitSettings",
     "Optimizer",
@@ -99,19 +100,23 @@ class Consistency(Part):
     warmup: Annotated[int, pydantic.Field(ge=0)] = 50
 
 
-class Start(Part):
-    """What a network begins from, and reads beside the features; see `lipzoo.encoding.add_start`.
+class Evidence(Part):
+    """What evidence is made with: arguments of :class:`~lipzoo.context.ClosedFormStack`."""
 
-    ``of`` is ``stack``, the closed-form stack, or the name of weights in context (no path, and no
-    address: cards of others say it too); ``width``, ``num_random`` and ``seed`` are those of
-    :class:`~lipzoo.context.ClosedFormStack`, and with weights in context those on their card.
-    ``sha256`` of the weights is on cards, so that they are not taken for others.
-    """
-
-    of: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "stack"
     width: Annotated[int, pydantic.Field(ge=1, le=4096)] = 64
     num_random: Annotated[int, pydantic.Field(ge=1, le=16384)] = 256
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+class Start(Evidence):
+    """What a network begins from, and reads beside the features; see `lipzoo.encoding.add_start`.
+
+    ``of`` is ``stack``, the closed-form stack, or the name of weights in context (no path, and no
+    address: cards of others say it too); the evidence is made as their card says. ``sha256`` of
+    the weights is on cards, so that they are not taken for others.
+    """
+
+    of: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "stack"
     sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 

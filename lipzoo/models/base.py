@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
-from lipzoo.models.checks import check_positive, check_rates
+from lipzoo.models.checks import check_positive, check_rates, check_width
 from lipzoo.models.recompute import SpareBuffers
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
@@ -131,11 +131,7 @@ class DeepAttentionNet(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
-        if hidden_feats < 1 or hidden_feats % num_heads:
-            raise ConfigError(
-                f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
-                f"and {num_heads}"
-            )
+        check_width(hidden_feats, num_heads)
         check_rates(input_drop=input_drop, feat_drop=feat_drop, head_drop=head_drop)
         check_rates(attn_drop=attn_drop, node_drop=node_drop)
         self.in_feats, self.num_classes = in_feats, num_classes

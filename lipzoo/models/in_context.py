@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.models.checks import check_positive
+from lipzoo.models.checks import check_positive, check_width
 from lipzoo.nn import GATv2Conv
 
 __all__ = ["InContextGATv2"]
@@ -89,11 +89,7 @@ class InContextGATv2(nn.Module):
         check_positive(num_layers=num_layers, num_heads=num_heads)
         if in_feats < 3:
             raise ConfigError(f"in_feats must be at least 3, got {in_feats}")
-        if hidden_feats < 1 or hidden_feats % num_heads:
-            raise ConfigError(
-                f"hidden_feats must be a positive multiple of num_heads, got {hidden_feats} "
-                f"and {num_heads}"
-            )
+        check_width(hidden_feats, num_heads)
         self.in_feats, self.num_classes = in_feats, 0
         self.num_layers, self.add_self_loops = num_layers, add_self_loops
         self.input = nn.Sequential(

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab.pretraining.drawn import Batches, DrawnTask, validation_tasks
 from lab.pretraining.folder import RunFolder
+from lab.pretraining.optimizer import make_pretraining_optimizer
 from lab.pretraining.recipe import ContextRecipe
 from lipzoo._torch import threads
 from lipzoo._writing import one_writer
@@ -113,17 +113,8 @@ def _begin(recipe: ContextRecipe) -> _Training:
     )
     if not isinstance(model, InContextGATv2):
         raise ConfigError(f"{recipe.architecture}: a prior needs an InContextGATv2")
-    options = recipe.optimizer
-    kind = torch.optim.AdamW if options.name == "adamw" else torch.optim.Adam
-    optimizer = kind(
-        model.parameters(), lr=options.lr, weight_decay=options.weight_decay, betas=(0.9, 0.98)
-    )
-    rise = recipe.warmup + 1
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: (
-            min(1.0, (step + 1) / rise) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
-        ),
+    optimizer, scheduler = make_pretraining_optimizer(
+        model.parameters(), recipe.optimizer, recipe.steps, recipe.warmup, betas=(0.9, 0.98)
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
     return _Training(model, average, optimizer, scheduler)

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from lab.pretraining.graphs import (
     samples,
 )
 from lab.pretraining.objectives import PretrainingHead, pretraining_loss
+from lab.pretraining.optimizer import make_pretraining_optimizer
 from lab.pretraining.recipe import PretrainingRecipe
 from lipzoo._torch import threads
 from lipzoo._writing import one_writer
@@ -138,13 +138,11 @@ def _begin(recipe: PretrainingRecipe) -> _Training:
     if recipe.start == "identity":
         start_as_identity(body, head)
     parameters = [*body.parameters(), *head.parameters()]
-    kind = torch.optim.AdamW if recipe.optimizer.name == "adamw" else torch.optim.Adam
-    optimizer = kind(parameters, lr=recipe.optimizer.lr, weight_decay=recipe.optimizer.weight_decay)
-    steps = recipe.epochs * len(recipe.graphs)
-    rise = recipe.warmup * len(recipe.graphs)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / (rise + 1)) * (1 + math.cos(math.pi * step / steps)) / 2,
+    optimizer, scheduler = make_pretraining_optimizer(
+        parameters,
+        recipe.optimizer,
+        steps=recipe.epochs * len(recipe.graphs),
+        warmup=recipe.warmup * len(recipe.graphs),
     )
     return _Training(body, head, optimizer, scheduler)
 

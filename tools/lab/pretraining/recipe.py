@@ -13,6 +13,7 @@ from lab.prior import Prior
 from lab.settings import STRICT, read_settings
 from lipzoo._schema import validate
 from lipzoo.errors import ConfigError
+from lipzoo.settings import Evidence
 from lipzoo.training.recipe import Count, Optimizer, Rate
 
 __all__ = [
@@ -128,14 +129,6 @@ class PretrainingRecipe(WeightsRecipe):
         return self
 
 
-class EvidenceSettings(pydantic.BaseModel, **STRICT):
-    """Arguments of :func:`~lipzoo.context.encode_context`."""
-
-    width: Count = 64
-    num_random: Count = 256
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
-
-
 class ContextRecipe(WeightsRecipe):
     """A pretraining file with a ``prior``: of a network in context, which learns from drawn tasks.
 
@@ -145,7 +138,7 @@ class ContextRecipe(WeightsRecipe):
     """
 
     prior: Prior
-    evidence: EvidenceSettings = EvidenceSettings()
+    evidence: Evidence = Evidence()
     steps: Count = 5000
     batch: Count = 8
     fresh: Count = 2
