@@ -15,10 +15,11 @@ PYTEST   := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(READY)
 
-# Pip reads constraints.txt, so everyone gets the tested versions.
+# Pip reads constraints.txt, so everyone gets the tested versions; for Python 3.13 it finds no DGL.
 $(READY): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m lipzoo.install_dgl
 	touch $@
 
 demo: $(READY)

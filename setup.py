@@ -56,10 +56,13 @@ setup(
     },
     install_requires=[
         # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12: see
-        # lipzoo/_environment.py.
+        # lipzoo/_environment.py. For 3.13 PyPI has none: `python -m lipzoo.install_dgl`.
         'dgl>=1.1.3,<2; python_version<"3.12"',
-        'dgl==2.1.0; python_version>="3.12"',
+        'dgl==2.1.0; python_version=="3.12"',
         'pandas; python_version>="3.12"',
+        'networkx; python_version>="3.13"',
+        'psutil; python_version>="3.13"',
+        'wheel>=0.40; python_version>="3.13"',
         "packaging",  # DGL 1.1.3 imports it without naming it
         "torch>=2.1",
         "numba>=0.59",

@@ -14,10 +14,7 @@ from lipzoo.errors import LipzooError
 
 __all__ = ["DGL_VERSION", "DGLError", "dgl"]
 
-_ADVICE = (
-    "install dgl==1.1.3 on Python 3.9-3.11, or dgl==2.1.0 with pandas on Python 3.12 "
-    "(`pip install -c constraints.txt lipzoo` picks the right one)"
-)
+_ADVICE = "`python -m lipzoo.install_dgl` installs the one that goes with this Python"
 
 
 def _import_dgl() -> types.ModuleType:

@@ -10,8 +10,9 @@ lipzoo is imported first.
 **DGL uses PyTorch** (``DGLBACKEND``): otherwise it prints a notice, writes a file into the home
 directory, and crashes where that is not writable.
 
-**DGL 2.x on a current PyTorch** (Python 3.12): its ``graphbolt`` binary does not load, which takes
-down the whole import. A stub module stands in for it; graphbolt (and only it) is then not usable.
+**DGL 2.x on a current PyTorch** (Python 3.12 and 3.13): its ``graphbolt`` binary does not load,
+which takes down the whole import. A stub module stands in for it; graphbolt (and only it) is then
+not usable.
 
 What the user has set is left alone.
 """
@@ -39,5 +40,5 @@ def stub_graphbolt() -> bool:
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ.setdefault("DGLBACKEND", "pytorch")
-if sys.version_info >= (3, 12):  # where setup.py asks for DGL 2.1
+if sys.version_info >= (3, 12):  # where DGL is 2.1: see lipzoo/install_dgl.py
     stub_graphbolt()
