@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import dgl
+from lipzoo._edges import read_edges
 from lipzoo._torch import lasting
 from lipzoo.errors import DataError
 
 __all__ = ["Structure", "as_structure"]
 
 T = TypeVar("T")
+
+_ITSELF = object()
 
 
 class Structure:
@@ -70,8 +75,11 @@ class Structure:
         key = (make, *arguments)
         if key not in self._derived:
             with lasting():
-                self._derived[key] = make(self, *arguments)
-        return self._derived[key]
+                made = make(self, *arguments)
+            # A structure that held itself would outlive the last who uses it.
+            self._derived[key] = _ITSELF if made is self else made
+        found = self._derived[key]
+        return self if found is _ITSELF else found
 
     @property
     def num_edges(self) -> int:
@@ -111,9 +119,9 @@ class Structure:
             (self.src, self.dst), num_src_nodes=self.num_src, num_dst_nodes=self.num_dst
         )
 
-    @lasting()
     def with_self_loops(self) -> Structure:
-        """Append ``i -> i`` for each destination node that lacks it, after the other edges.
+        """Append ``i -> i`` for each destination node that lacks it, after the other edges; made
+        once.
 
         Raises
         ------
@@ -125,18 +133,7 @@ class Structure:
                 "self-loops have no meaning on a bipartite graph: source and destination nodes "
                 "differ; pass a homogeneous graph or a block, or set add_self_loops=False"
             )
-        has_loop = torch.zeros(self.num_dst, dtype=torch.bool, device=self.device)
-        has_loop[self.dst[self.src == self.dst]] = True
-        missing = torch.nonzero(~has_loop).squeeze(1)
-        if not missing.numel():
-            return self
-        return Structure(
-            torch.cat([self.src, missing]),
-            torch.cat([self.dst, missing]),
-            self.num_src,
-            self.num_dst,
-            parent_degrees=self.parent_degrees,
-        )
+        return self.derived(_with_self_loops)
 
     def without_self_loops(self) -> Structure:
         """The edges between different nodes; made once. Where source and destination nodes are
@@ -168,6 +165,21 @@ def _copy(structure: Structure, device: torch.device) -> Structure:
     )
 
 
+def _with_self_loops(structure: Structure) -> Structure:
+    has_loop = torch.zeros(structure.num_dst, dtype=torch.bool, device=structure.device)
+    has_loop[structure.dst[structure.src == structure.dst]] = True
+    missing = torch.nonzero(~has_loop).squeeze(1)
+    if not missing.numel():
+        return structure
+    return Structure(
+        torch.cat([structure.src, missing]),
+        torch.cat([structure.dst, missing]),
+        structure.num_src,
+        structure.num_dst,
+        parent_degrees=structure.parent_degrees,
+    )
+
+
 def _without_self_loops(structure: Structure) -> Structure:
     others = structure.src != structure.dst
     if structure.is_bipartite or others.all():
@@ -188,44 +200,75 @@ def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Ten
     return indptr, minor[order], order
 
 
-# DGLGraph -> (its index object, {add_self_loops: Structure}). DGL replaces the index object
-# whenever edges change, so an entry whose index is not the graph's any more is stale.
+# DGLGraph -> (its index object, Structure). DGL replaces the index object whenever edges change,
+# so an entry whose index is not the graph's any more is stale.
 _CACHE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
+# Any other graph -> Structure. Nothing tells reliably that one was changed (a tensor may share its
+# memory with NumPy), so an entry is compared with the edges as they are, which costs little beside
+# attention over them: what is kept is what follows from the edges.
+_OTHERS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
-def as_structure(graph, add_self_loops: bool = False) -> Structure:
+
+def as_structure(
+    graph, add_self_loops: bool = False, feat: Tensor | tuple[Tensor, ...] | None = None
+) -> Structure:
     """The structure of ``graph``, from the cache where its edges have not changed.
 
     Parameters
     ----------
-    graph : DGLGraph or Structure
-        Homogeneous graph, block, or heterogeneous graph with one relation.
+    graph : DGLGraph, Structure or any other graph
+        Homogeneous graph, block, or heterogeneous graph with one relation; an ``edge_index``
+        tensor (2, E), a PyG ``Data``, a SciPy sparse matrix or a networkx graph, whose edges are
+        those of :func:`~lipzoo._edges.read_edges`.
     add_self_loops : bool
         Append the self-loops that are missing. The graph itself is never touched.
+    feat : Tensor (N, ...), optional
+        Features of the nodes, of source nodes first where there are two: their rows are the nodes
+        of an ``edge_index``. Without them the largest number names the last node.
 
     Raises
     ------
     DataError
-        If ``graph`` is no graph, or has several relations.
+        If ``graph`` is no graph, is malformed, or has several relations.
     """
+    structure = _structure_of(graph, feat)
+    return structure.with_self_loops() if add_self_loops else structure
+
+
+def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
     if isinstance(graph, Structure):
-        return graph.with_self_loops() if add_self_loops else graph
+        return graph
     if not isinstance(graph, dgl.DGLGraph):
-        raise DataError(f"expected a DGLGraph or a block, got {type(graph).__name__}")
+        return _of_other(graph, feat[0] if isinstance(feat, tuple) else feat)
     if len(graph.canonical_etypes) != 1:
         raise DataError(
             f"the graph has {len(graph.canonical_etypes)} relations; attention layers take one: "
             "pass graph[etype], or dgl.to_homogeneous(graph)"
         )
-    index, structures = _CACHE.get(graph, (None, None))
+    index, structure = _CACHE.get(graph, (None, None))
     if index is not graph._graph:
-        structures = {}
-        _CACHE[graph] = (graph._graph, structures)
-    if add_self_loops not in structures:
-        structures[add_self_loops] = (
-            as_structure(graph).with_self_loops() if add_self_loops else _read(graph)
-        )
-    return structures[add_self_loops]
+        structure = _read(graph)
+        _CACHE[graph] = (graph._graph, structure)
+    return structure
+
+
+@lasting()
+def _of_other(graph, feat: Tensor | None) -> Structure:
+    edges = read_edges(graph)
+    rows = feat.shape[0] if isinstance(feat, Tensor) and feat.dim() else None
+    known = _OTHERS.get(graph)
+    if known is not None and known.device == edges.src.device:
+        num_nodes = rows if edges.num_nodes is None else edges.num_nodes
+        is_same = num_nodes in (None, known.num_src)
+        if is_same and torch.equal(known.src, edges.src) and torch.equal(known.dst, edges.dst):
+            return known
+    num_nodes = edges.count(rows)
+    # Copies: the graph may be changed while what follows from its edges is still in use.
+    made = Structure(edges.src.clone(), edges.dst.clone(), num_nodes, num_nodes)
+    with suppress(TypeError):  # an object that nothing can refer to weakly
+        _OTHERS[graph] = made
+    return made
 
 
 @lasting()

@@ -63,7 +63,7 @@ def attack(
     ----------
     model : torch.nn.Module
         In evaluation mode.
-    graph : DGLGraph or Structure
+    graph : DGLGraph, Structure or any other graph
         The whole graph.
     feat : Tensor (N, F)
         Of the model's dtype; float64 leaves no doubt about rounding.

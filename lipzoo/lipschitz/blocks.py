@@ -42,7 +42,7 @@ def _is_local(layer: AttentionConv) -> bool:
 
 def _blockwise(layer: AttentionConv, forward):
     def run(graph, feat: Tensor, get_attention: bool = False):
-        structure = layer.attended(graph)
+        structure = layer.attended(graph, feat)
         if get_attention or isinstance(feat, tuple):
             return forward(graph, feat, get_attention=get_attention)
 

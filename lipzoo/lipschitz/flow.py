@@ -101,7 +101,7 @@ def gradient_flow(
     ----------
     model : DeepAttentionNet
         A model of the zoo.
-    graph : DGLGraph or Structure
+    graph : DGLGraph, Structure or any other graph
         The whole graph.
     feat : Tensor (N, F)
         The features.
@@ -130,7 +130,7 @@ def gradient_flow(
     chosen = known if mask is None else known & mask
     if not chosen.any():
         raise DataError("gradient_flow: no node has a label")
-    structure = model.structures(graph)[0]
+    structure = model.structures(graph, feat)[0]
     groups = model.layer_groups()
     trained = [p for group in groups.values() for p in group if p.requires_grad]
     with _evaluation(model), torch.inference_mode(False), torch.enable_grad():

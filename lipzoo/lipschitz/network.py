@@ -148,7 +148,7 @@ def bound(
     module : torch.nn.Module
         A model of the zoo, an attention layer, or any module that
         :func:`~lipzoo.lipschitz.register_bound` knows, in evaluation mode.
-    graph : DGLGraph, Structure, list of blocks, or int
+    graph : DGLGraph, Structure, any other graph, list of blocks, or int
         What the module is applied to; a model adds its self-loops. A number of tokens for a
         :class:`~lipzoo.nn.LipschitzMultiheadAttention` without masks.
     heads : {"concat", "mean"}

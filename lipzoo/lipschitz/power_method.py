@@ -70,7 +70,7 @@ def estimate(
     ----------
     module : torch.nn.Module
         Called as ``module(graph, feat)``.
-    graph : DGLGraph, Structure or list of blocks
+    graph : DGLGraph, Structure, any other graph, or list of blocks
         What it is applied to.
     feat : Tensor (N, F)
         The point.
@@ -227,8 +227,9 @@ class _Local:
         self.kept = None
 
     def _size(self) -> int:
-        graph = self.function.graph
-        structure = as_structure(graph[0] if isinstance(graph, (list, tuple)) else graph)
+        graph, feat = self.function.graph, self.function.feat
+        outermost = graph[0] if isinstance(graph, (list, tuple)) else graph
+        structure = as_structure(outermost, feat=feat)
         return sum(structure.num_edges * c.num_heads * c.out_feats for c in self.layers)
 
     def push(self, v: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def robustness(
     ----------
     model : DeepAttentionNet
         A model of the zoo with at least two classes, of one label a node.
-    graph : DGLGraph or Structure
+    graph : DGLGraph, Structure or any other graph
         The whole graph.
     feat : Tensor (N, F)
         The features.
@@ -192,7 +192,7 @@ class _Network:
 
     def __init__(self, model: DeepAttentionNet, graph, feat: Tensor) -> None:
         self.model = model
-        structures = [structure.to("cpu") for structure in model.structures(graph)]
+        structures = [structure.to("cpu") for structure in model.structures(graph, feat)]
         structure = structures[0]
         if structure.num_src != feat.shape[0] or structure.num_src != structure.num_dst:
             raise DataError(

@@ -206,8 +206,9 @@ class DeepAttentionNet(nn.Module):
 
         Parameters
         ----------
-        graph : DGLGraph, Structure, or list of L blocks
-            The graph, or the blocks of a sampler, outermost first.
+        graph : DGLGraph, Structure, any other graph, or list of L blocks
+            The graph (:func:`~lipzoo.attention.as_structure` says which it may be, such as an
+            ``edge_index``), or the blocks of a sampler, outermost first.
         feat : Tensor (N, F)
             Features of the nodes, or of the source nodes of the first block; dense, or with the
             layout ``torch.sparse_csr``, which for bags of words is many times faster.
@@ -261,7 +262,7 @@ class DeepAttentionNet(nn.Module):
         attention : list, optional
             The attention weights of each layer, (E', H), are appended to it.
         """
-        structures = [structure.to(feat.device) for structure in self.structures(graph)]
+        structures = [structure.to(feat.device) for structure in self.structures(graph, feat)]
         if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
             raise DataError(
                 f"features are {tuple(feat.shape)}; this graph and model need "
@@ -324,13 +325,13 @@ class DeepAttentionNet(nn.Module):
         # A new list: a checkpoint runs this again on the states it was given.
         return [*map(own, states), state], weights
 
-    def structures(self, graph) -> list[Structure]:
+    def structures(self, graph, feat: Tensor | None = None) -> list[Structure]:
         """The structure that each layer attends over, with the self-loops that it sees, if any.
 
         Parameters
         ----------
-        graph : DGLGraph, Structure, or list of L blocks
-            See :meth:`forward`.
+        graph, feat
+            See :meth:`forward`; the features say how many nodes an ``edge_index`` has.
 
         Raises
         ------
@@ -344,15 +345,14 @@ class DeepAttentionNet(nn.Module):
                     "layers as the model has"
                 )
             return [self._seen(block) for block in graph]
-        structure = self._seen(graph)
+        structure = self._seen(graph, feat)
         if structure.num_src != structure.num_dst:
             raise DataError("a model of several layers takes a list of blocks, or a whole graph")
         return [structure] * self.num_layers
 
-    def _seen(self, graph) -> Structure:
-        if self.sep:
-            return as_structure(graph).without_self_loops()
-        return as_structure(graph, self.add_self_loops)
+    def _seen(self, graph, feat: Tensor | None = None) -> Structure:
+        structure = as_structure(graph, self.add_self_loops and not self.sep, feat)
+        return structure.without_self_loops() if self.sep else structure
 
     # ------------------------------------------------------------- change
 

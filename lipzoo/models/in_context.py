@@ -111,8 +111,8 @@ class InContextGATv2(nn.Module):
 
         Parameters
         ----------
-        graph : DGLGraph or Structure
-            The whole graph.
+        graph : DGLGraph, Structure or any other graph
+            The whole graph; see :func:`~lipzoo.attention.as_structure`.
         feat : Tensor (N, C, K), or (N, G, 2, K)
             Rows, of one label a node or of several; see :func:`~lipzoo.context.encode_context`.
 
@@ -138,7 +138,7 @@ class InContextGATv2(nn.Module):
         return rows.parted(logits)
 
     def _seen(self, graph, feat: Tensor) -> Structure:
-        structure = as_structure(graph).to(feat.device)
+        structure = as_structure(graph, feat=feat).to(feat.device)
         is_known = feat.dim() == 3 or (feat.dim() == 4 and feat.shape[2] == 2)
         if structure.num_src != structure.num_dst or not (
             is_known and feat.shape[0] == structure.num_src and feat.shape[-1] == self.in_feats

@@ -186,9 +186,9 @@ class AttentionConv(nn.Module):
         self._score_hooks[handle.id] = hook
         return handle
 
-    def attended(self, graph) -> Structure:
-        """The edges that the layer attends over."""
-        structure = as_structure(graph)
+    def attended(self, graph, feat: Feat | None = None) -> Structure:
+        """The edges that the layer attends over; see :func:`~lipzoo.attention.as_structure`."""
+        structure = as_structure(graph, feat=feat)
         return structure.without_self_loops() if self.sep else structure
 
     def _own_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -268,8 +268,9 @@ class AttentionConv(nn.Module):
 
     def _inputs(self, graph, feat: Feat) -> tuple[Structure, Tensor, Tensor]:
         """The structure, and the features of source and destination nodes, checked."""
+        attended = self.attended(graph, feat)
         h_src, h_dst = feat if isinstance(feat, tuple) else (feat, None)
-        structure = self.attended(graph).to(h_src.device)
+        structure = attended.to(h_src.device)
         if h_dst is None:
             # The destination nodes of a block are its first source nodes.
             same_nodes = structure.num_src == structure.num_dst

@@ -146,7 +146,7 @@ class NeighborNorm(FeatureNorm):
         self.scale, self.eps = scale, eps
 
     def forward(self, graph, feat: Tensor) -> Tensor:
-        s = as_structure(graph).to(feat.device)
+        s = as_structure(graph, feat=feat).to(feat.device)
         if feat.shape[0] != s.num_src:
             raise DataError(
                 f"NeighborNorm reads the neighbours: it needs the features of all {s.num_src} "

@@ -120,7 +120,7 @@ class GATConv(AttentionConv):
         slope = self.leaky_relu.negative_slope
         scores = AdditiveScores(v_src, v_dst, self.attn_l, self.attn_r, slope, with_own=self.sep)
         if self.sep and edge_weight is not None:
-            whole = as_structure(graph)
+            whole = as_structure(graph, feat=feat)
             if structure.num_edges < whole.num_edges:
                 edge_weight = edge_weight[(whole.src != whole.dst).to(edge_weight.device)]
         out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)

@@ -1,0 +1,214 @@
+"""The edges of a graph in whatever form somebody has it, as two tensors.
+
+============================================  ===================================================
+what                                          its edges
+============================================  ===================================================
+``edge_index``, an integer tensor (2, E)      ``edge_index[0, e] -> edge_index[1, e]``, as in PyG
+a ``Data`` of PyG                             its ``edge_index``; without one, its ``adj_t``
+``adj_t``: a ``SparseTensor`` of torch_sparse ``j -> i`` for each entry ``[i, j]``: a row holds the
+or a sparse tensor of PyTorch                 in-neighbours of its node, as PyG's layers read it
+a sparse matrix or array of SciPy             ``i -> j`` for each entry ``[i, j]``, as in
+                                              ``dgl.from_scipy`` and networkx
+a graph of networkx                           ``list(G)[i] -> list(G)[j]``; both directions where it
+                                              is undirected (a self-loop once)
+============================================  ===================================================
+
+Messages flow along the edges. Whatever is stored is an edge, as in DGL and PyG: entries that are
+there several times, entries whose value is 0, self-loops. Values and edge weights are not read. The
+nodes of a networkx graph are counted in the order of ``list(G)``, as by networkx's own matrices and
+by PyG (``dgl.from_networkx`` sorts them first).
+
+What somebody holds is recognised by the module of its class: no package is imported for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from lipzoo.errors import DataError
+
+__all__ = ["Edges", "graph_kind", "read_edges"]
+
+_TAKEN = (
+    "a DGLGraph, a block, an edge_index of whole numbers (2, E), a PyG Data, a SciPy sparse matrix "
+    "or a networkx graph"
+)
+_ORDER = "the graph comes first, then the features: model(graph, feat)"
+_ADVICE = {
+    "ndarray": "torch.from_numpy makes an edge_index of it, scipy.sparse.coo_array takes an "
+    "adjacency matrix",
+    "HeteroData": "data.to_homogeneous() makes one kind of nodes and edges of it",
+}
+
+
+class Edges(NamedTuple):
+    """Edge ``e`` goes ``src[e] -> dst[e]``, int64 (E,); the tensors may be those of the graph.
+
+    ``num_nodes`` is None where the graph does not say it.
+    """
+
+    src: Tensor
+    dst: Tensor
+    num_nodes: int | None
+
+    def count(self, num_nodes: int | None = None) -> int:
+        """N, checked: as the graph says, else ``num_nodes``, else the largest number plus one.
+
+        Raises
+        ------
+        DataError
+            If an edge names a node that there is not.
+        """
+        known = num_nodes if self.num_nodes is None else self.num_nodes
+        if not self.src.numel():
+            return known or 0
+        least, most = (int(x) for x in torch.aminmax(torch.cat([self.src, self.dst])))
+        if least < 0:
+            raise DataError(f"an edge names node {least}; nodes are numbered from 0")
+        if known is not None and most >= known:
+            raise DataError(
+                f"an edge names node {most}, and there are {known} nodes, numbered "
+                f"0..{known - 1}: give the features one row a node"
+            )
+        return most + 1 if known is None else known
+
+
+def graph_kind(graph: Any) -> str | None:
+    """``"edge_index"``, ``"adj_t"``, ``"pyg"``, ``"scipy"``, ``"networkx"``; None of others."""
+    if isinstance(graph, Tensor):
+        return "edge_index" if graph.layout is torch.strided else "adj_t"
+    if sp.issparse(graph):
+        return "scipy"
+    classes = {(c.__module__.partition(".")[0], c.__name__) for c in type(graph).__mro__}
+    if ("torch_geometric", "Data") in classes:
+        return "pyg"
+    if ("torch_sparse", "SparseTensor") in classes:
+        return "adj_t"
+    return "networkx" if ("networkx", "Graph") in classes else None
+
+
+def read_edges(graph: Any) -> Edges:
+    """The edges of one of the graphs in the table above, in the order that it holds them.
+
+    Raises
+    ------
+    DataError
+        If it is none of them, or malformed.
+    """
+    kind = graph_kind(graph)
+    if kind is None:
+        name = type(graph).__name__
+        advice = _ADVICE.get(name, _ORDER)
+        raise DataError(f"expected {_TAKEN}, got {name}; {advice}")
+    return _READERS[kind](graph)
+
+
+def _of_edge_index(edge_index: Tensor) -> Edges:
+    kind, shape = edge_index.dtype, tuple(edge_index.shape)
+    is_whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)
+    if not is_whole or len(shape) != 2 or shape[0] != 2:
+        advice = _ORDER
+        if is_whole and len(shape) == 2 and shape[1] == 2:
+            advice = "one row an edge is turned round by edge_index.t()"
+        elif not is_whole and len(shape) == 2 and shape[0] == shape[1]:
+            advice = f"a dense adjacency matrix becomes one by adjacency.nonzero().t(); {_ORDER}"
+        raise DataError(
+            f"expected an edge_index of whole numbers (2, E), got {type(edge_index).__name__} of "
+            f"{kind} {shape}; {advice}"
+        )
+    src, dst = edge_index.detach().long()
+    return Edges(src, dst, None)
+
+
+def _of_adj_t(adj_t: Any) -> Edges:
+    if not isinstance(adj_t, Tensor):
+        row, column, _ = adj_t.coo()
+        shape = tuple(adj_t.sparse_sizes())
+    else:
+        shape = tuple(adj_t.shape)
+        if len(shape) == 2 and adj_t.layout in (torch.sparse_csr, torch.sparse_csc):
+            row, column = _written_out(adj_t)
+        elif len(shape) == 2 and adj_t.layout is torch.sparse_coo and adj_t.sparse_dim() == 2:
+            row, column = adj_t.detach()._indices()  # as stored: to coalesce would sort and join
+        else:
+            raise DataError(
+                f"expected a sparse adjacency matrix (N, N), got {adj_t.layout} {shape}; make it "
+                "torch.sparse_coo or torch.sparse_csr"
+            )
+    _check_square(shape)
+    return Edges(column.long(), row.long(), shape[0])
+
+
+def _written_out(adj_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of each entry, without touching the values."""
+    is_csr = adj_t.layout is torch.sparse_csr
+    starts = adj_t.crow_indices() if is_csr else adj_t.ccol_indices()
+    minor = adj_t.col_indices() if is_csr else adj_t.row_indices()
+    major = torch.repeat_interleave(starts.diff())
+    return (major, minor) if is_csr else (minor, major)
+
+
+def _of_scipy(adjacency: Any) -> Edges:
+    _check_square(adjacency.shape)
+    matrix = adjacency.tocoo()
+    src, dst = (torch.from_numpy(np.asarray(ends)).long() for ends in (matrix.row, matrix.col))
+    return Edges(src, dst, int(matrix.shape[0]))
+
+
+def _check_square(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise DataError(
+            f"an adjacency matrix must be (N, N), and is {tuple(map(int, shape))}; if these are "
+            f"features: {_ORDER}"
+        )
+
+
+def _of_networkx(graph: Any) -> Edges:
+    place = {node: row for row, node in enumerate(graph)}
+    parallel = graph.is_multigraph()
+    pairs = (
+        (place[u], place[v])
+        for u, near in graph.adjacency()
+        for v, keys in near.items()
+        for _ in (keys if parallel else (None,))
+    )
+    ends = np.fromiter(itertools.chain.from_iterable(pairs), np.int64)
+    src, dst = torch.from_numpy(ends.reshape(-1, 2)).t()
+    return Edges(src, dst, len(place))
+
+
+def _of_pyg(data: Any) -> Edges:
+    edge_index, adj_t = (getattr(data, name, None) for name in ("edge_index", "adj_t"))
+    if edge_index is None and adj_t is None:
+        raise DataError(
+            f"the {type(data).__name__} has neither edge_index nor adj_t (found: "
+            f"{', '.join(data.keys()) or 'nothing'}); set data.edge_index"
+        )
+    if edge_index is None:
+        return read_edges(adj_t)
+    return read_edges(edge_index)._replace(num_nodes=_num_nodes_of_pyg(data))
+
+
+def _num_nodes_of_pyg(data: Any) -> int | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return data.num_nodes
+        except UserWarning:  # PyG warns where it guesses: features know better
+            return None
+
+
+_READERS = {
+    "edge_index": _of_edge_index,
+    "adj_t": _of_adj_t,
+    "pyg": _of_pyg,
+    "scipy": _of_scipy,
+    "networkx": _of_networkx,
+}
