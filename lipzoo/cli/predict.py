@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo.encoding import encode_for
     from lipzoo.registry import load_pretrained
+    from lipzoo.training.metrics import class_names, with_classes_of
     from lipzoo.training.predict import (
         is_multilabel,
         node_ids,
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
 
     with predictions_file(args.out, args.overwrite):  # before the work, not after it
         model = load_pretrained(args.name)
-        raw = load_task(args, model.card, require_labels=False)
+        raw = with_classes_of(model, load_task(args, model.card, require_labels=False))
         task = encode_for(model, raw)
         path = write_predictions(
             args.out,
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
             is_multilabel(model, task),
             args.overwrite,
             nodes=node_ids(task),
+            classes=class_names(model, task),
         )
     facts = {"name": model.card.full_name, "nodes": task.num_nodes, "out": str(path)}
     lines = [f"{task.num_nodes} nodes written to {path}"]

@@ -21,8 +21,8 @@ import torch
 from scipy.sparse.csgraph import dijkstra
 
 from lipzoo._dgl import dgl
+from lipzoo.datasets.arrays import graph_of_arrays
 from lipzoo.datasets.catalogue import register_dataset
-from lipzoo.datasets.npz_file import graph_of_arrays
 from lipzoo.datasets.public_file import PublicFile, read_public
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError

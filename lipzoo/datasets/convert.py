@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
+from lipzoo._edges import graph_kind
 from lipzoo.errors import DataError
 
 __all__ = ["MASKS", "class_count", "compress", "tidy_graph"]
@@ -28,8 +29,15 @@ def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
     Raises
     ------
     DataError
-        If the graph is heterogeneous, or a column cannot be converted.
+        If it is no DGL graph, is heterogeneous, or a column cannot be converted.
     """
+    if not isinstance(graph, dgl.DGLGraph):
+        words = {"pyg": "from_pyg", "networkx": "from_networkx", "scipy": "from_scipy"}
+        maker = words.get(graph_kind(graph), "from_edges")
+        raise DataError(
+            f"{name}: expected a DGLGraph, got {type(graph).__name__}; GraphTask.{maker} takes "
+            "other graphs"
+        )
     if not graph.is_homogeneous:
         raise DataError(
             f"{name}: the graph has {len(graph.ntypes)} node types and {len(graph.etypes)} edge "

@@ -9,32 +9,29 @@
 
 As in `dgl.data.CSVDataset`, nodes are sorted by ``node_id``, every other column that has a header
 becomes node data, and a cell in quotes may hold a list. Unlike it, this reader needs no pandas,
-writes no cache beside the files, and says in which row a fault is.
+writes no cache beside the files, says in which row a fault is, keeps the ids, and takes words as
+labels.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import torch
 
 from lipzoo._dgl import dgl
-from lipzoo._files import Refused, open_regular
 from lipzoo._yaml import read_yaml
+from lipzoo.datasets.columns import Table, is_whole_text
+from lipzoo.datasets.csv_table import csv_row, read_table
 from lipzoo.errors import ConfigError, DataError, shown
 
 __all__ = ["read_csv_folder"]
 
-Table = dict[str, list[str]]
-
 
 def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
-    """Read a CSV dataset folder, which says nothing of the graph besides.
+    """Read a CSV dataset folder: the graph, the ids of its nodes, the names of its classes.
 
     Raises
     ------
@@ -48,7 +45,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
         raise DataError(f"{folder / 'meta.yaml'}: separator must be one character, such as ','")
     node_meta, edge_meta = _only(folder, meta, "node_data"), _only(folder, meta, "edge_data")
     node_file, edge_file = folder / node_meta["file_name"], folder / edge_meta["file_name"]
-    nodes, edges = (_read_table(file, folder, separator) for file in (node_file, edge_file))
+    nodes, edges = (read_table(file, folder, separator) for file in (node_file, edge_file))
     for file, table, file_meta in ((node_file, nodes, node_meta), (edge_file, edges, edge_meta)):
         graph_ids = set(table.pop(file_meta.get("graph_id_field", "graph_id"), []))
         if len(graph_ids) > 1:
@@ -57,7 +54,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
             )
 
     cells = _take(node_file, nodes, node_meta.get("node_id_field", "node_id"))
-    numeric = all(_is_whole(cell) for cell in cells)
+    numeric = all(is_whole_text(cell) for cell in cells)
     ids = [int(cell) for cell in cells] if numeric else cells  # numbers sort 2 before 10
     order = sorted(range(len(ids)), key=ids.__getitem__)
     position = {ids[row]: place for place, row in enumerate(order)}
@@ -68,7 +65,9 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
     ends = []
     for field in ("src_id", "dst_id"):
         column = _take(edge_file, edges, edge_meta.get(f"{field}_field", field))
-        places = [position.get(int(end) if numeric and _is_whole(end) else end) for end in column]
+        places = [
+            position.get(int(end) if numeric and is_whole_text(end) else end) for end in column
+        ]
         if None in places:
             row = places.index(None)
             raise DataError(
@@ -77,11 +76,15 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
             )
         ends.append(torch.tensor(places, dtype=torch.int64))
     graph = dgl.graph(tuple(ends), num_nodes=len(ids))
-    for key, cells in nodes.items():
-        graph.ndata[key] = torch.from_numpy(_column(node_file, key, cells)[order])
-    if numeric and all(abs(node) < 2**63 for node in ids):
-        graph.ndata["node_id"] = torch.tensor(sorted(ids), dtype=torch.int64)
-    return graph, {}
+    table = Table(str(node_file), nodes, csv_row)
+    facts: dict[str, Any] = {"node_ids": [ids[row] for row in order]}
+    for key in nodes:
+        if key == "label":
+            column, facts["class_names"] = table.labels(key)
+        else:
+            column = table.numbers(key)
+        graph.ndata[key] = torch.from_numpy(column[order])
+    return graph, facts
 
 
 def _read_meta(path: Path) -> dict:
@@ -121,66 +124,9 @@ def _only(folder: Path, meta: dict, key: str) -> dict:
     return entries[0]
 
 
-def _read_table(path: Path, folder: Path, separator: str) -> Table:
-    try:
-        with io.TextIOWrapper(open_regular(path, folder), "utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file, delimiter=separator, strict=True)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, but meta.yaml names it") from None
-    except Refused as fault:
-        raise DataError(f"{path}: cannot be read ({fault.strerror})") from None
-    except (ValueError, TypeError, csv.Error) as fault:  # an empty file has no header to unpack
-        raise DataError(f"{path}: not a table of CSV ({fault})") from fault
-    names = [name.strip() for name in header]
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}: two columns have the same header; rename one")
-    rows = [row for row in rows if row]  # a blank line is no row
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise DataError(f"{path}, row {number}: {len(row)} cells under {len(header)} headers")
-    columns = zip(*rows) if rows else ([] for _ in header)
-    return {name: [cell.strip() for cell in column] for name, column in zip(names, columns)}
-
-
-def _take(path: Path, table: Table, field: str) -> list[str]:
+def _take(path: Path, table: dict[str, list[str]], field: str) -> list[str]:
     if field not in table:
         raise DataError(
             f"{path}: there is no column '{shown(field)}' (found: {shown(', '.join(table), 500)})"
         )
     return table.pop(field)
-
-
-def _is_whole(cell: str) -> bool:
-    return len(cell) <= 20 and cell.removeprefix("-").isdecimal()
-
-
-def _column(path: Path, name: str, cells: list[str]) -> np.ndarray:
-    """Node data of one column: (N,), or (N, D) where cells are lists."""
-    rows = [_parse(path, name, row, cell) for row, cell in enumerate(cells, start=2)]
-    widths = {len(row) for row in rows}
-    if len(widths) > 1:
-        raise DataError(
-            f"{path}: the lists in column '{shown(name)}' differ in length: {sorted(widths)[:8]}"
-        )
-    column = np.array(rows, dtype=np.float64)
-    column = column[:, 0] if widths == {1} else column
-    # Below 2^63, for no other number may become an int64 at all.
-    whole = (np.abs(column) < 2.0**63).all() and (column == column.astype(np.int64)).all()
-    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return column.astype(np.int64 if whole else np.float32)
-
-
-_WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
-
-
-def _parse(path: Path, name: str, row: int, cell: str) -> list[float]:
-    try:
-        return [
-            _WORDS[part] if (part := item.strip().lower()) in _WORDS else float(part)
-            for item in cell.strip("[]()").rstrip(",").split(",")
-        ]
-    except ValueError:
-        raise DataError(
-            f"{path}, row {row}, column '{shown(name)}': '{shown(cell)}' is no number; "
-            "write one, or a list in quotes"
-        ) from None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from lipzoo._dgl import dgl
+from lipzoo.datasets.arrays import graph_of_arrays
 from lipzoo.datasets.catalogue import register_dataset
-from lipzoo.datasets.npz_file import graph_of_arrays
 from lipzoo.datasets.public_file import pinned_files, read_public
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError

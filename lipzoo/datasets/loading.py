@@ -26,7 +26,7 @@ from lipzoo.errors import (
     shown,
 )
 
-__all__ = ["is_same_data", "list_datasets", "load_dataset", "load_graph"]
+__all__ = ["as_task", "is_same_data", "list_datasets", "load_dataset", "load_graph"]
 
 #: Where masks may come from.
 _SPLITS = ("public", "random", "fixed")
@@ -152,6 +152,32 @@ def load_dataset(
         return task
     check_arguments(encode_task, encoding, where=f"{name}: encoding")
     return encode_task(task, **encoding)
+
+
+def as_task(data: Any, require_labels: bool = True) -> GraphTask:
+    """What somebody passes as data, as a task.
+
+    Parameters
+    ----------
+    data : GraphTask, str, path, DGLGraph, PyG Data or networkx graph
+        A task is taken as it is, a name or path loaded; a graph is split at random where it has no
+        masks, and checked, as one that is loaded from a path.
+    require_labels : bool
+        False takes graphs without labels or masks.
+
+    Raises
+    ------
+    DataError
+        If it is none of these, or malformed.
+    UnknownNameError
+        If there is no such dataset.
+    """
+    if isinstance(data, GraphTask):
+        return data
+    if isinstance(data, (str, os.PathLike)):
+        return load_dataset(data, require_labels=require_labels)
+    task = GraphTask.of(data)
+    return _prepare(task, Dataset(lambda: task), require_labels=require_labels)
 
 
 def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprint: str) -> bool:

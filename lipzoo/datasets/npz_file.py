@@ -16,6 +16,9 @@ array                                       what it is
 ``num_classes``                             C, optional: by default the largest label plus one
 ``metric``                                  a word of `lipzoo.datasets.metric`, optional: what the
                                             task is judged by
+``class_names``                             words (C,), optional: what the classes are called
+``node_ids``                                integers or words (N,), optional: what the nodes are
+                                            called, in predictions too
 ==========================================  ====================================================
 
 For how much a file may hold see `lipzoo.datasets.npz`; sparse features written out in float32 may
@@ -35,17 +38,17 @@ import torch
 from lipzoo._dgl import dgl
 from lipzoo._files import open_regular
 from lipzoo._paths import as_path
+from lipzoo.datasets.arrays import CSR_ARRAYS, NODE_ARRAYS, graph_of_arrays
 from lipzoo.datasets.convert import MASKS
-from lipzoo.datasets.metric import METRICS, default_metric
+from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.task import GraphTask
-from lipzoo.errors import DataError, OutputError, did_you_mean, shown
+from lipzoo.errors import DataError, OutputError
 
-__all__ = ["graph_of_arrays", "read_npz", "save_npz"]
+__all__ = ["read_npz", "save_npz"]
 
-_CSR = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
-_COLUMNS = ("feat", "label", *MASKS)
-_KEYS = ("src", "dst", *_COLUMNS, *_CSR, "num_nodes", "num_classes", "metric")
+_NAMES = ("class_names", "node_ids")
+_KEYS = ("src", "dst", *NODE_ARRAYS, *CSR_ARRAYS, "num_nodes", "num_classes", "metric", *_NAMES)
 
 #: The same of features that are given as CSR, written out. Those of papers and their words, the
 #: sparsest that are usual, have some 600 times the bytes of a compressed file.
@@ -64,44 +67,10 @@ def read_npz(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         arrays = read_arrays(path, file, size, _KEYS)
-    if "feat" not in arrays and all(key in arrays for key in _CSR):
-        arrays["feat"] = _dense(path, size, *(arrays.pop(key) for key in _CSR))
-    return graph_of_arrays(path, arrays)
-
-
-def graph_of_arrays(
-    path: str | Path, arrays: dict[str, np.ndarray]
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
-    """A graph, and what `GraphTask.from_graph` is to be told of it besides.
-
-    Parameters
-    ----------
-    path : str or path
-        For error messages.
-    arrays : dict of numpy.ndarray
-        Those of the module's docstring, the features not as CSR.
-
-    Raises
-    ------
-    DataError
-        If an array is missing or of the wrong shape, or an edge leads out of the graph.
-    """
-    for key in ("src", "dst", "feat"):
-        if key not in arrays:
-            raise DataError(
-                f"{path}: there is no array {key!r} (found: {', '.join(arrays) or 'none'}); "
-                "src, dst (E,) and feat (N, F) are needed, or feat as CSR: " + ", ".join(_CSR)
-            )
-    num_nodes = _number(path, arrays, "num_nodes", default=len(np.atleast_1d(arrays["feat"])))
-    for key in MASKS:
-        if key in arrays and arrays[key].ndim == 2 and arrays[key].shape[1] == num_nodes:
-            arrays[key] = arrays[key].T  # of several splits: a column each, as in DGL and PyG
-    columns = {key: _column(path, key, arrays[key], num_nodes) for key in _COLUMNS if key in arrays}
-    src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
-    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
-    graph.ndata.update(columns)
-    num_classes = _number(path, arrays, "num_classes", default=None)
-    return graph, {"num_classes": num_classes, "metric": _metric(path, arrays)}
+    if "feat" not in arrays and all(key in arrays for key in CSR_ARRAYS):
+        arrays["feat"] = _dense(path, size, *(arrays.pop(key) for key in CSR_ARRAYS))
+    graph, facts = graph_of_arrays(path, arrays)
+    return graph, {**facts, **_names(path, arrays, graph.num_nodes())}
 
 
 def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
@@ -126,11 +95,17 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     graph = task.graph.cpu()
     src, dst = graph.edges(order="eid")
     arrays = {"src": src, "dst": dst, "num_classes": torch.tensor(task.num_classes)}
-    arrays |= {key: graph.ndata[key] for key in _COLUMNS if key in graph.ndata}
+    arrays |= {key: graph.ndata[key] for key in NODE_ARRAYS if key in graph.ndata}
     arrays = {key: tensor.detach().numpy() for key, tensor in arrays.items()}
     arrays |= {key: arrays[key].T for key in MASKS if key in arrays}  # of several splits: (S, N)
     if task.metric != default_metric(task.multilabel):
         arrays["metric"] = np.array(task.metric)
+    if task.class_names:
+        arrays["class_names"] = np.array(task.class_names)
+    if task.node_ids is not None:
+        ids = task.node_ids
+        words = not all(isinstance(each, int) and abs(each) < 2**63 for each in ids)
+        arrays["node_ids"] = np.array([str(each) for each in ids] if words else ids)
     scratch = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
@@ -160,7 +135,7 @@ def _dense(
     fault = _csr_fault(data, indices, indptr, shape, limit)
     if fault:
         raise DataError(
-            f"{path}: {', '.join(_CSR)} are no CSR matrix ({fault}); write those of a "
+            f"{path}: {', '.join(CSR_ARRAYS)} are no CSR matrix ({fault}); write those of a "
             "scipy.sparse.csr_matrix"
         )
     matrix = np.zeros(shape.astype(np.int64), np.float32)
@@ -168,6 +143,29 @@ def _dense(
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         np.add.at(matrix, (rows, indices.astype(np.int64)), data.astype(np.float32))
     return matrix
+
+
+def _names(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for key, kinds in zip(_NAMES, ("U", "Uiu")):
+        names = arrays.get(key)
+        if names is None:
+            continue
+        # NumPy's empty list is float64.
+        if names.ndim != 1 or (len(names) and names.dtype.kind not in kinds):
+            what = "words" if key == "class_names" else "whole numbers or words"
+            raise DataError(
+                f"{path}: {key} must be a list of {what}, but is {names.dtype} {names.shape}"
+            )
+        facts[key] = names.tolist()
+        if len(set(facts[key])) < len(names):
+            raise DataError(f"{path}: {key} holds a name twice; names must differ")
+    if "node_ids" in facts and len(facts["node_ids"]) != num_nodes:
+        raise DataError(
+            f"{path}: node_ids is {arrays['node_ids'].shape}, but there are {num_nodes} nodes; "
+            "give it one row a node"
+        )
+    return facts
 
 
 def _csr_fault(
@@ -190,60 +188,3 @@ def _csr_fault(
     if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < num_columns:
         return f"feat_indices must lie in 0..{num_columns - 1}"
     return None
-
-
-def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list[np.ndarray]:
-    if src.ndim != 1 or src.shape != dst.shape:
-        raise DataError(
-            f"{path}: src and dst must both be (E,), but are {src.shape}, {dst.shape}; give one "
-            "number an edge"
-        )
-    for key, ends in (("src", src), ("dst", dst)):
-        if ends.dtype.kind not in ("iu" if len(ends) else "iuf"):  # NumPy's empty list is float64
-            raise DataError(f"{path}: {key} holds node numbers, but is {ends.dtype}; use int64")
-        outside = np.flatnonzero((ends < 0) | (ends >= num_nodes))
-        if len(outside):
-            edge = outside[0]
-            raise DataError(
-                f"{path}: {key}[{edge}] is {ends[edge]}, but nodes are numbered "
-                f"0..{num_nodes - 1} ({len(outside)} such edges)"
-            )
-    return [ends.astype(np.int64) for ends in (src, dst)]
-
-
-def _column(path: Path, key: str, array: np.ndarray, num_nodes: int) -> torch.Tensor:
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
-    if array.ndim not in (1, 2) or len(array) != num_nodes:
-        raise DataError(
-            f"{path}: {key} is {array.shape}, but there are {num_nodes} nodes; give it one "
-            "row a node"
-        )
-    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")
-    # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.
-    kind = {"b": np.bool_, "f": np.float32}.get(array.dtype.kind, np.int64)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return torch.from_numpy(np.ascontiguousarray(array, kind))
-
-
-def _number(path: Path, arrays: dict, key: str, default: int | None) -> int | None:
-    if key not in arrays:
-        return default
-    number = arrays[key]
-    if number.size != 1 or number.dtype.kind not in "iu" or not 0 <= number.item() < 2**63:
-        raise DataError(
-            f"{path}: {key} must be one whole number, but is {number.dtype} "
-            f"{number.shape}; leave it out, or write numpy.array(7)"
-        )
-    return int(number.item())
-
-
-def _metric(path: str | Path, arrays: dict) -> str:
-    if "metric" not in arrays:
-        return ""
-    word = arrays["metric"]
-    if word.size != 1 or word.dtype.kind != "U" or str(word.item()) not in METRICS:
-        found = shown(word.item()) if word.size == 1 else f"{word.dtype} {word.shape}"
-        raise DataError(f"{path}: there is no metric '{found}'{did_you_mean(found, METRICS)}")
-    return str(word.item())

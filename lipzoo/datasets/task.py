@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,14 +13,16 @@ from lipzoo._dgl import dgl
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
+from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
-from lipzoo.errors import ConfigError, DataError
+from lipzoo.datasets.sources import Sources
+from lipzoo.errors import ConfigError, DataError, did_you_mean
 
 __all__ = ["GraphTask"]
 
 
 @dataclass(eq=False)
-class GraphTask:
+class GraphTask(Sources):
     """Node classification on one graph of N nodes, E edges, F features and C classes.
 
     Parameters
@@ -46,6 +47,10 @@ class GraphTask:
         Where features were made of labels: for each part of the training nodes the task with
         features that were made without its labels, and ``train_mask`` that part. Training takes
         them in turn.
+    class_names : tuple of str
+        The classes by name, where the data name them.
+    node_ids : sequence of N int or str, optional
+        What the nodes are called where the data came from: predictions name them so.
     """
 
     name: str
@@ -55,6 +60,8 @@ class GraphTask:
     options: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
     parts: tuple[GraphTask, ...] = field(default=(), repr=False)
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+    node_ids: Sequence[int | str] | None = field(default=None, repr=False)
     _fingerprint: str = field(default="", repr=False)
     _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
     _source: GraphTask | None = field(default=None, repr=False)
@@ -71,6 +78,8 @@ class GraphTask:
         *,
         num_classes: int | None = None,
         metric: str = "",
+        class_names: Sequence[str] = (),
+        node_ids: Sequence[int | str] | None = None,
     ) -> GraphTask:
         """Make a task of your own DGL graph, which is not touched.
 
@@ -84,20 +93,21 @@ class GraphTask:
             the three masks; masks (N, S) of S splits, of which `with_split` takes one.
         num_classes : int, optional
             C; by default the largest label plus one, or the width of multilabel labels.
-        metric : str
+        metric, class_names, node_ids
             See the class.
 
         Raises
         ------
         DataError
-            If the graph is heterogeneous, or something in it is not a number.
+            If it is no DGL graph, is heterogeneous, or something in it is not a number.
         """
         graph = tidy_graph(graph, name)
         labels = graph.ndata.get("label")
         multilabel = labels is not None and labels.dim() == 2
         if num_classes is None:
-            num_classes = class_count(labels)
-        return cls(name, graph, int(num_classes), multilabel, metric=metric)
+            num_classes = max(class_count(labels), len(class_names))
+        more = {"class_names": tuple(class_names), "node_ids": node_ids}
+        return cls(name, graph, int(num_classes), multilabel, metric=metric, **more)
 
     @classmethod
     def from_graphs(
@@ -251,6 +261,29 @@ class GraphTask:
         made.options |= options
         return made
 
+    def with_classes(self, names: Sequence[str]) -> GraphTask:
+        """The task with its classes counted as these names are: those that weights have learnt.
+
+        A task whose classes have no names is returned as it is.
+
+        Raises
+        ------
+        DataError
+            If it has a class of another name.
+        """
+        if not self.class_names or self.class_names == tuple(names):
+            return self
+        place = {name: number for number, name in enumerate(names)}
+        absent = [name for name in self.class_names if name not in place]
+        if absent:
+            raise DataError(
+                f"{self.name}: the weights know no class {absent[0]!r}"
+                f"{did_you_mean(absent[0], names)}; fine-tune them on it"
+            )
+        places = torch.tensor([*(place[name] for name in self.class_names), -1])
+        task = self.with_ndata(label=places.to(self.device)[self.labels])
+        return replace(task, class_names=tuple(names), num_classes=len(names))
+
     def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:
         """The task with :attr:`parts`: features without the labels of a part, and the part."""
         made = []
@@ -310,7 +343,7 @@ class GraphTask:
         whose graph you change afterwards keeps its old fingerprint.
         """
         if not self._fingerprint:
-            self._fingerprint = _fingerprint(self.graph)
+            self._fingerprint = fingerprint_of(self.graph)
         return self._fingerprint
 
     @property
@@ -321,7 +354,7 @@ class GraphTask:
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 of edges, features and labels as they came: the same for every split."""
-        return _fingerprint(self.source.graph, masks=())
+        return fingerprint_of(self.source.graph, masks=())
 
     def summary(self) -> dict[str, Any]:
         """The sizes of the task, as plain values."""
@@ -348,17 +381,3 @@ class GraphTask:
             parts.append("multilabel")
         parts += [f"{key}={value}" for key, value in self.options.items() if key != "split"]
         return f"GraphTask({self.name!r}, {', '.join(parts)})"
-
-
-def _fingerprint(graph: dgl.DGLGraph, masks: Sequence[str] = MASKS) -> str:
-    src, dst = (ends.cpu().long() for ends in graph.edges())
-    # One number an edge sorts edges by (source, destination), whatever order they came in.
-    edges = torch.sort(src * graph.num_nodes() + dst).values
-    digest = hashlib.sha256(f"nodes {graph.num_nodes()}".encode())
-    columns = {key: graph.ndata[key] for key in ("feat", "label", *masks) if key in graph.ndata}
-    for key, column in {"edges": edges, **columns}.items():
-        column = column.detach().cpu().contiguous()
-        digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())
-        # NumPy has no bfloat16: hash the bytes.
-        digest.update(column.view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -27,4 +27,5 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         fingerprint=task.fingerprint,
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,
+        class_names=list(task.class_names) or None,
     )

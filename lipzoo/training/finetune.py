@@ -25,7 +25,7 @@ from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.loading import is_same_data
+from lipzoo.datasets.loading import as_task, is_same_data
 from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
@@ -83,7 +83,7 @@ class FinetuneResult:
 @one_writer
 def finetune(
     name: str | os.PathLike | nn.Module | Checkpoint,
-    task: GraphTask,
+    task: GraphTask | str | os.PathLike | Any,
     *,
     start: str | Start | None = None,
     warm_start: bool = _DEFAULTS.warm_start,
@@ -122,10 +122,10 @@ def finetune(
     ----------
     name : str or path
         What :func:`~lipzoo.load_pretrained` takes.
-    task : GraphTask
-        What :func:`~lipzoo.load_dataset` returned, or a graph of your own
-        (:meth:`GraphTask.from_graph`), or several (:meth:`GraphTask.from_graphs`: inductive).
-        Its labels may be multilabel.
+    task : GraphTask, str, path, DGLGraph, PyG Data or networkx graph
+        What :func:`~lipzoo.load_dataset` returned or takes, or a graph of your own with features
+        and labels (:meth:`GraphTask.of`; where it has no masks they are drawn at random), or
+        several (:meth:`GraphTask.from_graphs`: inductive). Its labels may be multilabel.
     start : {"stack", "context"}, name of weights in context, or None
         Begin from what the training labels say by themselves, by the closed-form stack or a network
         in context: the model reads it beside the features, and learns a correction to it, which is
@@ -204,7 +204,7 @@ def finetune(
         )
     if resume and out is None:
         raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
-    task.validate()
+    task = as_task(task).validate()
     weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)

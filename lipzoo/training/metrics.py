@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
+from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
 from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError
 
 __all__ = [
     "check_metric",
+    "class_names",
     "evaluate",
     "evaluate_encoded",
     "infer",
@@ -25,6 +27,7 @@ __all__ = [
     "score",
     "score_estimator",
     "task_loss",
+    "with_classes_of",
 ]
 
 
@@ -129,7 +132,7 @@ def infer(model: nn.Module, task: GraphTask) -> Tensor:
 
 
 def evaluate(
-    model: nn.Module, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
+    model: nn.Module, task: GraphTask | Any, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, float]:
     """``{"val_accuracy": …, "val_loss": …, …}`` of a model in evaluation mode.
 
@@ -137,17 +140,44 @@ def evaluate(
     ----------
     model : torch.nn.Module
         Left in the mode it was in.
-    task : GraphTask
-        On the device of the model; encoded here where the model's card says so.
+    task : GraphTask, or anything that `lipzoo.datasets.as_task` takes
+        On the device of the model; encoded here where the model's card says so. Classes that have
+        names are told apart by them.
     splits : tuple of {"train", "val", "test"}
         Which node sets to look at.
 
     Raises
     ------
     DataError
-        If the task's metric is not for its labels, or not defined on a node set.
+        If the task's metric is not for its labels, or not defined on a node set; or if it has a
+        class that the weights do not know.
     """
+    task = with_classes_of(model, as_task(task))
     return evaluate_encoded(model, encode_for(model, task), splits)
+
+
+def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
+    """What the classes of the model are called, where that is known.
+
+    Its card says it; a model without one, and one that reads the labels as context, have the
+    classes of the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or card.reads_context:
+        return task.class_names
+    return tuple(card.dataset.class_names or ())
+
+
+def with_classes_of(model: nn.Module, task: GraphTask) -> GraphTask:
+    """The task with its classes counted as the model counts them, where both have names.
+
+    Raises
+    ------
+    DataError
+        If the task has a class that the model does not know.
+    """
+    names = class_names(model, task)
+    return task.with_classes(names) if names else task
 
 
 def evaluate_encoded(

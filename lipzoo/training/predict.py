@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing_file
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
 from lipzoo.errors import OutputError
-from lipzoo.training.metrics import infer
+from lipzoo.training.metrics import infer, with_classes_of
 
 __all__ = ["is_multilabel", "node_ids", "predict", "predictions_file", "write_predictions"]
 
@@ -24,8 +26,13 @@ __all__ = ["is_multilabel", "node_ids", "predict", "predictions_file", "write_pr
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 
-def predict(model: nn.Module, task: GraphTask) -> Tensor:
-    """Probabilities (N, C): softmax, or a sigmoid per class where the model is multilabel."""
+def predict(model: nn.Module, task: GraphTask | Any) -> Tensor:
+    """Probabilities (N, C): softmax, or a sigmoid per class where the model is multilabel.
+
+    ``task`` is what `lipzoo.datasets.as_task` takes; labels are not needed, but those of the
+    training nodes by weights that read them.
+    """
+    task = with_classes_of(model, as_task(task, require_labels=False))
     logits = infer(model, encode_for(model, task))
     return logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)
 
@@ -44,11 +51,10 @@ def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
     return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
-def node_ids(task: GraphTask) -> list[int]:
-    """The ids of the nodes: ``ndata["node_id"]`` where it is there, else 0..N-1.
-
-    A CSV folder brings its whole-numbered ids along; text ids are counted in sorted order.
-    """
+def node_ids(task: GraphTask) -> list[int | str]:
+    """The ids of the nodes: those of the data; else ``ndata["node_id"]``, else 0..N-1."""
+    if task.node_ids is not None:
+        return list(task.node_ids)
     ids = task.graph.ndata.get("node_id")
     if ids is None or ids.shape != (task.num_nodes,) or ids.dtype not in (torch.int32, torch.int64):
         return list(range(task.num_nodes))
@@ -60,7 +66,8 @@ def write_predictions(
     probabilities: Tensor,
     multilabel: bool,
     overwrite: bool = False,
-    nodes: Sequence[int] | None = None,
+    nodes: Sequence[int | str] | None = None,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write ``node, class, p_0, …, p_{C-1}``; several classes are joined by a space.
 
@@ -74,8 +81,10 @@ def write_predictions(
         Name all classes above 0.5 (there may be none), instead of the most probable one.
     overwrite : bool
         Replace a file that is there.
-    nodes : sequence of N ints, optional
+    nodes : sequence of N ints or str, optional
         What stands under ``node``; by default 0..N-1.
+    classes : sequence of C str, optional
+        Names, in place of 0..C-1 in ``class`` and in the columns ``p_…``.
 
     Raises
     ------
@@ -83,7 +92,7 @@ def write_predictions(
         If the file exists and ``overwrite`` is false, cannot be written, or is being written.
     """
     with predictions_file(path, overwrite) as target:
-        write_atomically(target, _to_csv(probabilities, multilabel, nodes))
+        write_atomically(target, _to_csv(probabilities, multilabel, nodes, classes))
     return target
 
 
@@ -103,13 +112,19 @@ def predictions_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]
         yield target
 
 
-def _to_csv(probabilities: Tensor, multilabel: bool, nodes: Sequence[int] | None) -> bytes:
-    columns = ["node", "class", *(f"p_{c}" for c in range(probabilities.shape[1]))]
+def _to_csv(
+    probabilities: Tensor,
+    multilabel: bool,
+    nodes: Sequence[int | str] | None,
+    classes: Sequence[str],
+) -> bytes:
+    names = classes or [str(c) for c in range(probabilities.shape[1])]
+    columns = ["node", "class", *(f"p_{name}" for name in names)]
     rows, lines = probabilities.tolist(), []
     for node, row in zip(range(len(rows)) if nodes is None else nodes, rows):
         if multilabel:
-            named = " ".join(str(c) for c, p in enumerate(row) if p > 0.5)
+            named = " ".join(names[c] for c, p in enumerate(row) if p > 0.5)
         else:
-            named = str(max(range(len(row)), key=row.__getitem__))
+            named = names[max(range(len(row)), key=row.__getitem__)]
         lines.append(dict(zip(columns, [node, named, *(f"{p:.6g}" for p in row)])))
     return to_csv(lines, columns)

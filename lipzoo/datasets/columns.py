@@ -1,0 +1,276 @@
+"""Columns of a table of nodes as arrays: features, labels, masks and ids, whatever the cells hold.
+
+A column may be an array, a tensor, a sparse matrix, or a list of cells: numbers, words, lists. Text
+is read as in DGL's CSV folders: a number, ``true`` or ``false``, or a list ``"0.5, 0.1"``; an empty
+cell is missing, as are None and NaN.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from lipzoo.datasets.convert import MASKS
+from lipzoo.errors import DataError, did_you_mean, shown
+
+__all__ = ["Table", "is_missing", "is_whole_text", "node_columns"]
+
+_WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
+_LABEL = ("label", "y")
+_SPLITS = {
+    "train": "train_mask",
+    "training": "train_mask",
+    "val": "val_mask",
+    "valid": "val_mask",
+    "validation": "val_mask",
+    "test": "test_mask",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which."""
+
+    where: str
+    columns: dict[str, Any]
+    row: Callable[[int], str] = lambda row: f"row {row}"
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column as int64 where all is whole, else float32: (N,), or (N, D) of lists.
+
+        Raises
+        ------
+        DataError
+            If a cell is no number, or lists differ in length.
+        """
+        column = _plain(self.columns[name])
+        if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
+            return column
+        rows = [self._parse(name, row, cell) for row, cell in enumerate(column)]
+        widths = {len(row) for row in rows}
+        if len(widths) > 1:
+            raise DataError(
+                f"{self.where}: the lists in column '{shown(name)}' differ in length: "
+                f"{sorted(widths)[:8]}"
+            )
+        found = np.array(rows, dtype=np.float64)
+        found = found[:, 0] if widths == {1} else found
+        # Below 2^63, for no other number may become an int64 at all.
+        whole = (np.abs(found) < 2.0**63).all() and (found == found.astype(np.int64)).all()
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            return found.astype(np.int64 if whole else np.float32)
+
+    def labels(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Labels int64 (N,), or (N, C) of lists, and the names of the classes.
+
+        Numbers stay what they are, and have no names. Words are counted in sorted order. A missing
+        label is -1.
+        """
+        column = _plain(self.columns[name])
+        if isinstance(column, np.ndarray) and column.dtype.kind in "biu":
+            return column, ()
+        if not isinstance(column, np.ndarray):
+            cells = [None if is_missing(cell) else cell for cell in column]
+            words = [cell for cell in cells if isinstance(cell, str)]
+            if words and not all(map(_is_numeric_text, words)):
+                names = tuple(sorted({str(cell) for cell in cells if cell is not None}))
+                place = {word: number for number, word in enumerate(names)}
+                places = [-1 if cell is None else place[str(cell)] for cell in cells]
+                return np.array(places, np.int64), names
+            width = max((len(c) for c in cells if _is_list(c)), default=1)
+            unknown = [-1.0] * width if width > 1 else -1.0
+            filled = [unknown if cell is None else cell for cell in cells]
+            column = Table(self.where, {name: filled}, self.row).numbers(name)
+        if column.dtype.kind == "f":
+            column = np.where(np.isnan(column), -1, column)
+        return column, ()
+
+    def mask(self, name: str) -> np.ndarray:
+        """A mask; a missing cell is a no."""
+        column = _plain(self.columns[name])
+        if not isinstance(column, np.ndarray):
+            cells = [False if is_missing(cell) else cell for cell in column]
+            column = Table(self.where, {name: cells}, self.row).numbers(name)
+        return column
+
+    def split(self, name: str) -> dict[str, np.ndarray]:
+        """The three masks of a column that holds ``train``, ``val``, ``test`` or nothing."""
+        column = _plain(self.columns[name])
+        masks = {mask: np.zeros(len(column), bool) for mask in MASKS}
+        for row, cell in enumerate(column):
+            if is_missing(cell):
+                continue
+            word = str(cell).strip().lower()
+            if word not in _SPLITS:
+                raise DataError(
+                    f"{self.where}, {self.row(row)}, column '{shown(name)}': '{shown(cell)}' is no "
+                    f"part of a split{did_you_mean(word, ('train', 'val', 'test'))}"
+                )
+            masks[_SPLITS[word]][row] = True
+        return masks
+
+    def ids(self, name: str) -> list[Hashable]:
+        """Ids, each there once."""
+        found = self.ends(name)
+        seen: set[Hashable] = set()
+        for row, each in enumerate(found):
+            if each in seen:
+                raise DataError(
+                    f"{self.where}, {self.row(row)}: node '{shown(each)}' is there twice; ids must "
+                    "differ"
+                )
+            seen.add(each)
+        return found
+
+    def ends(self, name: str) -> list[Hashable]:
+        """Ids, none of them missing; whole numbers where all are."""
+        column = _plain(self.columns[name])
+        cells = column.tolist() if isinstance(column, np.ndarray) else list(column)
+        for row, cell in enumerate(cells):
+            if is_missing(cell) or not isinstance(cell, Hashable):
+                what = "is missing" if is_missing(cell) else f"is {shown(cell)}"
+                raise DataError(
+                    f"{self.where}, {self.row(row)}, column '{shown(name)}': the id {what}; give "
+                    "a number or a word"
+                )
+        if all(isinstance(cell, str) and is_whole_text(cell) for cell in cells):
+            return [int(cell) for cell in cells]
+        return [
+            int(cell) if isinstance(cell, numbers.Real) and cell == cell // 1 else cell
+            for cell in cells
+        ]
+
+    def _parse(self, name: str, row: int, cell: Any) -> list[float]:
+        try:
+            if isinstance(cell, str):
+                return [
+                    _WORDS[part] if (part := item.strip().lower()) in _WORDS else float(part)
+                    for item in cell.strip("[]()").rstrip(",").split(",")
+                ]
+            if is_missing(cell):
+                return [float("nan")]
+            cell = cell.detach().cpu() if isinstance(cell, Tensor) else cell
+            return np.asarray(cell, dtype=np.float64).reshape(-1).tolist()
+        except (ValueError, TypeError, OverflowError, RuntimeError):
+            raise DataError(
+                f"{self.where}, {self.row(row)}, column '{shown(name)}': '{shown(cell)}' is no "
+                "number; write one, or a list in quotes"
+            ) from None
+
+
+def node_columns(
+    table: Table, features: Sequence[str] | None = None, skip: Sequence[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a table says of nodes: ``feat``, ``label`` and masks, and the names of the classes.
+
+    ==============================  =========================================================
+    column                          what it is
+    ==============================  =========================================================
+    ``label`` or ``y``              the class, a number or a word; missing where unknown
+    ``train_mask`` and its like     yes or no
+    ``split``                       instead of masks: ``train``, ``val``, ``test`` or nothing
+    ``feat``, or lists in ``x``     the features; without it all other columns are one each
+    ==============================  =========================================================
+
+    Parameters
+    ----------
+    table : Table
+    features : sequence of str, optional
+        The columns that are features, in this order.
+    skip : sequence of str
+        Columns that are something else.
+
+    Raises
+    ------
+    DataError
+        If there are no features, or a column holds what it should not.
+    """
+    columns = table.columns
+    label = next((name for name in _LABEL if name in columns), None)
+    arrays: dict[str, np.ndarray] = {}
+    facts: dict[str, Any] = {}
+    if label is not None:
+        arrays["label"], facts["class_names"] = table.labels(label)
+    arrays |= {name: table.mask(name) for name in MASKS if name in columns}
+    if "split" in columns:
+        if any(name in columns for name in MASKS):
+            raise DataError(f"{table.where}: there are masks and a split column; keep one of both")
+        arrays |= table.split("split")
+    named = {*skip, label, *MASKS, "split"}
+    others = [name for name in columns if name not in named]
+    for name in others:
+        if name.endswith("_mask"):
+            raise DataError(
+                f"{table.where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}"
+            )
+    if features is None:
+        features = ["feat"] if "feat" in columns else others
+        if features is others and "x" in columns and table.numbers("x").ndim == 2:
+            features = ["x"]  # and no coordinate
+    if isinstance(features, str) or not features:
+        raise DataError(
+            f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
+            "a column 'feat' of lists or a column each, and say features=[...] to choose among them"
+        )
+    absent = [name for name in features if name not in columns]
+    if absent:
+        raise DataError(
+            f"{table.where}: there is no column '{shown(absent[0])}'"
+            f"{did_you_mean(absent[0], others)}"
+        )
+    arrays["feat"] = _side_by_side(table, features)
+    return arrays, facts
+
+
+def _side_by_side(table: Table, names: Sequence[str]) -> np.ndarray:
+    parts = [table.numbers(name) for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+        return np.concatenate([p.reshape(len(p), -1).astype(np.float32) for p in parts], axis=1)
+
+
+def is_missing(cell: Any) -> bool:
+    """None, NaN (pandas' NA too), or text without a character."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return True
+    if isinstance(cell, numbers.Number):
+        return bool(cell != cell)
+    return type(cell).__name__ in ("NAType", "NaTType")
+
+
+def is_whole_text(cell: str) -> bool:
+    """Whether text is a whole number, as ids are."""
+    return len(cell) <= 20 and cell.removeprefix("-").isdecimal()
+
+
+def _is_numeric_text(cell: str) -> bool:
+    try:
+        [float(part) for part in cell.strip("[]()").rstrip(",").split(",")]
+    except ValueError:
+        return cell.strip().lower() in _WORDS
+    return True
+
+
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, (list, tuple, np.ndarray))
+
+
+def _plain(column: Any) -> Any:
+    """An array of numbers where it is one, else something to iterate over."""
+    if isinstance(column, Tensor):
+        column = column.detach().cpu()
+        column = column if column.layout is torch.strided else column.to_dense()
+        return (column.float() if column.is_floating_point() else column).numpy()
+    if sp.issparse(column):
+        return column.toarray()
+    if isinstance(column, np.ndarray) and column.dtype.kind not in "biuf":
+        return column.tolist()
+    return column

@@ -1,0 +1,182 @@
+"""A table of edges and one of nodes as a DGL graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo.datasets.arrays import graph_with_columns
+from lipzoo.datasets.columns import Table, is_missing, node_columns
+from lipzoo.errors import DataError, did_you_mean, shown
+
+__all__ = ["as_table", "graph_of_tables", "is_table"]
+
+_NODE_IDS = ("node_id", "id", "node")
+_ENDS = (("src", "dst"), ("source", "target"), ("src_id", "dst_id"), ("from", "to"))
+
+
+def graph_of_tables(
+    edges: Table | np.ndarray | Tensor,
+    nodes: Table,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    node_id: str | None = None,
+    features: Sequence[str] | None = None,
+) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """The graph, and what `GraphTask.from_graph` is to be told besides.
+
+    Parameters
+    ----------
+    edges : Table, array or tensor
+        An edge a row, from the id in the column ``source`` to that in ``target``, by default
+        ``src`` and ``dst``, ``source`` and ``target``, ``src_id`` and ``dst_id``, or ``from`` and
+        ``to``; or an array (2, E) of ids. Other columns are not read.
+    nodes : Table
+        A node a row, in the order that the graph has them; see `node_columns`. The column
+        ``node_id``, by default ``node_id``, ``id`` or ``node``, holds the ids; without one they are
+        0..N-1.
+    features : sequence of str, optional
+        Columns that are features, in this order.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or holds what it should not, an id is there twice, or an edge names
+        one that is not among the nodes.
+    """
+    key = _named(nodes, node_id, _NODE_IDS)
+    columns, facts = node_columns(nodes, features, skip=[] if key is None else [key])
+    ids = list(range(len(columns["feat"]))) if key is None else nodes.ids(key)
+    place = {each: row for row, each in enumerate(ids)}
+    ends = []
+    for table, name in _ends(edges, source, target):
+        named = table.ends(name)
+        places = [place.get(each) for each in named]
+        if None in places:
+            row = places.index(None)
+            raise DataError(
+                f"{table.where}, {table.row(row)}: {name} '{shown(named[row])}' is not among the "
+                f"{len(ids)} ids of the nodes{_hint(named[row], ids)}"
+            )
+        ends.append(np.array(places, np.int64))
+    return graph_with_columns(nodes.where, *ends, columns, node_ids=ids, **facts)
+
+
+def is_table(table: Any) -> bool:
+    """Whether `as_table` takes it."""
+    return isinstance(table, Mapping) or _kind(table) is not None
+
+
+def as_table(table: Any, where: str) -> Table:
+    """Columns of a mapping, a DataFrame of pandas or a Table of pyarrow.
+
+    Raises
+    ------
+    DataError
+        If it is none of these, or two columns have the same name.
+    """
+    kind = _kind(table)
+    if isinstance(table, Mapping):
+        columns = [(str(name), column) for name, column in table.items()]
+    elif kind == "pandas":
+        names = map(str, table.columns)
+        columns = [(name, _of_pandas(table.iloc[:, i])) for i, name in enumerate(names)]
+    elif kind == "pyarrow":
+        names = table.column_names
+        columns = [(name, _of_pyarrow(table.column(i))) for i, name in enumerate(names)]
+    else:
+        raise DataError(
+            f"{where}: expected a DataFrame of pandas, a Table of pyarrow or a dict of columns, "
+            f"got {type(table).__name__}"
+        )
+    found = dict(columns)
+    if len(found) < len(columns):
+        raise DataError(f"{where}: two columns have the same name; rename one")
+    lengths = {name: _rows(where, name, column) for name, column in found.items()}
+    if len(set(lengths.values())) > 1:
+        words = shown(", ".join(f"{name} {length}" for name, length in lengths.items()), 500)
+        raise DataError(f"{where}: the columns have different numbers of rows ({words})")
+    return Table(where, found)
+
+
+def _kind(table: Any) -> str | None:
+    """Found by the module of its class: neither package is imported for it."""
+    for c in type(table).__mro__:
+        package = c.__module__.partition(".")[0]
+        if (package, c.__name__) in (("pandas", "DataFrame"), ("pyarrow", "Table")):
+            return package
+    return None
+
+
+def _of_pandas(series: Any) -> Any:
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
+        return series.to_numpy()
+    return [None if is_missing(cell) else cell for cell in series.tolist()]
+
+
+def _of_pyarrow(column: Any) -> Any:
+    kind = str(column.type)
+    if column.null_count == 0 and kind.startswith(("int", "uint", "float", "double", "bool")):
+        return column.to_numpy()
+    if not kind.startswith("dictionary"):
+        return column.to_pylist()
+    cells: list[Any] = []
+    for chunk in column.chunks:
+        words = [*chunk.dictionary.to_pylist(), None]  # one object a word, not one a row
+        places = chunk.indices.fill_null(len(words) - 1).to_pylist()
+        cells += [words[place] for place in places]
+    return cells
+
+
+def _named(table: Table, name: str | None, usual: Sequence[str]) -> str | None:
+    if name is None:
+        return next((each for each in usual if each in table.columns), None)
+    if name not in table.columns:
+        raise DataError(
+            f"{table.where}: there is no column '{shown(name)}'{did_you_mean(name, table.columns)}"
+        )
+    return name
+
+
+def _ends(edges: Any, source: str | None, target: str | None) -> list[tuple[Table, str]]:
+    """The table and the column of sources and of targets."""
+    if not isinstance(edges, Table):
+        array = edges.detach().cpu().numpy() if isinstance(edges, Tensor) else np.asarray(edges)
+        if array.ndim != 2 or array.shape[0] != 2:
+            raise DataError(
+                f"edges: must be (2, E), sources above targets, but are {array.shape}; "
+                "transpose them, or give a table with the columns source and target"
+            )
+        edges = Table("edges", dict(zip(("source", "target"), array)), lambda row: f"edge {row}")
+    pair = (source, target)
+    for usual in _ENDS:
+        if pair == (None, None) and all(name in edges.columns for name in usual):
+            pair = usual
+    if None in pair:
+        raise DataError(
+            f"{edges.where}: no columns of sources and targets (found: "
+            f"{shown(', '.join(edges.columns), 500)}); name them source and target, or say which"
+        )
+    return [(edges, _named(edges, name, ())) for name in pair]
+
+
+def _hint(missing: Any, ids: list) -> str:
+    if ids and isinstance(missing, str) != isinstance(ids[0], str):
+        return "; the ids of one table are numbers, those of the other words: convert one"
+    return "; add a row for it, or drop the edge"
+
+
+def _rows(where: str, name: str, column: Any) -> int:
+    shape = getattr(column, "shape", None)
+    if shape:
+        return int(shape[0])
+    if isinstance(column, (str, bytes)) or not isinstance(column, Sequence):
+        raise DataError(
+            f"{where}: column '{shown(name)}' is one {type(column).__name__}; give a cell a row"
+        )
+    return len(column)
