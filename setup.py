@@ -14,6 +14,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.6"],
     "cuda": ["triton>=3.2"],
     "pyg": ["torch_geometric>=2.4"],
+    "tables": ["pandas>=2", "pyarrow>=14"],
     "hub": ["huggingface_hub>=2"],
     "tune": ["optuna>=5", "matplotlib>=3.6"],
 }
@@ -22,6 +23,7 @@ EXTRAS["dev"] = [
     *EXTRAS["plot"],
     *EXTRAS["cuda"],
     *EXTRAS["pyg"],
+    *EXTRAS["tables"],
     *EXTRAS["hub"],
     *EXTRAS["tune"],
     'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
@@ -33,7 +35,6 @@ EXTRAS["dev"] = [
     "ruff",
     "setuptools>=68",
     "wheel",
-    "pandas>=2",  # DGL's own CSV reader, to compare with
 ]
 
 setup(

@@ -73,7 +73,10 @@ def add_out(parser: argparse.ArgumentParser, help: str, required: bool = True) -
 
 def add_data(parser: argparse.ArgumentParser, help: str, required: bool = False) -> None:
     """``--data``, ``--data-option`` and ``--raw-dir``; `load_task` reads them."""
-    names = "a dataset's name, or the path of a .bin, .npz or DGL CSV folder (./mine); "
+    names = (
+        "a dataset's name, or the path of a .bin, .npz, .pt, .graphml or .gml, or of a folder of "
+        "tables (./mine); "
+    )
     parser.add_argument("--data", metavar="D", required=required, help=names + help)
     parser.add_argument(
         "--data-option",

@@ -90,7 +90,7 @@ def _column(path: Path, key: str, array: np.ndarray, num_nodes: int) -> torch.Te
     # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.
     kind = {"b": np.bool_, "f": np.float32}.get(array.dtype.kind, np.int64)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return torch.from_numpy(np.ascontiguousarray(array, kind))
+        return torch.from_numpy(np.require(array, kind, "CW"))
 
 
 def _number(path: Path, arrays: dict, key: str, default: int | None) -> int | None:

@@ -51,7 +51,7 @@ class Table:
             If a cell is no number, or lists differ in length.
         """
         column = _plain(self.columns[name])
-        if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
+        if isinstance(column, np.ndarray):
             return column
         rows = [self._parse(name, row, cell) for row, cell in enumerate(column)]
         widths = {len(row) for row in rows}

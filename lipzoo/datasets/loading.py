@@ -11,7 +11,7 @@ from lipzoo._paths import as_path, name_of_path, path_hint
 from lipzoo._schema import argument_names, check_arguments
 from lipzoo.datasets.catalogue import DATASETS, Dataset
 from lipzoo.datasets.encoding import encode_task
-from lipzoo.datasets.files import GRAPH_SUFFIXES, looks_like_path, read_graph
+from lipzoo.datasets.files import GRAPH_SUFFIXES, graph_loader, looks_like_path
 from lipzoo.datasets.metric import METRICS
 from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.scaling import scale_features
@@ -61,8 +61,8 @@ def load_dataset(
     Parameters
     ----------
     name_or_path : str or path
-        One of `list_datasets`, or the path of a DGL ``.bin``, a DGL CSV dataset folder or an
-        ``.npz`` (see `lipzoo.datasets.files`).
+        One of `list_datasets`, or the path of a ``.bin``, ``.npz``, ``.pt``, ``.graphml`` or
+        ``.gml`` file, or of a folder of tables (see `lipzoo.datasets.files`).
     raw_dir : path, optional
         Where public datasets have their raw files: by default ``DGL_DOWNLOAD_DIR``, else
         ``~/.dgl``. Files that are absent are downloaded to it; otherwise it is only read.
@@ -95,7 +95,8 @@ def load_dataset(
         False takes graphs without labels or masks, to predict on; no split is drawn then.
     **options
         What the dataset's own loader takes, such as ``k`` (neighbours of a node, 8) for the graphs
-        that are made of scikit-learn's data sets.
+        that are made of scikit-learn's data sets, or ``features`` (the names of columns) for
+        GraphML, GML and folders of tables.
 
     Returns
     -------
@@ -200,7 +201,7 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
     dataset = DATASETS.get(name) or Dataset(lambda: task)
     if options.get("split") == "fixed":
         return False  # the masks are in a file that is not at hand
-    left_out = {*dataset.options(), "encoding", "missing_fill", "metric", "scaling"}
+    left_out = {*dataset.options(), "encoding", "features", "missing_fill", "metric", "scaling"}
     options = {key: value for key, value in options.items() if key not in left_out}
     try:
         check_arguments(load_dataset, options, where=name)
@@ -277,7 +278,7 @@ def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:
         return DATASETS[name_or_path]
     if not isinstance(name_or_path, str) or looks_like_path(name_or_path):
         path = as_path(name_or_path, error=DataError)
-        return Dataset(lambda: read_graph(path, name))
+        return Dataset(graph_loader(path, name))
     hint = f"{path_hint(name_or_path)}{did_you_mean(name_or_path, DATASETS)}"
     raise UnknownNameError(
         f"there is no dataset named '{shown(name_or_path)}'{hint}; a graph of your own is given by "
@@ -300,7 +301,7 @@ def _load(
     # Where raw files are is a matter of the machine: it stays off cards, and harms no dataset.
     where = {"raw_dir": raw_dir} if dataset.takes("raw_dir") else {}
     task = dataset.load(**options, **where)
-    task.options |= options
+    task.options |= {key: value for key, value in options.items() if value is not None}
     return task
 
 

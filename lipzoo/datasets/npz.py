@@ -17,12 +17,17 @@ import numpy as np
 from lipzoo.datasets.npy import read_npy, size_in_memory
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "room_of"]
 
 #: Arrays may always have this many bytes together; more only in a file of a hundredth of it.
 _ANY_BYTES, _RATIO = 64 * 2**20, 100
 #: What `numpy.savez` and `numpy.savez_compressed` write; others take memory of their own.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def room_of(size: int) -> int:
+    """Bytes that the numbers in a file of ``size`` bytes may have in memory."""
+    return max(_ANY_BYTES, _RATIO * size)
 
 
 def read_arrays(
@@ -52,7 +57,7 @@ def read_arrays(
         raise DataError(f"{path}: not an .npz file, or cut short; write it with numpy.savez")
     try:
         with zipfile.ZipFile(file) as archive:
-            return _unpack(path, archive, max(_ANY_BYTES, _RATIO * size), keys)
+            return _unpack(path, archive, room_of(size), keys)
     except DataError:
         raise
     except Exception as fault:  # damage shows in zipfile, zlib, tokenize …: no common base

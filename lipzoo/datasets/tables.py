@@ -13,7 +13,7 @@ from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, is_missing, node_columns
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["as_table", "graph_of_tables", "is_table"]
+__all__ = ["as_table", "graph_of_tables", "is_table", "node_table"]
 
 _NODE_IDS = ("node_id", "id", "node")
 _ENDS = (("src", "dst"), ("source", "target"), ("src_id", "dst_id"), ("from", "to"))
@@ -49,9 +49,7 @@ def graph_of_tables(
         If a column is missing or holds what it should not, an id is there twice, or an edge names
         one that is not among the nodes.
     """
-    key = _named(nodes, node_id, _NODE_IDS)
-    columns, facts = node_columns(nodes, features, skip=[] if key is None else [key])
-    ids = list(range(len(columns["feat"]))) if key is None else nodes.ids(key)
+    ids, columns, facts = node_table(nodes, node_id, features)
     place = {each: row for row, each in enumerate(ids)}
     ends = []
     for table, name in _ends(edges, source, target):
@@ -65,6 +63,16 @@ def graph_of_tables(
             )
         ends.append(np.array(places, np.int64))
     return graph_with_columns(nodes.where, *ends, columns, node_ids=ids, **facts)
+
+
+def node_table(
+    nodes: Table, node_id: str | None, features: Sequence[str] | None
+) -> tuple[list, dict[str, np.ndarray], dict[str, Any]]:
+    """The ids, and what `node_columns` gives, of the nodes of `graph_of_tables`."""
+    key = _named(nodes, node_id, _NODE_IDS)
+    columns, facts = node_columns(nodes, features, skip=[] if key is None else [key])
+    ids = list(range(len(columns["feat"]))) if key is None else nodes.ids(key)
+    return ids, columns, facts
 
 
 def is_table(table: Any) -> bool:

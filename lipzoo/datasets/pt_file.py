@@ -1,0 +1,72 @@
+"""The tensors of a PyG graph in a ``.pt`` file; nothing is unpickled but tensors and plain values.
+
+    torch.save(data.to_dict(), "mine.pt")
+
+Its arrays may have 64 MiB together at 8 bytes a number, or 100 times the bytes of the file if that
+is more, as in an ``.npz``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lipzoo._dgl import dgl
+from lipzoo._files import read_regular
+from lipzoo.datasets.npz import room_of
+from lipzoo.datasets.pyg_data import graph_of_pyg
+from lipzoo.errors import DataError, shown
+
+__all__ = ["read_pt"]
+
+_ADVICE = "save it with torch.save(data.to_dict(), path)"
+
+
+def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """Read what ``torch.save(data.to_dict(), path)`` wrote; see `graph_of_pyg`.
+
+    Raises
+    ------
+    DataError
+        If it holds more than tensors and plain values, is no dict of a graph, or is damaged.
+    """
+    data = read_regular(path)
+    room = room_of(len(data))
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise DataError(f"{path}: not a file of torch.save, or cut short; {_ADVICE}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > room:
+            raise DataError(f"{path}: unpacks to {unpacked:,} bytes, and there may be {room:,}")
+        fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (DataError, MemoryError):
+        raise
+    except pickle.UnpicklingError:
+        raise DataError(
+            f"{path}: holds objects beside tensors, and nothing is unpickled; {_ADVICE}"
+        ) from None
+    except Exception as fault:  # damage shows in zipfile, zlib, RuntimeError …: no common base
+        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
+        raise DataError(f"{path}: damaged ({words}); {_ADVICE}") from None
+    if not isinstance(fields, dict):
+        several = ", of one graph (dataset[0])" if isinstance(fields, (tuple, list)) else ""
+        raise DataError(f"{path}: holds a {type(fields).__name__}, no graph; {_ADVICE}{several}")
+    # A tensor of a few bytes may say that it has any number of rows.
+    announced = 8 * sum(value.numel() for value in fields.values() if isinstance(value, Tensor))
+    if announced > room:
+        raise DataError(
+            f"{path}: its tensors have {announced:,} bytes, and there may be {room:,}; save "
+            "contiguous ones"
+        )
+    try:
+        return graph_of_pyg(fields, str(path))
+    except RuntimeError as fault:  # a sparse tensor whose parts do not go together
+        words = shown(" ".join(str(fault).split()), 200)
+        raise DataError(f"{path}: damaged ({words}); {_ADVICE}") from None

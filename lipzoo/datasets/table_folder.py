@@ -1,0 +1,100 @@
+"""A folder with a table of nodes, and a table of edges or an adjacency matrix.
+
+============================================  ===================================================
+file                                          what it holds
+============================================  ===================================================
+``nodes.csv`` or ``nodes.parquet``            a node a row: id, features, ``label``, masks or
+                                              ``split``; see `GraphTask.from_edges`
+``edges.csv`` or ``edges.parquet``            an edge a row: the ids of source and target
+or ``graph.mtx``                              an adjacency matrix in Matrix Market's format, its
+                                              rows those of the nodes: an entry [i, j] is i -> j;
+                                              both ways where it says that it is symmetric
+============================================  ===================================================
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from lipzoo._dgl import dgl
+from lipzoo._files import read_regular
+from lipzoo.datasets.arrays import graph_with_columns
+from lipzoo.datasets.columns import Table
+from lipzoo.datasets.csv_table import csv_row, read_table
+from lipzoo.datasets.parquet import read_parquet
+from lipzoo.datasets.tables import graph_of_tables, node_table
+from lipzoo.errors import DataError, shown
+
+__all__ = ["read_table_folder"]
+
+_TABLES = (".csv", ".parquet")
+_MATRIX = "graph.mtx"
+_KINDS = "nodes.csv (or .parquet) beside edges.csv (or .parquet, or graph.mtx)"
+
+
+def read_table_folder(
+    folder: Path, features: Sequence[str] | None = None
+) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    """Read a folder of tables.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, there is one too many, or something in it does not fit.
+    """
+    there = sorted(path.name for path in folder.iterdir())
+    nodes = [name for name in there if name in [f"nodes{kind}" for kind in _TABLES]]
+    edges = [name for name in there if name in [*(f"edges{kind}" for kind in _TABLES), _MATRIX]]
+    for found, what in ((nodes, "a table of nodes"), (edges, "the edges")):
+        if len(found) != 1:
+            why = f"{' and '.join(found)} both hold {what}" if found else f"nothing holds {what}"
+            raise DataError(
+                f"{folder}: a folder without meta.yaml needs {_KINDS}, and {why}; or give a .bin "
+                "or .npz file, or a folder as dgl.data.CSVDataset reads it"
+            )
+    table = _table(folder / nodes[0], folder)
+    if edges[0] == _MATRIX:
+        return _with_matrix(folder / _MATRIX, folder, table, features)
+    return graph_of_tables(_table(folder / edges[0], folder), table, features=features)
+
+
+def _table(path: Path, folder: Path) -> Table:
+    if path.suffix == ".csv":
+        return Table(str(path), dict(read_table(path, folder)), csv_row)
+    return read_parquet(path, folder)
+
+
+def _with_matrix(
+    path: Path, folder: Path, nodes: Table, features: Sequence[str] | None
+) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+    ids, columns, facts = node_table(nodes, None, features)
+    src, dst = _read_matrix(path, read_regular(path, folder=folder), len(ids))
+    return graph_with_columns(nodes.where, src, dst, columns, node_ids=ids, **facts)
+
+
+def _read_matrix(path: Path, data: bytes, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        rows, width, entries, form, *_ = scipy.io.mminfo(io.BytesIO(data))
+        # Nothing is made before its size is known to be in the file: "1 1" and the end of a line.
+        if form != "coordinate" or 4 * entries > len(data):
+            raise ValueError(f"{entries} entries in {len(data)} bytes, of the kind {shown(form)}")
+        if rows == width == num_nodes:
+            matrix = scipy.io.mmread(io.BytesIO(data)).tocoo()
+            return matrix.row.astype(np.int64), matrix.col.astype(np.int64)
+    except MemoryError:
+        raise
+    except Exception as fault:  # of the parser's own kinds
+        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
+        raise DataError(
+            f"{path}: is no sparse matrix of Matrix Market ({words}); write one with "
+            "scipy.io.mmwrite"
+        ) from None
+    raise DataError(
+        f"{path}: is {rows} x {width}, and there are {num_nodes} nodes; it must be (N, N)"
+    )
