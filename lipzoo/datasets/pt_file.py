@@ -45,7 +45,9 @@ def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
             unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > room:
             raise DataError(f"{path}: unpacks to {unpacked:,} bytes, and there may be {room:,}")
-        fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # Of a sparse tensor the entries are looked at, not believed.
+        with torch.sparse.check_sparse_tensor_invariants():
+            fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (DataError, MemoryError):
         raise
     except pickle.UnpicklingError:
@@ -58,6 +60,9 @@ def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
     if not isinstance(fields, dict):
         several = ", of one graph (dataset[0])" if isinstance(fields, (tuple, list)) else ""
         raise DataError(f"{path}: holds a {type(fields).__name__}, no graph; {_ADVICE}{several}")
+    for key, value in fields.items():
+        if isinstance(value, Tensor) and (value.device.type != "cpu" or value.is_quantized):
+            raise DataError(f"{path}: {shown(key)} is no tensor of numbers in memory; {_ADVICE}")
     # A tensor of a few bytes may say that it has any number of rows.
     announced = 8 * sum(value.numel() for value in fields.values() if isinstance(value, Tensor))
     if announced > room:

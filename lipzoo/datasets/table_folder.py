@@ -14,19 +14,18 @@ or ``graph.mtx``                              an adjacency matrix in Matrix Mark
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table
 from lipzoo.datasets.csv_table import csv_row, read_table
+from lipzoo.datasets.matrix_market import read_matrix_market
 from lipzoo.datasets.parquet import read_parquet
 from lipzoo.datasets.tables import graph_of_tables, node_table
 from lipzoo.errors import DataError, shown
@@ -80,21 +79,14 @@ def _with_matrix(
 
 def _read_matrix(path: Path, data: bytes, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
     try:
-        rows, width, entries, form, *_ = scipy.io.mminfo(io.BytesIO(data))
-        # Nothing is made before its size is known to be in the file: "1 1" and the end of a line.
-        if form != "coordinate" or 4 * entries > len(data):
-            raise ValueError(f"{entries} entries in {len(data)} bytes, of the kind {shown(form)}")
-        if rows == width == num_nodes:
-            matrix = scipy.io.mmread(io.BytesIO(data)).tocoo()
-            return matrix.row.astype(np.int64), matrix.col.astype(np.int64)
-    except MemoryError:
-        raise
-    except Exception as fault:  # of the parser's own kinds
-        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
+        shape, src, dst = read_matrix_market(data)
+    except (ValueError, OverflowError) as fault:
         raise DataError(
-            f"{path}: is no sparse matrix of Matrix Market ({words}); write one with "
+            f"{path}: is no sparse matrix of Matrix Market ({shown(fault, 200)}); write one with "
             "scipy.io.mmwrite"
         ) from None
-    raise DataError(
-        f"{path}: is {rows} x {width}, and there are {num_nodes} nodes; it must be (N, N)"
-    )
+    if shape != (num_nodes, num_nodes):
+        raise DataError(
+            f"{path}: is {shape[0]} x {shape[1]}, and there are {num_nodes} nodes; make it (N, N)"
+        )
+    return src, dst

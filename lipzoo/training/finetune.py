@@ -315,6 +315,8 @@ def _sizes(card: Card, task: GraphTask) -> dict[str, Any]:
 def _was_trained_on(card: Card, task: GraphTask) -> bool:
     """Whether the classes of a card's head are those of the task: it is the same data."""
     entry = card.dataset
+    if tuple(entry.class_names or task.class_names) != task.class_names:
+        return False
     if entry.data_fingerprint is not None:
         return entry.data_fingerprint == task.data_fingerprint
     return is_same_data(task, entry.name, entry.options, entry.fingerprint)
