@@ -22,6 +22,7 @@ MADE = {
     ),
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
     "docs/architectures.md": (),
+    "docs/own_graphs.md": ("users.pt",),
 }
 
 
