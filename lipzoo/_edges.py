@@ -23,7 +23,6 @@ What somebody holds is recognised by the module of its class: no package is impo
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -173,15 +172,15 @@ def _check_square(shape: tuple[int, ...]) -> None:
 def _of_networkx(graph: Any) -> Edges:
     place = {node: row for row, node in enumerate(graph)}
     parallel = graph.is_multigraph()
-    pairs = (
-        (place[u], place[v])
-        for u, near in graph.adjacency()
-        for v, keys in near.items()
-        for _ in (keys if parallel else (None,))
-    )
-    ends = np.fromiter(itertools.chain.from_iterable(pairs), np.int64)
-    src, dst = torch.from_numpy(ends.reshape(-1, 2)).t()
-    return Edges(src, dst, len(place))
+    nodes, degrees, dst = [], [], []
+    for node, near in graph.adjacency():
+        if parallel:
+            near = [other for other, keys in near.items() for _ in keys]
+        nodes.append(place[node])
+        degrees.append(len(near))
+        dst.extend(map(place.__getitem__, near))
+    source, degree, target = (torch.tensor(n, dtype=torch.int64) for n in (nodes, degrees, dst))
+    return Edges(source.repeat_interleave(degree), target, len(place))
 
 
 def _of_pyg(data: Any) -> Edges:
@@ -189,7 +188,7 @@ def _of_pyg(data: Any) -> Edges:
     if edge_index is None and adj_t is None:
         raise DataError(
             f"the {type(data).__name__} has neither edge_index nor adj_t (found: "
-            f"{', '.join(data.keys()) or 'nothing'}); set data.edge_index"
+            f"{', '.join(sorted(data.keys())) or 'nothing'}); set data.edge_index"
         )
     if edge_index is None:
         return read_edges(adj_t)

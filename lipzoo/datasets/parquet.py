@@ -54,6 +54,8 @@ def read_parquet(path: Path, folder: Path) -> Table:
                 )
             batches.append(batch)
         table = pa.Table.from_batches(batches, file.schema_arrow)
+        table.validate(full=True)
+        return as_table(table, str(path))
     except (DataError, MemoryError):
         raise
     except Exception as fault:  # pyarrow's errors derive from several
@@ -61,4 +63,3 @@ def read_parquet(path: Path, folder: Path) -> Table:
         raise DataError(
             f"{path}: is no Parquet that pyarrow reads ({words}); write it again"
         ) from None
-    return as_table(table, str(path))

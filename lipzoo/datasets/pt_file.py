@@ -20,7 +20,7 @@ from torch import Tensor
 from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
 from lipzoo.datasets.npz import room_of
-from lipzoo.datasets.pyg_data import graph_of_pyg
+from lipzoo.datasets.pyg_data import FIELDS, graph_of_pyg
 from lipzoo.errors import DataError, shown
 
 __all__ = ["read_pt"]
@@ -38,8 +38,8 @@ def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
     """
     data = read_regular(path)
     room = room_of(len(data))
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DataError(f"{path}: not a file of torch.save, or cut short; {_ADVICE}")
+    if not data.startswith(b"PK"):
+        raise DataError(f"{path}: not a file of torch.save; {_ADVICE}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
@@ -60,18 +60,22 @@ def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
     if not isinstance(fields, dict):
         several = ", of one graph (dataset[0])" if isinstance(fields, (tuple, list)) else ""
         raise DataError(f"{path}: holds a {type(fields).__name__}, no graph; {_ADVICE}{several}")
-    for key, value in fields.items():
-        if isinstance(value, Tensor) and (value.device.type != "cpu" or value.is_quantized):
-            raise DataError(f"{path}: {shown(key)} is no tensor of numbers in memory; {_ADVICE}")
+    read = {key: fields[key] for key in FIELDS if fields.get(key) is not None}
+    for key, value in read.items():
+        is_plain = isinstance(value, Tensor) and value.device.type == "cpu"
+        if not is_plain or value.is_quantized or value.is_nested:
+            raise DataError(f"{path}: {key} is no tensor of numbers in memory; {_ADVICE}")
     # A tensor of a few bytes may say that it has any number of rows.
-    announced = 8 * sum(value.numel() for value in fields.values() if isinstance(value, Tensor))
+    announced = 8 * sum(value.numel() for value in read.values())
     if announced > room:
         raise DataError(
             f"{path}: its tensors have {announced:,} bytes, and there may be {room:,}; save "
             "contiguous ones"
         )
     try:
-        return graph_of_pyg(fields, str(path))
+        if isinstance(fields.get("num_nodes"), int):
+            read["num_nodes"] = fields["num_nodes"]
+        return graph_of_pyg(read, str(path))
     except RuntimeError as fault:  # a sparse tensor whose parts do not go together
         words = shown(" ".join(str(fault).split()), 200)
         raise DataError(f"{path}: damaged ({words}); {_ADVICE}") from None

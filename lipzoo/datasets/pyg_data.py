@@ -15,9 +15,11 @@ from lipzoo.datasets.columns import Table, node_columns
 from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import DataError, shown
 
-__all__ = ["graph_of_pyg"]
+__all__ = ["FIELDS", "graph_of_pyg"]
 
 _READ = ("x", "y", *MASKS)
+#: What is read of a ``Data``, beside ``num_nodes``.
+FIELDS = ("edge_index", "adj_t", *_READ)
 
 
 def graph_of_pyg(data: Any, name: str) -> tuple[dgl.DGLGraph, dict[str, Any]]:
@@ -43,7 +45,7 @@ def graph_of_pyg(data: Any, name: str) -> tuple[dgl.DGLGraph, dict[str, Any]]:
         advice = "; data.to_homogeneous() makes one" if hasattr(data, "to_homogeneous") else ""
         raise DataError(f"{name}: expected a Data of PyG, got {type(data).__name__}{advice}")
     fields = {str(key): data[key] for key in data.keys()}  # noqa: SIM118 - a Data counts edges
-    found = shown(", ".join(fields), 500)
+    found = shown(", ".join(sorted(fields)), 500)
     held = data
     if is_dict:
         held = fields.get("edge_index", fields.get("adj_t"))

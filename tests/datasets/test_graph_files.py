@@ -325,7 +325,7 @@ def test_what_is_no_graph_in_a_pt(tmp_path, wanted):
         (({"x": torch.ones(3)}, None), r"holds a tuple, no graph; .* of one graph (dataset[0])"),
         ({"x": torch.ones(3, 1)}, "neither edge_index nor adj_t (found: x)"),
         ({"edge_index": torch.zeros(2, 1, dtype=torch.long)}, "no node features x"),
-        ({"edge_index": [[0], [1]], "x": torch.ones(3, 1)}, "got list"),
+        ({"edge_index": [[0], [1]], "x": torch.ones(3, 1)}, "edge_index is no tensor of numbers"),
     ):
         torch.save(content, path)
         for part in words.split(" .* "):
@@ -334,7 +334,7 @@ def test_what_is_no_graph_in_a_pt(tmp_path, wanted):
     assert "not a file of torch.save" in message_of(path)
     data = write_pt(tmp_path, wanted).read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    assert "not a file of torch.save, or cut short" in message_of(path)
+    assert "damaged (File is not a zip file)" in message_of(path)
 
 
 def test_tensors_that_claim_more_than_the_file_holds(tmp_path):
@@ -365,6 +365,24 @@ def test_parquet_that_claims_more_than_the_file_holds(tmp_path):
     ones = np.ones(2**14)
     parquet.write_table(pa.table({"id": words, "a": ones}), tmp_path / "nodes.parquet")
     assert "is there twice; ids must differ" in message_of(tmp_path)
+
+
+def test_parquet_of_words_that_are_none(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+
+    write_parquet(tmp_path)
+    ends = pa.py_buffer(np.array([0, 1, 2], np.int32).tobytes())
+    words = pa.StringArray.from_buffers(2, ends, pa.py_buffer(b"\xffa"))  # no UTF-8
+    parquet.write_table(pa.table({"id": words, "a": [1, 2]}), tmp_path / "nodes.parquet")
+    assert "is no Parquet that pyarrow reads" in message_of(tmp_path)
+
+
+def test_a_pt_that_spans_disks(tmp_path, wanted):
+    data = bytearray(write_pt(tmp_path, wanted).read_bytes())
+    data[data.rindex(b"PK\6\7") + 4] = 7
+    (tmp_path / "x.pt").write_bytes(bytes(data))
+    assert "damaged" in message_of(tmp_path / "x.pt")
 
 
 def test_entities_are_not_read(tmp_path):
