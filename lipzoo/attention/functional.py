@@ -44,6 +44,8 @@ def graph_attention(
         o_i = \sum_{j \in N(i)} p_{ij} v_j, \qquad
         p_{i\cdot} = \mathrm{softmax}_{j \in N(i)}(\mathrm{hook}(\mathrm{norm}(e_{ij})))
 
+    (``v_j + w_ij`` where ``scores.edge_values``.)
+
     Parameters
     ----------
     structure : Structure
@@ -61,7 +63,7 @@ def graph_attention(
         Multiplied into the attention weights after the softmax.
     backend : {"auto", "dgl", "torch", "fused"}
         ``"fused"`` is for the three scores with their score norm or none, without hook, edge
-        weights or weights to return; elsewhere it means ``"auto"``. On the CPU it is Numba's
+        weights, edge features or weights to return; elsewhere it means ``"auto"``. On the CPU it is Numba's
         kernels (:func:`~lipzoo.attention.fused.suits_fused`); on a GPU Triton's (extra
         ``cuda``), which are not timed beside others yet, so that ``"auto"`` does not take them.
         ``"auto"`` takes the CPU's kernels where the graph is large enough to pay for their
@@ -79,6 +81,7 @@ def graph_attention(
     """
     backend, value = resolve_backend(backend), scores.value
     is_plain = score_hook is None and edge_weight is None and not need_weights
+    is_plain = is_plain and scores.edge is None
     if backend in ("auto", "fused") and is_plain and not is_transformed():
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
         if pays and suits_fused(scores, score_norm, structure):
@@ -97,4 +100,7 @@ def graph_attention(
     weights = dropout(ops.edge_softmax(e), attn_drop)
     if edge_weight is not None:
         weights = weights * edge_weight.view(-1, *[1] * (weights.dim() - 1))
-    return ops.u_mul_e_sum(value, weights), weights if need_weights else None
+    out = ops.u_mul_e_sum(value, weights)
+    if scores.edge_values:
+        out = out + ops.sum_edges(weights.unsqueeze(-1) * scores.edge)
+    return out, weights if need_weights else None

@@ -42,6 +42,10 @@ class Ops:
         """``v[dst]``: (N_dst, *) -> (E, *)."""
         return v.index_select(0, self.structure.dst)
 
+    def copy_u(self, u: Tensor) -> Tensor:
+        """``u[src]``: (N_src, *) -> (E, *)."""
+        return u.index_select(0, self.structure.src)
+
     def max_in(self, u: Tensor) -> Tensor:
         """Largest ``u[src]`` over the in-edges of each node, 0 where there are none.
 
@@ -49,6 +53,14 @@ class Ops:
         first, but for DGL's float32 kernel, which may take another. Where several nodes tie,
         the backends give different, equally valid subgradients.
         """
+        raise NotImplementedError
+
+    def max_edges(self, e: Tensor) -> Tensor:
+        """Largest ``e`` over the in-edges of each node, as :meth:`max_in`: (E, *) -> (N_dst, *)."""
+        raise NotImplementedError
+
+    def sum_edges(self, e: Tensor) -> Tensor:
+        """Sum of ``e`` over the in-edges of each node, (E, *) -> (N_dst, *)."""
         raise NotImplementedError
 
     def edge_softmax(self, e: Tensor) -> Tensor:
@@ -76,9 +88,20 @@ class DGLOps(Ops):
     def max_in(self, u):
         if not self.structure.num_edges:
             return u.new_zeros(self.structure.num_dst, *u.shape[1:])
-        # copy_u_max gives -inf on nodes without in-edges.
-        lonely = (self.structure.in_degrees == 0).view(-1, *[1] * (u.dim() - 1))
-        return dgl.ops.copy_u_max(self.graph, u).masked_fill(lonely, 0)
+        return self._known(dgl.ops.copy_u_max(self.graph, u))
+
+    def max_edges(self, e):
+        if not self.structure.num_edges:
+            return e.new_zeros(self.structure.num_dst, *e.shape[1:])
+        return self._known(dgl.ops.copy_e_max(self.graph, e))
+
+    def sum_edges(self, e):
+        return dgl.ops.copy_e_sum(self.graph, e)
+
+    def _known(self, largest: Tensor) -> Tensor:
+        """DGL's maximum is -inf on nodes without in-edges."""
+        lonely = (self.structure.in_degrees == 0).view(-1, *[1] * (largest.dim() - 1))
+        return largest.masked_fill(lonely, 0)
 
     def edge_softmax(self, e):
         if not self.structure.num_edges:
@@ -105,16 +128,27 @@ class TorchOps(Ops):
         if not s.num_edges:
             return u.new_zeros(s.num_dst, *u.shape[1:])
         with torch.no_grad():
-            on_edge = u.detach()[s.src]
-            top = self._segment_max(on_edge)
-            position = torch.arange(s.num_edges, device=u.device)
-            position = position.view(-1, *[1] * (u.dim() - 1))
-            position = torch.where(on_edge == top[s.dst], position, s.num_edges)
-            first = position.new_full((s.num_dst, *u.shape[1:]), s.num_edges)
-            first = first.scatter_reduce(0, self._expand(s.dst, position), position, "amin")
-            lonely = first == s.num_edges
-            winner = s.src[first.clamp(max=s.num_edges - 1)]
+            first, lonely = self._first_largest(u.detach()[s.src])
+            winner = s.src[first]
         return u.gather(0, winner).masked_fill(lonely, 0)
+
+    def max_edges(self, e):
+        if not self.structure.num_edges:
+            return e.new_zeros(self.structure.num_dst, *e.shape[1:])
+        with torch.no_grad():
+            first, lonely = self._first_largest(e.detach())
+        return e.gather(0, first).masked_fill(lonely, 0)
+
+    def _first_largest(self, on_edge: Tensor) -> tuple[Tensor, Tensor]:
+        """The first in-edge of each node that attains the maximum, and where there is none."""
+        s = self.structure
+        top = self._segment_max(on_edge)
+        position = torch.arange(s.num_edges, device=on_edge.device)
+        position = position.view(-1, *[1] * (on_edge.dim() - 1))
+        position = torch.where(on_edge == top[s.dst], position, s.num_edges)
+        first = position.new_full((s.num_dst, *on_edge.shape[1:]), s.num_edges)
+        first = first.scatter_reduce(0, self._expand(s.dst, position), position, "amin")
+        return first.clamp(max=s.num_edges - 1), first == s.num_edges
 
     def edge_softmax(self, e):
         s = self.structure
@@ -122,13 +156,15 @@ class TorchOps(Ops):
             return e
         # A softmax does not change with the shift, so the shift needs no gradient.
         shifted = (e - self._segment_max(e.detach())[s.dst]).exp()
-        total = shifted.new_zeros(s.num_dst, *e.shape[1:]).index_add(0, s.dst, shifted)
-        return shifted / total.index_select(0, s.dst)
+        return shifted / self.sum_edges(shifted).index_select(0, s.dst)
 
     def u_mul_e_sum(self, u, weight):
         s = self.structure
-        message = u.index_select(0, s.src) * weight.unsqueeze(-1)
-        return message.new_zeros(s.num_dst, *message.shape[1:]).index_add(0, s.dst, message)
+        return self.sum_edges(u.index_select(0, s.src) * weight.unsqueeze(-1))
+
+    def sum_edges(self, e):
+        s = self.structure
+        return e.new_zeros(s.num_dst, *e.shape[1:]).index_add(0, s.dst, e)
 
     def _segment_max(self, on_edge: Tensor) -> Tensor:
         """Largest value over the in-edges of each node; -inf where there are none."""

@@ -67,6 +67,9 @@ class LipschitzNorm(ScoreNorm):
     :math:`v_k`, the maximum runs over :math:`\lVert t_i \rVert^2` too. Then
     :math:`|e_{ij}| \le \alpha` on every graph.
 
+    With edge features, :math:`a_e` joins the attention vectors whose norm is taken (GATv2: a third
+    :math:`a`), and the root gains :math:`\lVert w_{ij} \rVert^2`: the same holds.
+
     Parameters
     ----------
     alpha : float
@@ -96,14 +99,19 @@ class LipschitzNorm(ScoreNorm):
         if scores.with_own:
             own = scores.own(ops.structure.num_dst)
             longest = torch.maximum(longest, own.square().sum(-1))
-        return self.scale(scores) * _divide_by_root(e, ops.u_add_v(length, longest))
+        square = ops.u_add_v(length, longest)
+        if scores.edge is not None:
+            square = square + scores.edge.square().sum(-1)
+        return self.scale(scores) * _divide_by_root(e, square)
 
     def scale(self, scores: AdditiveScores | GATv2Scores) -> Tensor:
         r""":math:`\alpha / \lVert [a_l \Vert a_r] \rVert`, (1, H) or a scalar."""
+        has_edges = scores.edge is not None
         if isinstance(scores, GATv2Scores):
-            vectors = 2 * scores.attn.square().sum(-1)
+            vectors = (3 if has_edges else 2) * scores.attn.square().sum(-1)
         else:
-            vectors = (scores.attn_l.square() + scores.attn_r.square()).sum(-1)
+            each = scores.attn_l.square() + scores.attn_r.square()
+            vectors = (each + scores.attn_edge.square() if has_edges else each).sum(-1)
         if not self.per_head:
             vectors = vectors.sum()
         return _divide_by_root(torch.full_like(vectors, self.alpha), vectors)
@@ -121,6 +129,9 @@ class DotProductLipschitzNorm(ScoreNorm):
         u = \lVert q_i \rVert, \;
         v = \max_{j \in N(i)} \lVert k_j \rVert, \;
         w = \max_{j \in N(i)} \lVert v_j \rVert
+
+    With edge features, the keys are :math:`k_j + w_{ij}`, and with ``edge_values`` the values
+    :math:`v_j + w_{ij}`: in the maxima too.
 
     Parameters
     ----------
@@ -155,8 +166,9 @@ class DotProductLipschitzNorm(ScoreNorm):
             u = u.masked_fill(degree == 0, 0)  # infinity times 0 is no number
             u = (u * degree).sum(0, keepdim=True).expand_as(u)
         u = _root(u)
-        v = _root(ops.max_in(scores.key.square().sum(-1)))
-        w = _root(ops.max_in(scores.value.square().sum(-1)))
+        v = _root(_longest_square(scores.key, scores.edge, ops))
+        edge = scores.edge if scores.edge_values else None
+        w = _root(_longest_square(scores.value, edge, ops))
         longer = torch.maximum(v, w)
         u = u.masked_fill(longer == 0, 0)  # infinity times 0 is no number
         return torch.maximum(u * longer, v * w)
@@ -173,6 +185,13 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
+
+
+def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops) -> Tensor:
+    """Largest ``||x_j + w_ij||²`` over the in-edges of each node, (N_dst, *, H)."""
+    if edge is None:
+        return ops.max_in(x.square().sum(-1))
+    return ops.max_edges((ops.copy_u(x) + edge).square().sum(-1))
 
 
 # An epsilon after a square root leaves its infinite slope at 0, which times 0 is NaN in the

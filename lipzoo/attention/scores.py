@@ -25,9 +25,15 @@ class Scores:
     ----------
     value : Tensor (N_src, *, H, D)
         What is aggregated, ``v_j``; score norms read its length.
+    edge : Tensor (E, *, H, D) or None
+        Projected features of the edges, ``w_ij``, in the order of the edges.
+    edge_values : bool
+        ``v_j + w_ij`` is aggregated instead.
     """
 
     value: Tensor
+    edge: Tensor | None = None
+    edge_values: bool = False
 
     def compute(self, ops: Ops) -> Tensor:
         raise NotImplementedError
@@ -35,7 +41,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class AdditiveScores(Scores):
-    """``e_ij = LeakyReLU(a_l·v_j + a_r·v_i)`` (Veličković et al., ICLR 2018).
+    """``e_ij = LeakyReLU(a_l·v_j + a_r·v_i + a_e·w_ij)`` (Veličković et al., ICLR 2018).
 
     Parameters
     ----------
@@ -51,6 +57,10 @@ class AdditiveScores(Scores):
     with_own : bool
         Score norms look at a node's own projection ``v_i`` as well as at its neighbours', whether
         or not it has a self-loop.
+    edge, edge_values
+        See :class:`Scores`.
+    attn_edge : Tensor (1, H, D), optional
+        Attention vector ``a_e`` of the edges; there where ``edge`` is.
     """
 
     v_src: Tensor
@@ -59,6 +69,9 @@ class AdditiveScores(Scores):
     attn_r: Tensor
     negative_slope: float = 0.2
     with_own: bool = False
+    edge: Tensor | None = None
+    attn_edge: Tensor | None = None
+    edge_values: bool = False
 
     @property
     def value(self) -> Tensor:
@@ -68,7 +81,10 @@ class AdditiveScores(Scores):
         own = self.own(ops.structure.num_dst)
         el = (self.v_src * self.attn_l).sum(-1)
         er = (own * self.attn_r).sum(-1)
-        return F.leaky_relu(ops.u_add_v(el, er), self.negative_slope)
+        e = ops.u_add_v(el, er)
+        if self.edge is not None:
+            e = e + (self.edge * self.attn_edge).sum(-1)
+        return F.leaky_relu(e, self.negative_slope)
 
     def own(self, num_dst: int) -> Tensor:
         """``v_i``, (N_dst, *, H, D)."""
@@ -77,7 +93,7 @@ class AdditiveScores(Scores):
 
 @dataclass(frozen=True)
 class GATv2Scores(Scores):
-    """``e_ij = a·LeakyReLU(v_j + t_i)`` (Brody, Alon, Yahav, ICLR 2022).
+    """``e_ij = a·LeakyReLU(v_j + t_i + w_ij)`` (Brody, Alon, Yahav, ICLR 2022).
 
     Parameters
     ----------
@@ -89,12 +105,16 @@ class GATv2Scores(Scores):
         Attention vectors.
     negative_slope : float
         Slope of the LeakyReLU.
+    edge, edge_values
+        See :class:`Scores`.
     """
 
     v_src: Tensor
     v_dst: Tensor
     attn: Tensor
     negative_slope: float = 0.2
+    edge: Tensor | None = None
+    edge_values: bool = False
     with_own = True
 
     @property
@@ -102,8 +122,10 @@ class GATv2Scores(Scores):
         return self.v_src
 
     def compute(self, ops: Ops) -> Tensor:
-        pair = F.leaky_relu(ops.u_add_v(self.v_src, self.v_dst), self.negative_slope)
-        return (pair * self.attn).sum(-1)
+        pair = ops.u_add_v(self.v_src, self.v_dst)
+        if self.edge is not None:
+            pair = pair + self.edge
+        return (F.leaky_relu(pair, self.negative_slope) * self.attn).sum(-1)
 
     def own(self, num_dst: int) -> Tensor:
         """``t_i``, (N_dst, *, H, D)."""
@@ -112,7 +134,7 @@ class GATv2Scores(Scores):
 
 @dataclass(frozen=True)
 class DotProductScores(Scores):
-    """``e_ij = q_i·k_j / sqrt(D)`` (Vaswani et al., 2017).
+    """``e_ij = q_i·(k_j + w_ij) / sqrt(D)`` (Vaswani et al., 2017).
 
     Parameters
     ----------
@@ -122,11 +144,18 @@ class DotProductScores(Scores):
         ``k_j``, of the source nodes.
     value : Tensor (N_src, *, H, D)
         ``v_j``, of the source nodes.
+    edge, edge_values
+        See :class:`Scores`.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
+    edge: Tensor | None = None
+    edge_values: bool = False
 
     def compute(self, ops: Ops) -> Tensor:
-        return ops.u_dot_v(self.key, self.query) / self.query.shape[-1] ** 0.5
+        e = ops.u_dot_v(self.key, self.query)
+        if self.edge is not None:
+            e = e + (self.edge * ops.copy_v(self.query)).sum(-1)
+        return e / self.query.shape[-1] ** 0.5

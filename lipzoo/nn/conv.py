@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from lipzoo._dgl import DGLError
 from lipzoo.attention import Scores, Structure, as_structure, graph_attention, make_score_norm
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.nn.edges import check_edges, edge_rows
 
 __all__ = ["DEGREE_NORMS", "AttentionConv", "IdentityMappedLinear", "degree_roots", "projection"]
 
@@ -129,6 +130,11 @@ class AttentionConv(nn.Module):
         for each head: ego and the mean over the neighbours side by side, then a linear map. A
         node without neighbours has its own part alone. The attention weights are those of the
         edges that are left, in their order. Platonov et al., ICLR 2023 (GAT-sep, GT-sep).
+    edge_feats : int
+        Width ``K`` of the edge features, which the scores read as :math:`w_{ij} = W_e x_{ij}`; 0:
+        none.
+    edge_values : bool
+        Attention hands over :math:`v_j + w_{ij}` instead of :math:`v_j`.
     """
 
     #: Score norm that ``lipschitzify`` gives this layer.
@@ -145,6 +151,8 @@ class AttentionConv(nn.Module):
         backend: str = "auto",
         degree_norm: str = "none",
         sep: bool = False,
+        edge_feats: int = 0,
+        edge_values: bool = False,
     ) -> None:
         super().__init__()
         is_pair = isinstance(in_feats, tuple)
@@ -161,6 +169,9 @@ class AttentionConv(nn.Module):
             raise ConfigError(f"sep must be true or false, got {sep!r}")
         self.backend, self.degree_norm, self.sep = backend, degree_norm, sep
         self.score_norm = make_score_norm(score_norm)
+        check_edges(edge_feats, edge_values)
+        self.edge_values = edge_values
+        self._make_edge_map(edge_feats)
         # What the layers of this family may have behind the attention.
         self.res_fc = self.bias = self.activation = None
         self._is_linear = False  # residual="linear"
@@ -190,6 +201,25 @@ class AttentionConv(nn.Module):
         """The edges that the layer attends over; see :func:`~lipzoo.attention.as_structure`."""
         structure = as_structure(graph, feat=feat)
         return structure.without_self_loops() if self.sep else structure
+
+    def _make_edge_map(self, edge_feats: int) -> None:
+        self.edge_feats, self.fc_edge = edge_feats, None
+        if edge_feats:
+            self.fc_edge = nn.Linear(edge_feats, self.num_heads * self.out_feats, bias=False)
+
+    def edge_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that a layer without edge features lacks, with their names."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(("fc_edge.", "attn_edge")):
+                yield name, parameter
+
+    def reset_edges(self, edge_feats: int) -> None:
+        """Read edge features of another width, with fresh weights; 0 takes them off."""
+        check_edges(edge_feats, self.edge_values)
+        like = next(self.parameters())
+        self._make_edge_map(edge_feats)
+        self.to(device=like.device, dtype=like.dtype)
+        self._draw(self.edge_parameters())
 
     def _own_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Those that start as Glorot's: an activation or score norm brings its own."""
@@ -221,7 +251,15 @@ class AttentionConv(nn.Module):
             raise ConfigError(f"init_scale must be positive, got {scale}")
         if self._is_linear:
             self.res_fc.reset_parameters()
-        for name, parameter in self._own_parameters():
+        self._draw(self._own_parameters(), init, scale)
+
+    def _draw(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        init: str = "glorot_normal",
+        scale: float = 1.0,
+    ) -> None:
+        for name, parameter in parameters:
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif init == "glorot_normal":
@@ -302,6 +340,16 @@ class AttentionConv(nn.Module):
         divided = h_src / roots
         own = divided[: structure.num_dst]
         return structure, divided, divided if h_dst is h_src else own
+
+    def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
+        """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""
+        given = as_structure(graph)
+        x = edge_rows(type(self).__name__, self.edge_feats, edge_feat, given, structure)
+        if x is None:
+            return None
+        return self.fc_edge(x).view(
+            len(x), *[1] * (feat.dim() - 2), self.num_heads, self.out_feats
+        )
 
     def _degree_roots(self, structure: Structure, like: Tensor) -> Tensor | None:
         """What goes around the layer, for features (N, *, F); None where nothing does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipzoo.attention import DotProductScores
 from lipzoo.nn.conv import AttentionConv, Feat, projection
@@ -95,7 +95,8 @@ class TransformerConv(AttentionConv):
         h_i' = \sum_{j \in N(i)} \mathrm{softmax}_j(e_{ij}) V x_j + b, \quad
         e_{ij} = (Q x_i) \cdot (K x_j) / \sqrt D
 
-    with the scores divided by ``score_norm`` where one is given.
+    with the scores divided by ``score_norm`` where one is given. With edge features
+    :math:`x_{ij}`, the keys are :math:`K x_j + W_e x_{ij}`.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ class TransformerConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias to the output.
-    score_norm, backend, degree_norm, sep
+    score_norm, backend, degree_norm, sep, edge_feats, edge_values
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in the value projection ``(1-β) I + β V``; needs
@@ -124,7 +125,7 @@ class TransformerConv(AttentionConv):
 
     Shapes
     ------
-    - feat: (N, *, F), or a pair (N_src, *, F_src), (N_dst, *, F_dst)
+    - feat: (N, *, F), or a pair (N_src, *, F_src), (N_dst, *, F_dst); edge_feat: (E, K)
     - output: (N_dst, *, H, D); attention (E, *, H, 1) with ``get_attention=True``
 
     Raises
@@ -132,7 +133,7 @@ class TransformerConv(AttentionConv):
     DGLError
         If a node has no in-edge and ``allow_zero_in_degree`` is false.
     DataError
-        If the features do not fit the graph or the layer.
+        If the features, of nodes or edges, do not fit the graph or the layer.
 
     References
     ----------
@@ -158,6 +159,8 @@ class TransformerConv(AttentionConv):
         degree_norm: str = "none",
         identity_map: float | None = None,
         sep: bool = False,
+        edge_feats: int = 0,
+        edge_values: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -168,6 +171,8 @@ class TransformerConv(AttentionConv):
             backend=backend,
             degree_norm=degree_norm,
             sep=sep,
+            edge_feats=edge_feats,
+            edge_values=edge_values,
         )
         width = num_heads * out_feats
         self.fc_query = nn.Linear(self.in_dst_feats, width, bias=False)
@@ -181,16 +186,18 @@ class TransformerConv(AttentionConv):
         self.reset_parameters()
 
     def _gain(self, name: str) -> float:
-        return 1.0 if name.startswith(("fc_query", "fc_key")) else super()._gain(name)
+        return 1.0 if name.startswith(("fc_query", "fc_key", "fc_edge")) else super()._gain(name)
 
-    def forward(self, graph, feat: Feat, get_attention: bool = False):
+    def forward(
+        self, graph, feat: Feat, get_attention: bool = False, edge_feat: Tensor | None = None
+    ):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
+        edge = self._edges(graph, structure, edge_feat, h_src)
         h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
         value = self._split_heads(self.fc_value(h_src))
-        scores = DotProductScores(
-            self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src)), value
-        )
+        query, key = self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src))
+        scores = DotProductScores(query, key, value, edge, self.edge_values)
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         return self._finish(structure, out, h_dst, weights)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lipzoo.attention import AdditiveScores, as_structure
 from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.edges import rows_attended
 
 __all__ = ["GATConv"]
 
@@ -20,7 +21,8 @@ class GATConv(AttentionConv):
         p_{i\cdot} = \mathrm{softmax}_j(e_{ij}), \quad
         e_{ij} = \mathrm{LeakyReLU}(a_l \cdot W x_j + a_r \cdot W x_i)
 
-    with the scores divided by ``score_norm`` where one is given.
+    with the scores divided by ``score_norm`` where one is given. With edge features
+    :math:`x_{ij}`, :math:`a_e \cdot W_e x_{ij}` is added inside of the LeakyReLU.
 
     Parameters
     ----------
@@ -43,14 +45,14 @@ class GATConv(AttentionConv):
         Do not raise on nodes without in-edges.
     bias : bool
         Add a learnt bias.
-    score_norm, backend, degree_norm, sep
+    score_norm, backend, degree_norm, sep, edge_feats, edge_values
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
 
     Shapes
     ------
-    - feat: (N, *, F), or a pair (N_src, *, F_src), (N_dst, *, F_dst)
+    - feat: (N, *, F), or a pair (N_src, *, F_src), (N_dst, *, F_dst); edge_feat: (E, K)
     - output: (N_dst, *, H, D); attention (E, *, H, 1) with ``get_attention=True``
 
     Raises
@@ -58,12 +60,13 @@ class GATConv(AttentionConv):
     DGLError
         If a node has no in-edge and ``allow_zero_in_degree`` is false.
     DataError
-        If the features do not fit the graph or the layer.
+        If the features, of nodes or edges, do not fit the graph or the layer.
 
     References
     ----------
     Veličković et al., "Graph Attention Networks", ICLR 2018. With ``score_norm=None`` it equals
-    ``dgl.nn.GATConv`` on the same ``state_dict``.
+    ``dgl.nn.GATConv`` on the same ``state_dict``; with ``edge_feats`` and ``edge_values`` too,
+    ``dgl.nn.EdgeGATConv`` (without its residual).
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class GATConv(AttentionConv):
         degree_norm: str = "none",
         identity_map: float | None = None,
         sep: bool = False,
+        edge_feats: int = 0,
+        edge_values: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -94,6 +99,8 @@ class GATConv(AttentionConv):
             backend=backend,
             degree_norm=degree_norm,
             sep=sep,
+            edge_feats=edge_feats,
+            edge_values=edge_values,
         )
         width = num_heads * out_feats
         if isinstance(in_feats, tuple):
@@ -113,16 +120,36 @@ class GATConv(AttentionConv):
         self.activation = activation
         self.reset_parameters()
 
-    def forward(self, graph, feat: Feat, edge_weight: Tensor | None = None, get_attention=False):
+    def _make_edge_map(self, edge_feats: int) -> None:
+        super()._make_edge_map(edge_feats)
+        shape = (1, self.num_heads, self.out_feats)
+        self.attn_edge = nn.Parameter(torch.empty(shape)) if edge_feats else None
+
+    def forward(
+        self,
+        graph,
+        feat: Feat,
+        edge_weight: Tensor | None = None,
+        get_attention=False,
+        edge_feat: Tensor | None = None,
+    ):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
+        edge = self._edges(graph, structure, edge_feat, h_src)
         h_src, h_dst, v_src, v_dst = self._project(h_src, h_dst, isinstance(feat, tuple))
-        slope = self.leaky_relu.negative_slope
-        scores = AdditiveScores(v_src, v_dst, self.attn_l, self.attn_r, slope, with_own=self.sep)
-        if self.sep and edge_weight is not None:
-            whole = as_structure(graph, feat=feat)
-            if structure.num_edges < whole.num_edges:
-                edge_weight = edge_weight[(whole.src != whole.dst).to(edge_weight.device)]
+        scores = AdditiveScores(
+            v_src,
+            v_dst,
+            self.attn_l,
+            self.attn_r,
+            self.leaky_relu.negative_slope,
+            with_own=self.sep,
+            edge=edge,
+            attn_edge=self.attn_edge,
+            edge_values=self.edge_values,
+        )
+        if edge_weight is not None:
+            edge_weight = rows_attended(edge_weight, as_structure(graph, feat=feat), structure)
         out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)
         return self._finish(structure, out, h_dst, weights)
 

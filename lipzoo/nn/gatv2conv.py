@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lipzoo.attention import GATv2Scores
 from lipzoo.nn.conv import AttentionConv, Feat, projection
@@ -20,8 +20,9 @@ class GATv2Conv(AttentionConv):
         p_{i\cdot} = \mathrm{softmax}_j(e_{ij}), \quad
         e_{ij} = a \cdot \mathrm{LeakyReLU}(W_{src} x_j + W_{dst} x_i)
 
-    with the scores divided by ``score_norm`` where one is given. ``bias`` belongs to the two
-    projections, as in DGL.
+    with the scores divided by ``score_norm`` where one is given. With edge features
+    :math:`x_{ij}`, :math:`W_e x_{ij}` is added inside of the LeakyReLU. ``bias`` belongs to the
+    two projections of nodes, as in DGL.
 
     Parameters
     ----------
@@ -46,14 +47,14 @@ class GATv2Conv(AttentionConv):
         Give the projections a learnt bias.
     share_weights : bool
         Use one projection for source and destination.
-    score_norm, backend, degree_norm, sep
+    score_norm, backend, degree_norm, sep, edge_feats, edge_values
         See :class:`~lipzoo.nn.conv.AttentionConv`.
     identity_map : float, optional
         Share β of the learnt weight in ``(1-β) I + β W``; needs ``in_feats == H * D``.
 
     Shapes
     ------
-    - feat: (N, F), or a pair (N_src, F_src), (N_dst, F_dst)
+    - feat: (N, F), or a pair (N_src, F_src), (N_dst, F_dst); edge_feat: (E, K)
     - output: (N_dst, H, D); attention (E, H, 1) with ``get_attention=True``
 
     Raises
@@ -61,7 +62,7 @@ class GATv2Conv(AttentionConv):
     DGLError
         If a node has no in-edge and ``allow_zero_in_degree`` is false.
     DataError
-        If the features do not fit the graph or the layer.
+        If the features, of nodes or edges, do not fit the graph or the layer.
 
     References
     ----------
@@ -87,6 +88,8 @@ class GATv2Conv(AttentionConv):
         degree_norm: str = "none",
         identity_map: float | None = None,
         sep: bool = False,
+        edge_feats: int = 0,
+        edge_values: bool = False,
     ) -> None:
         super().__init__(
             in_feats,
@@ -97,6 +100,8 @@ class GATv2Conv(AttentionConv):
             backend=backend,
             degree_norm=degree_norm,
             sep=sep,
+            edge_feats=edge_feats,
+            edge_values=edge_values,
         )
         width = num_heads * out_feats
         # DGL shares weights only where source and destination have the same width.
@@ -115,9 +120,12 @@ class GATv2Conv(AttentionConv):
         self.activation = activation
         self.reset_parameters()
 
-    def forward(self, graph, feat: Feat, get_attention: bool = False):
+    def forward(
+        self, graph, feat: Feat, get_attention: bool = False, edge_feat: Tensor | None = None
+    ):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
+        edge = self._edges(graph, structure, edge_feat, h_src)
         h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
         v_src = self._split_heads(self.fc_src(h_src))
@@ -125,6 +133,7 @@ class GATv2Conv(AttentionConv):
             v_dst = v_src[: structure.num_dst]
         else:
             v_dst = self._split_heads(self.fc_dst(h_dst))
-        scores = GATv2Scores(v_src, v_dst, self.attn, self.leaky_relu.negative_slope)
+        slope = self.leaky_relu.negative_slope
+        scores = GATv2Scores(v_src, v_dst, self.attn, slope, edge, self.edge_values)
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         return self._finish(structure, out, h_dst, weights)
