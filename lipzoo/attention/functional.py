@@ -63,9 +63,10 @@ def graph_attention(
         Multiplied into the attention weights after the softmax.
     backend : {"auto", "dgl", "torch", "fused"}
         ``"fused"`` is for the three scores with their score norm or none, without hook, edge
-        weights, edge features or weights to return; elsewhere it means ``"auto"``. On the CPU it is Numba's
-        kernels (:func:`~lipzoo.attention.fused.suits_fused`); on a GPU Triton's (extra
-        ``cuda``), which are not timed beside others yet, so that ``"auto"`` does not take them.
+        weights, edge features or weights to return; elsewhere it means ``"auto"``. On the CPU it
+        is Numba's kernels (:func:`~lipzoo.attention.fused.suits_fused`); on a GPU Triton's
+        (extra ``cuda``), which are not timed beside others yet, so that ``"auto"`` does not take
+        them.
         ``"auto"`` takes the CPU's kernels where the graph is large enough to pay for their
         compilation, then ``"dgl"`` or ``"torch"`` (see :func:`~lipzoo.attention.ops.make_ops`).
         ``LIPZOO_BACKEND`` decides what ``"auto"`` is.

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lipzoo.attention import Structure, as_structure
+from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
-from lipzoo.models.checks import check_positive, check_rates, check_width
+from lipzoo.models.checks import check_flags, check_positive, check_rates, check_width
+from lipzoo.models.groups import layer_groups
 from lipzoo.models.recompute import SpareBuffers
+from lipzoo.models.seen import edges_seen, structures_seen
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.edges import check_edges
 from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
 from lipzoo.nn.sparse import last_columns, sparse_dropout_linear
@@ -91,6 +93,10 @@ class DeepAttentionNet(nn.Module):
         head begins as 0. See :func:`lipzoo.encoding.add_start`.
     init, init_scale
         How the attention layers start; see :meth:`~lipzoo.nn.conv.AttentionConv.reset_parameters`.
+    edge_feats, edge_values
+        Width ``K`` of the edge features that all layers read, 0 for none, and whether attention
+        hands them over too; see :class:`~lipzoo.nn.conv.AttentionConv`. Self-loops that are added
+        have zeros.
 
     Raises
     ------
@@ -128,6 +134,8 @@ class DeepAttentionNet(nn.Module):
         start_logits: bool = False,
         init: str = "glorot_normal",
         init_scale: float = 1.0,
+        edge_feats: int = 0,
+        edge_values: bool = False,
     ) -> None:
         super().__init__()
         check_positive(in_feats=in_feats, num_layers=num_layers, num_heads=num_heads)
@@ -137,9 +145,11 @@ class DeepAttentionNet(nn.Module):
         self.in_feats, self.num_classes = in_feats, num_classes
         self.num_layers, self.hidden_feats, self.num_heads = num_layers, hidden_feats, num_heads
         self.degree_norm, self.add_self_loops, self.sep = degree_norm, add_self_loops, sep
-        if not isinstance(checkpoint_layers, bool):
-            raise ConfigError(f"checkpoint_layers must be true or false, got {checkpoint_layers!r}")
+        check_flags(checkpoint_layers=checkpoint_layers)
         self.checkpoint_layers = checkpoint_layers
+        check_edges(edge_feats, edge_values)
+        self.edge_feats = edge_feats
+        edges = {"edge_feats": edge_feats, "edge_values": edge_values} if edge_feats else {}
 
         self.input_drop = Dropout(input_drop)
         self.node_drop = Dropout(node_drop)
@@ -159,6 +169,7 @@ class DeepAttentionNet(nn.Module):
                 residual=self.residual.layer_residual(layer),
                 degree_norm=degree_norm,
                 sep=sep,
+                **edges,
             )
             for layer in range(1, num_layers + 1)
         )
@@ -201,7 +212,7 @@ class DeepAttentionNet(nn.Module):
 
     # ---------------------------------------------------------------- use
 
-    def forward(self, graph, feat: Tensor, return_attention: bool = False):
+    def forward(self, graph, feat: Tensor, return_attention: bool = False, edge_feat=None):
         """Logits of each node.
 
         Parameters
@@ -214,6 +225,9 @@ class DeepAttentionNet(nn.Module):
             layout ``torch.sparse_csr``, which for bags of words is many times faster.
         return_attention : bool
             Also return the attention weights.
+        edge_feat : Tensor (E, K) or list of L Tensors, optional
+            Features of the edges in the order of the graph's (of each block's); by default
+            ``graph.edata["feat"]``, where the model reads any.
 
         Returns
         -------
@@ -230,7 +244,8 @@ class DeepAttentionNet(nn.Module):
             If features, blocks or graph do not fit the model.
         """
         attention: list[Tensor] | None = [] if return_attention else None
-        logits = self.forward_head(self.residual.output(self.run(graph, feat, attention)))
+        states = self.run(graph, feat, attention, edge_feat)
+        logits = self.forward_head(self.residual.output(states))
         logits = self.from_start(logits, feat)
         return (logits, attention) if return_attention else logits
 
@@ -240,29 +255,33 @@ class DeepAttentionNet(nn.Module):
             return logits
         return logits + last_columns(feat, self.num_classes)[: len(logits)]
 
-    def forward_features(self, graph, feat: Tensor) -> Tensor:
+    def forward_features(self, graph, feat: Tensor, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
-        return self.residual.output(self.run(graph, feat))
+        return self.residual.output(self.run(graph, feat, edge_feat=edge_feat))
 
     def forward_head(self, feat: Tensor) -> Tensor:
         """Logits (N, C) of what :meth:`forward_features` returned."""
         return self.head(self.head_drop(feat))
 
-    def forward_intermediates(self, graph, feat: Tensor) -> list[Tensor]:
+    def forward_intermediates(self, graph, feat: Tensor, edge_feat=None) -> list[Tensor]:
         """``[h_0, …, h_L]``, each (N, hidden_feats)."""
-        return self.run(graph, feat)
+        return self.run(graph, feat, edge_feat=edge_feat)
 
-    def run(self, graph, feat: Tensor, attention: list[Tensor] | None = None) -> list[Tensor]:
+    def run(
+        self, graph, feat: Tensor, attention: list[Tensor] | None = None, edge_feat=None
+    ) -> list[Tensor]:
         """``[h_0, …, h_L]``, each (N, hidden_feats); all that a forward pass does before the head.
 
         Parameters
         ----------
-        graph, feat
+        graph, feat, edge_feat
             See :meth:`forward`.
         attention : list, optional
             The attention weights of each layer, (E', H), are appended to it.
         """
-        structures = [structure.to(feat.device) for structure in self.structures(graph, feat)]
+        structures = self.structures(graph, feat)
+        edges = edges_seen(self, graph, edge_feat, structures, feat)
+        structures = [structure.to(feat.device) for structure in structures]
         if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
             raise DataError(
                 f"features are {tuple(feat.shape)}; this graph and model need "
@@ -271,8 +290,11 @@ class DeepAttentionNet(nn.Module):
             )
         states = [self.first_activation(self._project(feat))]
         is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
+        asked = {} if attention is None else {"get_attention": True}
         for layer, structure in enumerate(structures):
-            arguments = layer, structure, states, attention is not None
+            # A layer of somebody's own need not know of edge features.
+            edge = {} if edges[layer] is None else {"edge_feat": edges[layer]}
+            arguments = layer, structure, states, {**asked, **edge}
             if is_checkpointed:
                 states, weights = checkpoint(
                     self._run_layer,
@@ -298,17 +320,16 @@ class DeepAttentionNet(nn.Module):
         return self.input(feat)
 
     def _run_layer(
-        self, layer: int, structure: Structure, states: list[Tensor], need_weights: bool
+        self, layer: int, structure: Structure, states: list[Tensor], options: dict
     ) -> tuple[list[Tensor], Tensor | None]:
-        """The states after a layer, and its attention weights (E', H) where needed."""
+        """The states after a layer, and its attention weights (E', H) where asked for."""
         weights = None
 
         def attend(read: Tensor) -> Tensor:
             nonlocal weights
-            if not need_weights:
-                return self.layers[layer](structure, read).flatten(1)
-            out, weights = self.layers[layer](structure, read, get_attention=True)
-            weights = weights.squeeze(-1)
+            out = self.layers[layer](structure, read, **options)
+            if "get_attention" in options:
+                out, weights = out[0], out[1].squeeze(-1)
             return out.flatten(1)
 
         def behind(out: Tensor) -> Tensor:
@@ -338,21 +359,7 @@ class DeepAttentionNet(nn.Module):
         DataError
             If graph or blocks do not fit the model.
         """
-        if isinstance(graph, (list, tuple)):
-            if len(graph) != self.num_layers:
-                raise DataError(
-                    f"got {len(graph)} blocks for {self.num_layers} layers: sample as many "
-                    "layers as the model has"
-                )
-            return [self._seen(block) for block in graph]
-        structure = self._seen(graph, feat)
-        if structure.num_src != structure.num_dst:
-            raise DataError("a model of several layers takes a list of blocks, or a whole graph")
-        return [structure] * self.num_layers
-
-    def _seen(self, graph, feat: Tensor | None = None) -> Structure:
-        structure = as_structure(graph, self.add_self_loops and not self.sep, feat)
-        return structure.without_self_loops() if self.sep else structure
+        return structures_seen(self, graph, feat)
 
     # ------------------------------------------------------------- change
 
@@ -367,22 +374,20 @@ class DeepAttentionNet(nn.Module):
         self.input = _like(nn.Linear(in_feats, self.hidden_feats), self.input)
         self.in_feats = in_feats
 
+    def reset_edges(self, edge_feats: int) -> None:
+        """Let the layers read edge features of another width, by fresh weights; 0: none."""
+        for layer in self.layers:
+            layer.reset_edges(edge_feats)
+        self.edge_feats = edge_feats
+
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth: ``input``, ``layer_1`` … ``layer_L``, ``head``.
 
         For layer-wise learning rates, weight decay and freezing; each parameter is in one group:
-        what all layers share (of an activation, of a residual scheme) is in ``input``.
+        what all layers share (of an activation, of a residual scheme) is in ``input``, and so is
+        what reads edge features.
         """
-        groups = {"input": list(self.input.parameters())}
-        for index, layer in enumerate(self.layers):
-            parameters: Iterable[nn.Parameter] = layer.parameters()
-            if len(self.norms):
-                parameters = [*parameters, *self.norms[index].parameters()]
-            groups[f"layer_{index + 1}"] = list(parameters)
-        groups["head"] = list(self.head.parameters())
-        placed = {id(parameter) for group in groups.values() for parameter in group}
-        groups["input"] += [p for p in self.parameters() if id(p) not in placed]
-        return groups
+        return layer_groups(self)
 
     def extra_repr(self) -> str:
         return (

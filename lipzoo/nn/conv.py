@@ -347,9 +347,7 @@ class AttentionConv(nn.Module):
         x = edge_rows(type(self).__name__, self.edge_feats, edge_feat, given, structure)
         if x is None:
             return None
-        return self.fc_edge(x).view(
-            len(x), *[1] * (feat.dim() - 2), self.num_heads, self.out_feats
-        )
+        return self.fc_edge(x).view(len(x), *[1] * (feat.dim() - 2), self.num_heads, self.out_feats)
 
     def _degree_roots(self, structure: Structure, like: Tensor) -> Tensor | None:
         """What goes around the layer, for features (N, *, F); None where nothing does."""
