@@ -54,6 +54,8 @@ def graph_of_arrays(
     src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
     graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
     graph.ndata.update(columns)
+    if "edge_feat" in arrays:
+        graph.edata["feat"] = _column(path, "edge_feat", arrays["edge_feat"], len(src), "edge")
     num_classes = _number(path, arrays, "num_classes", default=None)
     return graph, {"num_classes": num_classes, "metric": _metric(path, arrays)}
 
@@ -77,13 +79,14 @@ def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list
     return [ends.astype(np.int64) for ends in (src, dst)]
 
 
-def _column(path: Path, key: str, array: np.ndarray, num_nodes: int) -> torch.Tensor:
+def _column(
+    path: str | Path, key: str, array: np.ndarray, count: int, row: str = "node"
+) -> torch.Tensor:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
-    if array.ndim not in (1, 2) or len(array) != num_nodes:
+    if array.ndim not in (1, 2) or len(array) != count:
         raise DataError(
-            f"{path}: {key} is {array.shape}, but there are {num_nodes} nodes; give it one "
-            "row a node"
+            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row a {row}"
         )
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")

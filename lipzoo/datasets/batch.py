@@ -45,8 +45,28 @@ def batch_graphs(splits: Sequence[Sequence[dgl.DGLGraph]], name: str) -> dgl.DGL
                         f"{where}: {column!r} is (N{_width(widths[0])}), but (N"
                         f"{_width(widths[1])}) in the first graph; all graphs need the same"
                     )
+            _check_edges(part, first, where)
             parts.append(part)
     return dgl.batch(parts)
+
+
+def _check_edges(part: dgl.DGLGraph, first: dgl.DGLGraph, where: str) -> None:
+    own, other = (graph.edata.get("feat") for graph in (part, first))
+    if (own is None) != (other is None):
+        with_, without = (
+            ("it has", "the first graph none")
+            if other is None
+            else ("the first graph has", "it none")
+        )
+        raise DataError(
+            f"{where}: {with_} edge features, edata['feat'], and {without}; give them to all "
+            "graphs, or to none"
+        )
+    if own is not None and own.shape[1:] != other.shape[1:]:
+        raise DataError(
+            f"{where}: 'feat' of its edges is (E{_width(own.shape[1:])}), but (E"
+            f"{_width(other.shape[1:])}) in the first graph; all graphs need the same"
+        )
 
 
 def _part(graph: dgl.DGLGraph, mask: str, where: str) -> dgl.DGLGraph:
@@ -59,6 +79,8 @@ def _part(graph: dgl.DGLGraph, mask: str, where: str) -> dgl.DGLGraph:
     # Anew: what else the graphs carry, and int32 beside int64, would stop DGL from batching.
     part = dgl.graph((src.long(), dst.long()), num_nodes=tidy.num_nodes(), device=graph.device)
     part.ndata["feat"], part.ndata["label"] = tidy.ndata["feat"], tidy.ndata["label"]
+    if "feat" in tidy.edata:
+        part.edata["feat"] = tidy.edata["feat"]
     unknown = tidy.ndata["label"] == -1
     unknown = unknown.all(dim=1) if unknown.dim() == 2 else unknown
     for other in MASKS:

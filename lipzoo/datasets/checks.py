@@ -37,6 +37,9 @@ class Task(Protocol):
     def feat(self) -> Tensor: ...
 
     @property
+    def edge_feat(self) -> Tensor | None: ...
+
+    @property
     def labels(self) -> Tensor | None: ...
 
 
@@ -52,9 +55,9 @@ def validate_task(task: Task, require_labels: bool = True) -> None:
     Raises
     ------
     DataError
-        On missing, malformed or non-finite features; missing or out-of-range labels; missing,
-        malformed, empty or overlapping masks; nodes without a label inside a mask; a metric that
-        is not for such labels, or not defined on the nodes of a mask.
+        On missing, malformed or non-finite features, of edges too; missing or out-of-range labels;
+        missing, malformed, empty or overlapping masks; nodes without a label inside a mask; a
+        metric that is not for such labels, or not defined on the nodes of a mask.
     """
     faults = find_faults(task, require_labels)
     if faults:
@@ -68,6 +71,7 @@ def find_faults(task: Task, require_labels: bool = True) -> list[str]:
     is_judged = require_labels and task.labels is not None
     return [
         *_feature_faults(task),
+        *_edge_feature_faults(task),
         *_label_faults(task, require_labels),
         *_mask_faults(task, require_labels),
         *(metric_faults(task) if is_judged else ()),
@@ -81,23 +85,33 @@ def _feature_faults(task: Task) -> Iterator[str]:
             f"(found: {', '.join(task.graph.ndata) or 'nothing'})"
         )
         return
-    feat = task.feat
+    yield from _number_faults(task.feat, "features", "(N, F)", "node")
+
+
+def _edge_feature_faults(task: Task) -> Iterator[str]:
+    if task.edge_feat is not None:
+        yield from _number_faults(task.edge_feat, "edge features", "(E, K)", "edge")
+
+
+def _number_faults(feat: Tensor, what: str, shape: str, row: str) -> Iterator[str]:
     if feat.dim() != 2 or feat.shape[1] == 0 or not feat.is_floating_point():
-        yield f"features must be floats (N, F), but are {feat.dtype} {tuple(feat.shape)}"
+        yield f"{what} must be floats {shape}, but are {feat.dtype} {tuple(feat.shape)}"
         return
     if feat.dtype != torch.float32:
         yield (
-            f"features must be float32, but are {feat.dtype}; GraphTask.from_graph, instead of "
+            f"{what} must be float32, but are {feat.dtype}; GraphTask.from_graph, instead of "
             "GraphTask(...), converts them"
         )
+        return
+    if not len(feat):
         return
     # Of each row two numbers, which NaN passes on to: no second copy of the features is made.
     least, most = torch.aminmax(feat.detach(), dim=1)
     bad = ~(torch.isfinite(least) & torch.isfinite(most))
     if bad.any():
         yield (
-            f"features are NaN or infinite on {_nodes(bad)}; "
-            "fill them (0 means missing) or drop these nodes"
+            f"{what} are NaN or infinite on {_places(bad, row)}; "
+            f"fill them (0 means missing) or drop these {row}s"
         )
 
 
@@ -173,9 +187,13 @@ def metric_faults(task: Task) -> Iterator[str]:
 
 def _nodes(which: Tensor) -> str:
     """``"3 nodes (first: node 7)"``, or ``"node 7"``."""
+    return _places(which, "node")
+
+
+def _places(which: Tensor, row: str) -> str:
     where = which.nonzero().flatten()
-    first = f"node {int(where[0])}"
-    return first if len(where) == 1 else f"{len(where)} nodes (first: {first})"
+    first = f"{row} {int(where[0])}"
+    return first if len(where) == 1 else f"{len(where)} {row}s (first: {first})"
 
 
 def _shape(tensor: Tensor) -> str:

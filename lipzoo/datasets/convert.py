@@ -1,7 +1,8 @@
 """Bring the node data of any DGL graph to the types that a `GraphTask` has.
 
-Features become float32 (N, F), class labels int64 (N,), multilabel labels float32 (N, C), masks
-bool (N,). Whether the values make sense is for `lipzoo.datasets.checks` to say.
+Features become float32 (N, F), those of edges float32 (E, K), class labels int64 (N,), multilabel
+labels float32 (N, C), masks bool (N,). Whether the values make sense is for
+`lipzoo.datasets.checks` to say.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ MAX_DENSITY = 0.1
 
 
 def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
-    """Return a copy of ``graph`` (tensors shared) with tidy ``feat``, ``label`` and masks.
+    """Return a copy of ``graph`` (tensors shared) with tidy ``feat``, ``label`` and masks, and
+    ``feat`` of its edges.
 
     Raises
     ------
@@ -46,6 +48,8 @@ def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
     graph = graph.local_var()
     if "feat" in graph.ndata:
         graph.ndata["feat"] = _tidy_features(graph.ndata["feat"], name)
+    if "feat" in graph.edata:
+        graph.edata["feat"] = _tidy_features(graph.edata["feat"], f"{name}: of the edges")
     if "label" in graph.ndata:
         graph.ndata["label"] = _tidy_labels(graph.ndata["label"], name)
     for mask in MASKS:

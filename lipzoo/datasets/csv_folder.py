@@ -8,9 +8,9 @@
     - file_name: nodes.csv
 
 As in `dgl.data.CSVDataset`, nodes are sorted by ``node_id``, every other column that has a header
-becomes node data, and a cell in quotes may hold a list. Unlike it, this reader needs no pandas,
-writes no cache beside the files, says in which row a fault is, keeps the ids, and takes words as
-labels.
+becomes node data (of the edges: ``feat``), and a cell in quotes may hold a list. Unlike it, this
+reader needs no pandas, writes no cache beside the files, says in which row a fault is, keeps the
+ids, and takes words as labels.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
         else:
             column = table.numbers(key)
         graph.ndata[key] = torch.from_numpy(column[order])
+    if "feat" in edges:
+        found = Table(str(edge_file), edges, csv_row).numbers("feat")
+        graph.edata["feat"] = torch.from_numpy(found)
     return graph, facts
 
 

@@ -1,11 +1,13 @@
-"""SHA-256 of the data of a graph, the same on every run and machine."""
+"""What tells two sets of data apart: a hash of a graph and of what its nodes and edges carry."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets.convert import MASKS
@@ -14,15 +16,31 @@ __all__ = ["fingerprint_of"]
 
 
 def fingerprint_of(graph: dgl.DGLGraph, masks: Sequence[str] = MASKS) -> str:
-    """Of edges in any order, features, labels and masks, as 64 hexadecimal digits."""
-    src, dst = (ends.cpu().long() for ends in graph.edges())
+    """SHA-256 of edges, features, labels and masks, the same for any order of the edges."""
+    src, dst = (ends.cpu().long() for ends in graph.edges(order="eid"))
     # One number an edge sorts edges by (source, destination), whatever order they came in.
-    edges = torch.sort(src * graph.num_nodes() + dst).values
+    edges = src * graph.num_nodes() + dst
+    on_edges = {}
+    if "feat" in graph.edata:
+        feat = graph.edata["feat"].detach().cpu().contiguous()
+        order = _order(edges, feat)
+        edges, on_edges = edges[order], {"edge_feat": feat[order]}
+    else:
+        edges = torch.sort(edges).values
     digest = hashlib.sha256(f"nodes {graph.num_nodes()}".encode())
     columns = {key: graph.ndata[key] for key in ("feat", "label", *masks) if key in graph.ndata}
-    for key, column in {"edges": edges, **columns}.items():
+    for key, column in {"edges": edges, **on_edges, **columns}.items():
         column = column.detach().cpu().contiguous()
         digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())
         # NumPy has no bfloat16: hash the bytes.
         digest.update(column.view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _order(edges: Tensor, feat: Tensor) -> Tensor:
+    """Sorts the edges; those of the same ends by the bytes of their features."""
+    if not feat.numel():
+        return torch.argsort(edges)
+    rows = feat.unsqueeze(1).flatten(1).view(torch.uint8).numpy()
+    _, rank = np.unique(rows.view(f"V{rows.shape[1]}"), return_inverse=True)
+    return torch.from_numpy(np.lexsort((rank.ravel(), edges.numpy())))

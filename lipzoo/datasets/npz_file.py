@@ -9,6 +9,7 @@ array                                       what it is
 ``feat``                                    numbers (N, F); or, sparse, the four CSR arrays
                                             ``feat_data``, ``feat_indices``, ``feat_indptr``
                                             and ``feat_shape``
+``edge_feat``                               numbers (E, K), optional
 ``label``                                   integers (N,), -1 where unknown; or 0/1 (N, C)
 ``train_mask``, ``val_mask``,               booleans (N,), optional; or, of S splits, (S, N), of
 ``test_mask``                               which ``split_index`` chooses one
@@ -48,7 +49,8 @@ from lipzoo.errors import DataError, OutputError
 __all__ = ["read_npz", "save_npz"]
 
 _NAMES = ("class_names", "node_ids")
-_KEYS = ("src", "dst", *NODE_ARRAYS, *CSR_ARRAYS, "num_nodes", "num_classes", "metric", *_NAMES)
+_COUNTS = ("num_nodes", "num_classes", "metric")
+_KEYS = ("src", "dst", "edge_feat", *NODE_ARRAYS, *CSR_ARRAYS, *_COUNTS, *_NAMES)
 
 #: The same of features that are given as CSR, written out. Those of papers and their words, the
 #: sparsest that are usual, have some 600 times the bytes of a compressed file.
@@ -96,6 +98,7 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     src, dst = graph.edges(order="eid")
     arrays = {"src": src, "dst": dst, "num_classes": torch.tensor(task.num_classes)}
     arrays |= {key: graph.ndata[key] for key in NODE_ARRAYS if key in graph.ndata}
+    arrays |= {"edge_feat": graph.edata["feat"]} if "feat" in graph.edata else {}
     arrays = {key: tensor.detach().numpy() for key, tensor in arrays.items()}
     arrays |= {key: arrays[key].T for key in MASKS if key in arrays}  # of several splits: (S, N)
     if task.metric != default_metric(task.multilabel):

@@ -32,8 +32,9 @@ class GraphTask(Sources):
     graph : dgl.DGLGraph
         Homogeneous. ``ndata["feat"]`` float32 (N, F); ``ndata["label"]`` int64 (N,), or float32
         (N, C) when multilabel, with -1 for a node without a label; ``ndata["train_mask"]``,
-        ``["val_mask"]`` and ``["test_mask"]`` bool (N,), disjoint. The edges are as they came:
-        no self-loops are added here. Use `from_graph` for a graph of your own.
+        ``["val_mask"]`` and ``["test_mask"]`` bool (N,), disjoint; perhaps ``edata["feat"]``
+        float32 (E, K). The edges are as they came: no self-loops are added here. Use `from_graph`
+        for a graph of your own.
     num_classes : int
         C; 0 on a graph without labels.
     multilabel : bool
@@ -148,6 +149,11 @@ class GraphTask(Sources):
         return self.graph.ndata["feat"]
 
     @property
+    def edge_feat(self) -> Tensor | None:
+        """The edge features, float32 (E, K), in the order of the edges; None without."""
+        return self.graph.edata.get("feat")
+
+    @property
     def sparse_feat(self) -> Tensor | None:
         """The features as a ``torch.sparse_csr`` tensor; None where a tenth is nonzero.
 
@@ -207,6 +213,11 @@ class GraphTask(Sources):
     def in_feats(self) -> int:
         """F."""
         return self.feat.shape[-1]
+
+    @property
+    def edge_feats(self) -> int:
+        """K; 0 without edge features."""
+        return 0 if self.edge_feat is None else self.edge_feat.shape[-1]
 
     @property
     def reads_labels(self) -> bool:
@@ -337,7 +348,7 @@ class GraphTask(Sources):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of edges, features, labels and masks, as 64 hexadecimal digits.
+        """SHA-256 of edges, features of both, labels and masks, as 64 hexadecimal digits.
 
         The same on every run and machine and for any order of the edges. Computed once: a task
         whose graph you change afterwards keeps its old fingerprint.

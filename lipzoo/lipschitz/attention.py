@@ -74,8 +74,11 @@ def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> C
     if fault:
         return infinite(fault)
     slope = layer.leaky_relu.negative_slope
-    left, right = _lengths(layer.score_norm, layer.attn_l, layer.attn_r)
+    vectors = (layer.attn_l, layer.attn_r, *([layer.attn_edge] if layer.edge_feats else []))
+    left, right, *edge = _lengths(layer.score_norm, *vectors)
     length = torch.hypot(left, right)
+    if edge:
+        length = torch.hypot(length, *edge)
     alpha = head_alphas(layer.score_norm, length)
     low, high = score_limits(alpha.max().item(), slope)
     around = _neighbourhood(structure, add_up(high, -low), layer.sep)
@@ -89,7 +92,8 @@ def _gat(layer: GATConv, structure: Structure, largest_weight: float = 1.0) -> C
     attention = _additive(
         linear_weight(layer.fc),
         around,
-        # 1 - rho^2 / 2 = (1 + lambda^2) / 2, without a subtraction.
+        # 1 - rho^2 / 2 = (1 + lambda^2) / 2, without a subtraction; rho there is that of the
+        # destination and the edge together.
         source=mul_up(steep, sqrt_up(up((1 + lam.square()) / 2, 3))),
         target=mul_up(steep, rho, _ROOT_HALF),
         selection=mul_up(steep, _ROOT_THIRD),
@@ -110,13 +114,16 @@ def _gatv2(layer: GATv2Conv, structure: Structure) -> Constant:
     steep = mul_up(head_alphas(layer.score_norm, length), gamma)
     around = _neighbourhood(structure, 2 * steep.max().item())
     # The largest norm under the root may be that of the destination, which then is selected.
-    target, selection = mul_up(steep, 0.5), mul_up(steep, _ROOT_THIRD)
+    source, target = _ROOT_THREE_QUARTERS, 0.5
+    if layer.edge_feats:  # a third vector, that of the edges: sqrt 3 in place of sqrt 2
+        source, target = _ROOT_TWO_THIRDS, _ROOT_SIXTH
+    target, selection = mul_up(steep, target), mul_up(steep, _ROOT_THIRD)
     source_weight = linear_weight(layer.fc_src)
     shared = layer.fc_src is layer.fc_dst
     attention = _additive(
         source_weight,
         around,
-        source=mul_up(steep, _ROOT_THREE_QUARTERS),
+        source=mul_up(steep, source),
         target=add_up(target, selection) if shared else torch.zeros_like(target),
         selection=selection,
     )
@@ -130,6 +137,7 @@ def _gatv2(layer: GATv2Conv, structure: Structure) -> Constant:
 
 _ROOT_TWO, _ROOT_HALF = sqrt_up(2.0), sqrt_up(0.5)
 _ROOT_THIRD, _ROOT_THREE_QUARTERS = sqrt_up(div_up(1.0, 3.0)), sqrt_up(0.75)
+_ROOT_TWO_THIRDS, _ROOT_SIXTH = sqrt_up(div_up(2.0, 3.0)), sqrt_up(div_up(1.0, 6.0))
 
 
 def _additive(
@@ -283,6 +291,12 @@ def layer_fault(layer: AttentionConv, norm: type, structure: Structure) -> str:
         return f"{name} between two kinds of nodes is not covered"
     if layer._score_hooks:
         return f"{name} has score hooks, which may do anything to the scores"
+    if layer.edge_values and norm is LipschitzNorm:
+        return (
+            f"{name} with edge_values is not Lipschitz under LipschitzNorm: where the features are "
+            "near 0, scores turn as fast as one likes, and what they weight, the values of the "
+            "edges, is not small there; DotProductLipschitzNorm bounds it"
+        )
     if layer.score_norm is None:
         return (
             f"{name} without a score norm is not Lipschitz: its slope grows with the features; "

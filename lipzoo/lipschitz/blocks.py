@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lipzoo.attention import DotProductLipschitzNorm, Structure
+from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
 from lipzoo.nn import AttentionConv
+from lipzoo.nn.edges import rows_attended
 
 __all__ = ["in_blocks"]
 
@@ -41,31 +42,41 @@ def _is_local(layer: AttentionConv) -> bool:
 
 
 def _blockwise(layer: AttentionConv, forward):
-    def run(graph, feat: Tensor, get_attention: bool = False):
+    def run(
+        graph, feat: Tensor, get_attention: bool = False, edge_feat: Tensor | None = None
+    ) -> Tensor:
         structure = layer.attended(graph, feat)
         if get_attention or isinstance(feat, tuple):
-            return forward(graph, feat, get_attention=get_attention)
+            given = {} if edge_feat is None else {"edge_feat": edge_feat}
+            return forward(graph, feat, get_attention=get_attention, **given)
+        rows = (
+            None
+            if edge_feat is None
+            else rows_attended(edge_feat, as_structure(graph, feat=feat), structure)
+        )
 
-        def attend(feat: Tensor, nodes: Tensor, block: Structure) -> Tensor:
-            return forward(block, feat[nodes])
+        def attend(feat: Tensor, nodes: Tensor, block: Structure, edges: Tensor) -> Tensor:
+            given = {} if rows is None else {"edge_feat": rows[edges]}
+            return forward(block, feat[nodes], **given)
 
         # The blocks are written into one tensor's rows in order.
         return torch.cat(
             [
-                checkpoint(attend, feat, nodes, block, use_reentrant=False)
+                checkpoint(attend, feat, *block, use_reentrant=False)
                 if torch.is_grad_enabled()
-                else attend(feat, nodes, block)
-                for nodes, block in structure.derived(_blocks, layer.num_heads * layer.out_feats)
+                else attend(feat, *block)
+                for block in structure.derived(_blocks, layer.num_heads * layer.out_feats)
             ]
         )
 
     return run
 
 
-def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure]]:
-    """Blocks of consecutive destination nodes, each with the nodes that it reads, those first."""
+def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure, Tensor]]:
+    """Blocks of consecutive destination nodes, each behind the nodes that it reads, those first,
+    and before the ids of its edges."""
     edges_each = max(1, _NUMBERS // width)
-    indptr, src, _ = structure.csc
+    indptr, src, edge_ids = structure.csc
     degrees = structure.parent_degrees
     if degrees is None and structure.num_src == structure.num_dst:
         degrees = structure.in_degrees
@@ -85,6 +96,6 @@ def _blocks(structure: Structure, width: int) -> list[tuple[Tensor, Structure]]:
         dst = torch.repeat_interleave(torch.arange(stop - first), in_degrees)
         parent = None if degrees is None else degrees[nodes]
         block = Structure(local[sources], dst, len(nodes), stop - first, parent_degrees=parent)
-        blocks.append((nodes, block))
+        blocks.append((nodes, block, edge_ids[indptr[first] : indptr[stop]]))
         first = stop
     return blocks

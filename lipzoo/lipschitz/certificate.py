@@ -223,6 +223,8 @@ def certify(
     certified = None
     if radii and task.multilabel:
         notes.append("nodes have several labels: there is no predicted class to certify")
+    elif radii and getattr(model, "edge_feats", 0):
+        notes.append("the model reads edge features: no radii are derived for it; they stay fixed")
     elif radii:
         certified = robustness(model, task.graph, task.feat)
     return Certificate(

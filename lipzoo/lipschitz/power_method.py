@@ -54,6 +54,7 @@ def estimate(
     search: int = 0,
     step: float = 0.1,
     seed: int = 0,
+    edge_feat: Tensor | None = None,
 ) -> Estimate:
     r"""The local Lipschitz constant at ``feat`` from below, and a search for a larger one.
 
@@ -84,6 +85,8 @@ def estimate(
         not help.
     seed : int
         Of the first direction.
+    edge_feat : Tensor (E, K), optional
+        What is passed on as ``edge_feat=``; it stays as it is.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def estimate(
     if iterations < 1 or search < 0:
         raise ConfigError(f"iterations must be >= 1 and search >= 0, got {iterations}, {search}")
     with torch.inference_mode(False):
-        function = _Function(module, graph, feat)
+        function = _Function(module, graph, feat, edge_feat)
         x = function.start
         direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
         history: list[float] = []
@@ -149,8 +152,11 @@ def _unit(x: Tensor) -> tuple[Tensor, float]:
 class _Function:
     """``x -> module(graph, x)`` in float64, on features as short as the first layer allows."""
 
-    def __init__(self, module: nn.Module, graph, feat: Tensor) -> None:
+    def __init__(self, module: nn.Module, graph, feat: Tensor, edge_feat: Tensor | None) -> None:
         _check(module, feat)
+        self.edges = {}
+        if edge_feat is not None:
+            self.edges["edge_feat"] = edge_feat.detach().to("cpu", torch.float64)
         self.feat, self.graph = feat.detach(), graph
         self.module = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
         for layer in self.module.modules():
@@ -191,7 +197,7 @@ class _Function:
         return self.feat + ((x - self.start) @ self.basis.T).to(self.feat)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.module(self.graph, x)
+        return self.module(self.graph, x, **self.edges)
 
     def at(self, x: Tensor) -> _Local:
         return _Local(self, x)

@@ -126,8 +126,8 @@ def robustness(
     Raises
     ------
     ConfigError
-        If the method is unknown, the model is none of the zoo's, changes what those compute, has
-        forward hooks, or has no two classes.
+        If the method is unknown, the model is none of the zoo's, changes what those compute, reads
+        edge features, has forward hooks, or has no two classes.
 
     References
     ----------
@@ -141,7 +141,7 @@ def robustness(
             f"{type(model).__name__}; for a layer, use "
             "lipzoo.lipschitz.bound"
         )
-    fault = network_fault(model) or _head_fault(model) or scheme_fault(model)
+    fault = network_fault(model) or _edge_fault(model) or _head_fault(model) or scheme_fault(model)
     if not fault and hooked(model):
         fault = f"{hooked(model)} has forward hooks; remove them, for they may change its output"
     if fault:
@@ -159,6 +159,15 @@ def robustness(
     if not radius.any():
         reason = reason or limit.reason or "no radius could be certified"
     return Robustness(network.predicted, margin, radius, method, reason)
+
+
+def _edge_fault(model: DeepAttentionNet) -> str:
+    if not model.edge_feats:
+        return ""
+    return (
+        "no radii are derived for a model that reads edge features (how their products round is "
+        "not covered); its bound, lipzoo.lipschitz.bound, holds"
+    )
 
 
 def _head_fault(model: DeepAttentionNet) -> str:

@@ -343,7 +343,7 @@ class AttentionConv(nn.Module):
 
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""
-        given = as_structure(graph)
+        given = as_structure(graph, feat=feat)
         x = edge_rows(type(self).__name__, self.edge_feats, edge_feat, given, structure)
         if x is None:
             return None

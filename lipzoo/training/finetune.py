@@ -25,12 +25,13 @@ from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.loading import as_task, is_same_data
+from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import build_pretrained, find_checkpoint
+from lipzoo.registry import find_checkpoint
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
+from lipzoo.training.adapting import adapt, sizes_of
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
@@ -66,7 +67,8 @@ class FinetuneResult:
     best_epoch : int
         From 1; 0 where no epoch was better than the (warm) start.
     kept, replaced : list of str
-        Layer groups that kept the pretrained weights, and those freshly initialised.
+        Layer groups that kept the pretrained weights, and those freshly initialised; ``edges`` is
+        what reads edge features, which belongs to the group ``input`` otherwise.
     folder : Path or None
         The checkpoint that was written.
     """
@@ -105,7 +107,8 @@ def finetune(
 ) -> FinetuneResult:
     """Load pretrained weights and train them on ``task``.
 
-    The input layer is replaced where the feature width differs; the head always is, since the
+    The input layer is replaced where the feature width differs, and what reads edge features where
+    theirs does; the head always is, since the
     classes of other data mean something else. It is kept on the very data that it was trained on
     (:func:`~lipzoo.datasets.loading.is_same_data`: same edges, features and labels, in any split),
     under whatever name.
@@ -168,7 +171,8 @@ def finetune(
     verbose : bool
         Show a progress bar and a line an evaluation.
     **overrides
-        Arguments of the model class that hold no weights, such as dropout.
+        Arguments of the model class that hold no weights, such as dropout; and ``edge_feats``, 0
+        to leave out the edge features of weights that read some, or the task's width to add them.
 
     Returns
     -------
@@ -210,7 +214,7 @@ def finetune(
     checkpoint = find_checkpoint(name)
     source = checkpoint.card
     task = encode_to_train(checkpoint, task, _start(source, start, warm_start))
-    model, replaced = _adapt(checkpoint, task, overrides)
+    model, replaced = adapt(checkpoint, task, overrides)
     card = _card(source, task, overrides, settings, class_weight, weights)
     model.card = card
     if warm_start:
@@ -277,51 +281,6 @@ def _settings(**options: Any) -> FinetuneSettings:
     return validate(FinetuneSettings, options, where="finetune")
 
 
-def _adapt(
-    checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
-) -> tuple[nn.Module, list[str]]:
-    """The pretrained model with input and head of the task's sizes; which layer groups are new."""
-    if checkpoint.card.reads_context:
-        model, _ = build_pretrained(checkpoint, **overrides)
-        return model.to(task.device), []
-    model, _ = build_pretrained(checkpoint, **_sizes(checkpoint.card, task), **overrides)
-    if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
-        raise ConfigError(
-            f"{checkpoint.name}: a {type(model).__name__} cannot be fine-tuned, it has no "
-            "layer_groups and reset_classifier; derive the class from "
-            "lipzoo.models.DeepAttentionNet"
-        )
-    card, before = checkpoint.card, checkpoint.card.architecture.args
-    begins_anew = task.options.get("start") != (card.start and card.start.model_dump())
-    replaced = []
-    if before["in_feats"] != task.in_feats or begins_anew:
-        model.reset_input(task.in_feats)
-        replaced.append("input")
-    is_same = before["num_classes"] == task.num_classes and not begins_anew
-    if not (is_same and _was_trained_on(card, task)):
-        model.reset_classifier(task.num_classes)
-        replaced.append("head")
-    return model.to(task.device), replaced
-
-
-def _sizes(card: Card, task: GraphTask) -> dict[str, Any]:
-    """The arguments that come from the task."""
-    if card.reads_context:
-        return {}
-    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
-    return {**sizes, "start_logits": True} if "start" in task.options else sizes
-
-
-def _was_trained_on(card: Card, task: GraphTask) -> bool:
-    """Whether the classes of a card's head are those of the task: it is the same data."""
-    entry = card.dataset
-    if tuple(entry.class_names or task.class_names) != task.class_names:
-        return False
-    if entry.data_fingerprint is not None:
-        return entry.data_fingerprint == task.data_fingerprint
-    return is_same_data(task, entry.name, entry.options, entry.fingerprint)
-
-
 def _train(
     model: nn.Module,
     task: GraphTask,
@@ -331,7 +290,8 @@ def _train(
 ) -> FitResult:
     """`fit`, on what is to be trained."""
     groups = model.layer_groups()
-    epochs = thaw_epochs(list(groups), replaced, settings.freeze, settings.unfreeze_every)
+    fresh = [*replaced, *(["input"] if "edges" in replaced else [])]
+    epochs = thaw_epochs(list(groups), fresh, settings.freeze, settings.unfreeze_every)
     options["parameters"] = optimizer_groups(
         groups, epochs, settings.optimizer.lr, settings.layer_lr_decay
     )
@@ -358,7 +318,7 @@ def _card(
     weights: Tensor | None,
 ) -> Card:
     """The card, with everything that is known before the training."""
-    args = {**before.architecture.args, **overrides, **_sizes(before, task)}
+    args = {**before.architecture.args, **overrides, **sizes_of(before, task, overrides)}
     recipe = {
         "finetuned_from": before.full_name,
         "weights_sha256": before.weights.sha256,

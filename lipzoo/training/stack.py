@@ -83,6 +83,9 @@ class Stack:
         if not self.task.multilabel:
             self.labels = self.labels.clamp(min=0)  # nodes without a label are in no split
         self.structure = as_structure(self.task.graph)
+        self.options = {}
+        if getattr(self.model, "edge_feats", 0) and self.task.edge_feat is not None:
+            self.options["edge_feat"] = self.task.edge_feat.to(device)
         self.nodes = {split: _Nodes.of(tasks, split, device) for split in ("train", "val", "test")}
         self._read_optimizers(models, settings, device)
         self.best_key: list[tuple[float, float] | None] = [None] * self.size
@@ -128,7 +131,8 @@ class Stack:
             params, buffers = ({k: state[k] for k in part} for part in (params, buffers))
 
         def one(params, buffers):
-            return functional_call(self.model, (params, buffers), (self.structure, self.feat))
+            inputs = self.structure, self.feat
+            return functional_call(self.model, (params, buffers), inputs, self.options)
 
         return vmap(one, randomness="different")(params, buffers)
 

@@ -159,11 +159,15 @@ def _check_tasks(models: Sequence[nn.Module], tasks: Sequence[GraphTask]) -> lis
     if any(task.reads_labels for task in tasks):
         raise ConfigError("start: cannot be trained together; leave it, or the device, out")
     first, edges = tasks[0], as_structure(tasks[0].graph)
+    reads_edges = bool(getattr(models[0], "edge_feats", 0))
     for task in tasks[1:]:
         own = as_structure(task.graph)
         pairs = [(task.feat, first.feat), (task.labels, first.labels)]
         pairs += [(own.src, edges.src), (own.dst, edges.dst)]
-        is_same = all(a is b or torch.equal(a, b) for a, b in pairs)
+        pairs += [(task.edge_feat, first.edge_feat)] if reads_edges else []
+        is_same = all(
+            a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs
+        )
         if task.metric != first.metric or not is_same:
             raise ConfigError(
                 f"{task.name}: has another graph, features, labels or metric than {first.name}; "

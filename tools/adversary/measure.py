@@ -36,6 +36,8 @@ class Case:
         How the heads of a layer are joined.
     edge_weight : Tensor (E,), optional
         Of a GAT layer.
+    edge_feat : Tensor (E, K), optional
+        Features of the edges, which stay.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Case:
     feat: Tensor
     heads: str = "concat"
     edge_weight: Tensor | None = None
+    edge_feat: Tensor | None = None
 
     def bound(self) -> Bound:
         return bound(self.module, self.graph, self.heads, self.edge_weight)
@@ -52,8 +55,8 @@ class Case:
         """Of the module's call."""
         if isinstance(self.module, LipschitzMultiheadAttention):
             return (x, x, x), {"need_weights": False}
-        weight = {} if self.edge_weight is None else {"edge_weight": self.edge_weight}
-        return (self.graph, x), weight
+        edges = {"edge_weight": self.edge_weight, "edge_feat": self.edge_feat}
+        return (self.graph, x), {key: row for key, row in edges.items() if row is not None}
 
     def rows(self, out) -> Tensor:
         """What the module returned, (N_out, D)."""

@@ -1,0 +1,88 @@
+"""Fit a pretrained model to another task: the sizes that come from the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lipzoo.card import Card
+from lipzoo.datasets import GraphTask
+from lipzoo.datasets.loading import is_same_data
+from lipzoo.errors import ConfigError, DataError
+from lipzoo.registry import build_pretrained
+from lipzoo.weights import Checkpoint
+
+__all__ = ["adapt", "sizes_of"]
+
+
+def adapt(
+    checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
+) -> tuple[nn.Module, list[str]]:
+    """The pretrained model with input and head of the task's sizes; which layer groups are new."""
+    if checkpoint.card.reads_context:
+        model, _ = build_pretrained(checkpoint, **overrides)
+        return model.to(task.device), []
+    sizes = sizes_of(checkpoint.card, task, overrides)
+    edge_feats = sizes.pop("edge_feats", 0)
+    others = {key: value for key, value in overrides.items() if key != "edge_feats"}
+    model, _ = build_pretrained(checkpoint, **sizes, **others)
+    if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
+        raise ConfigError(
+            f"{checkpoint.name}: a {type(model).__name__} cannot be fine-tuned, it has no "
+            "layer_groups and reset_classifier; derive the class from "
+            "lipzoo.models.DeepAttentionNet"
+        )
+    card, before = checkpoint.card, checkpoint.card.architecture.args
+    begins_anew = task.options.get("start") != (card.start and card.start.model_dump())
+    replaced = []
+    if before["in_feats"] != task.in_feats or begins_anew:
+        model.reset_input(task.in_feats)
+        replaced.append("input")
+    if getattr(model, "edge_feats", 0) != edge_feats:
+        model.reset_edges(edge_feats)
+        replaced.append("edges")
+    is_same = before["num_classes"] == task.num_classes and not begins_anew
+    if not (is_same and _was_trained_on(card, task)):
+        model.reset_classifier(task.num_classes)
+        replaced.append("head")
+    return model.to(task.device), replaced
+
+
+def sizes_of(card: Card, task: GraphTask, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that come from the task.
+
+    Raises
+    ------
+    DataError
+        If edge features are read, and the task has none, or others than asked for.
+    """
+    if card.reads_context:
+        return {}
+    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
+    if "start" in task.options:
+        sizes["start_logits"] = True
+    before = card.architecture.args.get("edge_feats", 0)
+    asked = overrides.get("edge_feats", before and task.edge_feats)
+    if before and not task.edge_feats and "edge_feats" not in overrides:
+        raise DataError(
+            f"{task.name}: {card.full_name} read edge features (edge_feats={before}), and the "
+            "graph has none: give it edata['feat'], (E, K), or pass edge_feats=0 to leave out "
+            "what reads them"
+        )
+    if asked and asked != task.edge_feats:
+        raise DataError(
+            f"{task.name}: edge_feats is {asked}, and the width of the graph's edge features, "
+            f"edata['feat'], is {task.edge_feats}; leave it out, or pass 0 to ignore them"
+        )
+    return {**sizes, "edge_feats": asked} if before or asked else sizes
+
+
+def _was_trained_on(card: Card, task: GraphTask) -> bool:
+    """Whether the classes of a card's head are those of the task: it is the same data."""
+    entry = card.dataset
+    if tuple(entry.class_names or task.class_names) != task.class_names:
+        return False
+    if entry.data_fingerprint is not None:
+        return entry.data_fingerprint == task.data_fingerprint
+    return is_same_data(task, entry.name, entry.options, entry.fingerprint)
