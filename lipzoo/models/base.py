@@ -280,7 +280,7 @@ class DeepAttentionNet(nn.Module):
             The attention weights of each layer, (E', H), are appended to it.
         """
         structures = self.structures(graph, feat)
-        edges = edges_seen(self, graph, edge_feat, structures, feat)
+        edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat)
         structures = [structure.to(feat.device) for structure in structures]
         if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
             raise DataError(
@@ -359,7 +359,7 @@ class DeepAttentionNet(nn.Module):
         DataError
             If graph or blocks do not fit the model.
         """
-        return structures_seen(self, graph, feat)
+        return structures_seen(graph, feat, self.num_layers, self.sep, self.add_self_loops)
 
     # ------------------------------------------------------------- change
 
@@ -387,7 +387,7 @@ class DeepAttentionNet(nn.Module):
         what all layers share (of an activation, of a residual scheme) is in ``input``, and so is
         what reads edge features.
         """
-        return layer_groups(self)
+        return layer_groups(self, self.layers, self.norms)
 
     def extra_repr(self) -> str:
         return (
