@@ -114,7 +114,11 @@ def additive(layer, structure, weights):
     if isinstance(layer, GATConv):
         left = [length(v) for v in layer.attn_l.detach().double()[0].tolist()]
         right = [length(v) for v in layer.attn_r.detach().double()[0].tolist()]
-        whole = [mpmath.hypot(a, b) for a, b in zip(left, right)]
+        edge = [mpf(0)] * len(left)
+        if layer.edge_feats:
+            edge = [length(v) for v in layer.attn_edge.detach().double()[0].tolist()]
+        whole = [mpmath.sqrt(a**2 + b**2 + c**2) for a, b, c in zip(left, right, edge)]
+        lam = [a / n if n else mpf(0) for a, n in zip(left, whole)]
         rho = [b / n if n else mpf(0) for b, n in zip(right, whole)]
     else:
         whole = [length(v) for v in layer.attn.detach().double()[0].tolist()]
@@ -128,14 +132,17 @@ def additive(layer, structure, weights):
     if isinstance(layer, GATConv):
         ends = (mpf(0), top, -slope * top)
         spread = max(ends) - min(ends)
-        source = [g * mpmath.sqrt(1 - r**2 / 2) for g, r in zip(gamma, rho)]
+        source = [g * mpmath.sqrt((1 + x**2) / 2) for g, x in zip(gamma, lam)]
         target = [g * r / mpmath.sqrt(2) for g, r in zip(gamma, rho)]
         value = weight_of(layer.fc)
     else:
         spread = 2 * steep * top
-        source = [g * mpmath.sqrt(3) / 2 for g in gamma]
+        # The share of the attention vectors of either end, and of both of the edge.
+        end = 1 / mpmath.sqrt(3 if layer.edge_feats else 2)
+        rest = mpmath.sqrt(1 - end**2)
+        source = [g * mpmath.sqrt(end**2 + rest**2 / 2) for g in gamma]
         shared = layer.fc_src is layer.fc_dst
-        selected = [g * (mpf(1) / 2 + 1 / mpmath.sqrt(3)) for g in gamma]
+        selected = [g * (end / mpmath.sqrt(2) + 1 / mpmath.sqrt(3)) for g in gamma]
         target = selected if shared else [mpf(0)] * len(gamma)
         value = weight_of(layer.fc_src)
     selection = [g / mpmath.sqrt(3) for g in gamma]
