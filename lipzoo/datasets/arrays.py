@@ -85,8 +85,9 @@ def _column(
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
     if array.ndim not in (1, 2) or len(array) != count:
+        each = f"{'an' if row == 'edge' else 'a'} {row}"
         raise DataError(
-            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row a {row}"
+            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}"
         )
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")
