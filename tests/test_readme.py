@@ -23,6 +23,7 @@ MADE = {
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
     "docs/architectures.md": (),
     "docs/own_graphs.md": ("users.pt",),
+    "docs/edge_features.md": (),
 }
 
 

@@ -149,7 +149,8 @@ def bound(
         A model of the zoo, an attention layer, or any module that
         :func:`~lipzoo.lipschitz.register_bound` knows, in evaluation mode.
     graph : DGLGraph, Structure, any other graph, list of blocks, or int
-        What the module is applied to; a model adds its self-loops. A number of tokens for a
+        What the module is applied to; a model adds its self-loops. Edge features stay, and may be
+        any. A number of tokens for a
         :class:`~lipzoo.nn.LipschitzMultiheadAttention` without masks.
     heads : {"concat", "mean"}
         How the heads of a single layer are joined.
