@@ -152,7 +152,9 @@ def _unit(x: Tensor) -> tuple[Tensor, float]:
 class _Function:
     """``x -> module(graph, x)`` in float64, on features as short as the first layer allows."""
 
-    def __init__(self, module: nn.Module, graph, feat: Tensor, edge_feat: Tensor | None) -> None:
+    def __init__(
+        self, module: nn.Module, graph, feat: Tensor, edge_feat: Tensor | None = None
+    ) -> None:
         _check(module, feat)
         self.edges = {}
         if edge_feat is not None:

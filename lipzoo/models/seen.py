@@ -54,8 +54,8 @@ def edges_seen(
     width : int
         ``K``; 0 for a model that reads none.
     graph, edge_feat, feat
-        See :meth:`DeepAttentionNet.forward`. What is read from the graph is brought to the device
-        and the type of ``feat``.
+        See :meth:`DeepAttentionNet.forward`. Edge features are brought to the device and the type
+        of ``feat``, which a copy of the model in another precision reads.
     structures : list of L Structure
         What :func:`structures_seen` gave for the graph.
 
@@ -68,7 +68,9 @@ def edges_seen(
 
     def seen(graph: Any, x: Tensor | None, structure: Structure) -> Tensor | None:
         if x is None and width:
-            x = _of_graph(owner, width, graph, feat)
+            x = _of_graph(owner, width, graph)
+        if width and isinstance(x, Tensor) and not x.is_complex():
+            x = x.to(device=feat.device, dtype=feat.dtype)
         return edge_rows(owner, width, x, as_structure(graph, feat=feat), structure)
 
     if not isinstance(graph, (list, tuple)):
@@ -79,15 +81,15 @@ def edges_seen(
     return [seen(*parts) for parts in zip(graph, each, structures)]
 
 
-def _of_graph(owner: str, width: int, graph: Any, feat: Tensor) -> Tensor:
+def _of_graph(owner: str, width: int, graph: Any) -> Tensor:
     """``graph.edata["feat"]``."""
     found = graph.edata.get("feat") if isinstance(graph, dgl.DGLGraph) else None
     if isinstance(found, Tensor):
-        return found.to(device=feat.device, dtype=feat.dtype)
+        return found
     where = 'pass edge_feat, or put it into graph.edata["feat"]'
     if isinstance(graph, dgl.DGLGraph) and graph.is_block and dgl.EID in graph.edata:
         where = 'block.edata["feat"] = graph.edata["feat"][block.edata[dgl.EID]]'
     raise DataError(
         f"{owner}: reads edge features (edge_feats={width}), and there are none: {where}, "
-        f"({as_structure(graph, feat=feat).num_edges}, {width})"
+        f"({as_structure(graph).num_edges}, {width})"
     )

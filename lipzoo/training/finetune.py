@@ -68,7 +68,7 @@ class FinetuneResult:
         From 1; 0 where no epoch was better than the (warm) start.
     kept, replaced : list of str
         Layer groups that kept the pretrained weights, and those freshly initialised; ``edges`` is
-        what reads edge features, which belongs to the group ``input`` otherwise.
+        what reads edge features (or was taken off), which belongs to the group ``input``.
     folder : Path or None
         The checkpoint that was written.
     """
@@ -290,7 +290,8 @@ def _train(
 ) -> FitResult:
     """`fit`, on what is to be trained."""
     groups = model.layer_groups()
-    fresh = [*replaced, *(["input"] if "edges" in replaced else [])]
+    has_fresh_edges = "edges" in replaced and model.edge_feats
+    fresh = [*replaced, *(["input"] if has_fresh_edges else [])]
     epochs = thaw_epochs(list(groups), fresh, settings.freeze, settings.unfreeze_every)
     options["parameters"] = optimizer_groups(
         groups, epochs, settings.optimizer.lr, settings.layer_lr_decay

@@ -99,7 +99,7 @@ def test_large_graphs_go_in_blocks(architecture, name, monkeypatch):
     got = estimate(model, graph, feat, iterations=3)
     assert_close(got.history, wanted.history, rtol=1e-9, atol=1e-12)
     assert len(made) > 1
-    assert sum(block.num_dst for _, block in made) == graph.num_nodes()
+    assert sum(block.num_dst for _, block, _ in made) == graph.num_nodes()
     assert all("forward" not in vars(layer) for layer in model.layers)
 
 

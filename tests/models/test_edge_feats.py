@@ -73,9 +73,17 @@ def test_the_graph_or_the_argument(kind):
 
 
 @EACH
-def test_what_the_graph_has_takes_the_type_of_the_features(kind):
+def test_edges_take_the_type_of_the_features(kind):
     model, graph = make(kind), with_edges(homogeneous(), dtype=torch.float32)
-    assert model(graph, features()).dtype == torch.float64
+    edge = graph.edata["feat"]
+    out = model(graph, features())
+    assert out.dtype == torch.float64
+    assert_close(model(homogeneous(), features(), edge_feat=edge), out)
+    whole = edge.round().long()
+    wanted = model(graph, features(), edge_feat=whole.double())
+    assert_close(model(graph, features(), edge_feat=whole), wanted)
+    with pytest.raises(DataError, match=r"a tensor of floats, .* is torch.complex64"):
+        model(graph, features(), edge_feat=edge.to(torch.complex64))
 
 
 @EACH
