@@ -225,7 +225,12 @@ def node_columns(
             f"{table.where}: there is no column '{shown(absent[0])}'"
             f"{did_you_mean(absent[0], others)}"
         )
-    arrays["feat"] = _side_by_side(table, features)
+    try:
+        arrays["feat"] = _side_by_side(table, features)
+    except DataError as fault:
+        if features is not others:
+            raise
+        raise DataError(f"{fault}; or say which columns are features: features=[...]") from None
     return arrays, facts
 
 
