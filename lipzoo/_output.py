@@ -1,18 +1,36 @@
-"""A folder that a command writes: begun, gone on with, replaced; others' files are left alone."""
+"""What a command writes: a file, or a folder that is begun, gone on with, replaced; others' files
+are left alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lipzoo._atomic import is_leftover, remove_leftovers
-from lipzoo._writing import LOCK_FILE, output_path, writing
+from lipzoo._writing import LOCK_FILE, output_path, writing, writing_file
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
 
-__all__ = ["OutputFolder", "differing"]
+__all__ = ["OutputFolder", "differing", "output_file"]
+
+
+@contextmanager
+def output_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+    """Keep other writers from a file that is to be written, in a folder that exists.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and ``overwrite`` is false, cannot be written, or is being written.
+    """
+    with writing_file(path) as target:
+        if os.path.lexists(target) and not overwrite:
+            raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
+        remove_leftovers(target.parent, target.name)
+        yield target
 
 
 class OutputFolder:

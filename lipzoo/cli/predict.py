@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from lipzoo._output import output_file
     from lipzoo.encoding import encode_for
     from lipzoo.registry import load_pretrained
     from lipzoo.training.metrics import class_names, with_classes_of
@@ -30,11 +31,10 @@ def run(args: argparse.Namespace) -> None:
         is_multilabel,
         node_ids,
         predict,
-        predictions_file,
         write_predictions,
     )
 
-    with predictions_file(args.out, args.overwrite):  # before the work, not after it
+    with output_file(args.out, args.overwrite):  # before the work, not after it
         model = load_pretrained(args.name)
         raw = with_classes_of(model, load_task(args, model.card, require_labels=False))
         task = encode_for(model, raw)

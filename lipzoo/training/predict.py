@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lipzoo._atomic import remove_leftovers, write_atomically
+from lipzoo._atomic import write_atomically
+from lipzoo._output import output_file
 from lipzoo._tables import to_csv
-from lipzoo._writing import writing_file
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
-from lipzoo.errors import OutputError
 from lipzoo.training.metrics import infer, with_classes_of
 
-__all__ = ["is_multilabel", "node_ids", "predict", "predictions_file", "write_predictions"]
+__all__ = ["is_multilabel", "node_ids", "predict", "write_predictions"]
 
 #: What is measured where a node may have several classes, on cards that do not say it outright.
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
@@ -91,25 +89,9 @@ def write_predictions(
     OutputError
         If the file exists and ``overwrite`` is false, cannot be written, or is being written.
     """
-    with predictions_file(path, overwrite) as target:
+    with output_file(path, overwrite) as target:
         write_atomically(target, _to_csv(probabilities, multilabel, nodes, classes))
     return target
-
-
-@contextmanager
-def predictions_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """Keep other writers from the file that :func:`write_predictions` is to write.
-
-    Raises
-    ------
-    OutputError
-        See :func:`write_predictions`.
-    """
-    with writing_file(path) as target:
-        if os.path.lexists(target) and not overwrite:
-            raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
-        remove_leftovers(target.parent, target.name)
-        yield target
 
 
 def _to_csv(
