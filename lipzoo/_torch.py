@@ -15,7 +15,7 @@ from torch._functorch.pyfunctorch import (
     temporarily_pop_interpreter_stack,
 )
 
-__all__ = ["is_stack", "is_transformed", "lasting", "threads"]
+__all__ = ["is_exporting", "is_stack", "is_transformed", "lasting", "threads"]
 
 
 def _is_in_functorch() -> bool:
@@ -25,6 +25,12 @@ def _is_in_functorch() -> bool:
 def is_transformed() -> bool:
     """Whether ``torch.func`` transforms or a compiler look at what is computed."""
     return _is_in_functorch() or torch.compiler.is_compiling()
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.export`` traces what is computed: sizes are symbols, values are unknown."""
+    # Before it has that function, PyTorch exports no network of ours.
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
 
 
 def is_stack(tensors: Iterable[Tensor], draws: bool = False) -> bool:

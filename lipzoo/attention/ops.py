@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import dgl
-from lipzoo._torch import is_transformed
+from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import ConfigError, did_you_mean
 
@@ -152,10 +152,8 @@ class TorchOps(Ops):
 
     def edge_softmax(self, e):
         s = self.structure
-        if not s.num_edges:
-            return e
         # A softmax does not change with the shift, so the shift needs no gradient.
-        shifted = (e - self._segment_max(e.detach())[s.dst]).exp()
+        shifted = (e - self._segment_max(e.detach()).index_select(0, s.dst)).exp()
         return shifted / self.sum_edges(shifted).index_select(0, s.dst)
 
     def u_mul_e_sum(self, u, weight):
@@ -175,6 +173,18 @@ class TorchOps(Ops):
     @staticmethod
     def _expand(index: Tensor, like: Tensor) -> Tensor:
         return index.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
+
+
+class ExportOps(TorchOps):
+    """For ``torch.export``: nothing that Python decides depends on values or on the number of
+    edges, and there is no gradient."""
+
+    def max_in(self, u):
+        return self.max_edges(u.index_select(0, self.structure.src))
+
+    def max_edges(self, e):
+        top = self._segment_max(e)
+        return top.masked_fill(top == -torch.inf, 0)
 
 
 _OPS: dict[str, type[Ops]] = {"dgl": DGLOps, "torch": TorchOps}
@@ -207,6 +217,8 @@ def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
     Where ``backend`` is neither ``"dgl"`` nor ``"torch"``: DGL on the CPU in float32 and
     float64, and torch everywhere else and inside transforms and tracing.
     """
+    if is_exporting():
+        return ExportOps(structure.to(tensor.device))
     if backend not in _OPS:
         suits_dgl = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
         backend = "dgl" if suits_dgl and not is_transformed() else "torch"

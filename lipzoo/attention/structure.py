@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import dgl
 from lipzoo._edges import read_edges
-from lipzoo._torch import lasting
+from lipzoo._torch import is_exporting, lasting
 from lipzoo.errors import DataError
 
 __all__ = ["Structure", "as_structure"]
@@ -93,7 +93,8 @@ class Structure:
     @lasting()
     def in_degrees(self) -> Tensor:
         """Number of in-edges of each destination node, (num_dst,)."""
-        return torch.bincount(self.dst, minlength=self.num_dst)
+        counts = self.dst.new_zeros(self.num_dst)
+        return counts.index_add(0, self.dst, torch.ones_like(self.dst))
 
     @cached_property
     def has_zero_in_degree(self) -> bool:
@@ -182,7 +183,7 @@ def _with_self_loops(structure: Structure) -> Structure:
 
 def _without_self_loops(structure: Structure) -> Structure:
     others = structure.src != structure.dst
-    if structure.is_bipartite or others.all():
+    if structure.is_bipartite or (not is_exporting() and others.all()):
         return structure
     return Structure(
         structure.src[others],

@@ -253,7 +253,7 @@ class DeepAttentionNet(nn.Module):
         """What the head puts out, (n, C), added to what it corrects, if anything."""
         if not (self.start_logits and self.num_classes):
             return logits
-        return logits + last_columns(feat, self.num_classes)[: len(logits)]
+        return logits + last_columns(feat, self.num_classes)[: logits.shape[0]]
 
     def forward_features(self, graph, feat: Tensor, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
@@ -310,7 +310,7 @@ class DeepAttentionNet(nn.Module):
 
     def _project(self, feat: Tensor) -> Tensor:
         weight, bias = self.input.weight, self.input.bias
-        kept = self.node_drop(torch.ones(len(feat), 1, dtype=weight.dtype, device=weight.device))
+        kept = self.node_drop(weight.new_ones(feat.shape[0], 1))
         if feat.layout is torch.sparse_csr:
             product = sparse_dropout_linear(feat, weight, self.input_drop.p, self.training)
             return torch.addcmul(bias, product, kept)

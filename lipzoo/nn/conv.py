@@ -354,7 +354,7 @@ class AttentionConv(nn.Module):
         if self.degree_norm == "none":
             return None
         roots = structure.derived(degree_roots, like.dtype)
-        return roots[: len(like)].view(-1, *[1] * (like.dim() - 1))
+        return roots[: like.shape[0]].view(-1, *[1] * (like.dim() - 1))
 
     def _make_residual(self, residual: bool | str, bias: bool) -> nn.Module | None:
         if isinstance(residual, str) and residual != "linear":
@@ -372,8 +372,7 @@ class AttentionConv(nn.Module):
         """Residual, bias, activation; the attention weights in DGL's shape where there are any."""
         bias = None
         if self.res_fc is not None:
-            residual = self.res_fc(h_dst)
-            out = out + residual.view(*residual.shape[:-1], -1, self.out_feats)
+            out = out + self._split_heads(self.res_fc(h_dst))
             bias = getattr(self.res_fc, "bias", None)
         if self.bias is not None:
             bias = self.bias
