@@ -16,6 +16,7 @@ EXTRAS = {
     "pyg": ["torch_geometric>=2.4"],
     "tables": ["pandas>=2", "pyarrow>=14"],
     "hub": ["huggingface_hub>=2"],
+    "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tune": ["optuna>=5", "matplotlib>=3.6"],
 }
 EXTRAS["dev"] = [
@@ -25,6 +26,7 @@ EXTRAS["dev"] = [
     *EXTRAS["pyg"],
     *EXTRAS["tables"],
     *EXTRAS["hub"],
+    *EXTRAS["onnx"],
     *EXTRAS["tune"],
     'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lipzoo import _environment  # noqa: F401 - before PyTorch and DGL are loaded
 
 if TYPE_CHECKING:
-    from lipzoo import lipschitz, nn
+    from lipzoo import convert, lipschitz, nn
     from lipzoo.datasets import GraphTask, load_dataset
     from lipzoo.errors import (
         CheckpointError,
@@ -42,6 +42,7 @@ __all__ = [
     "OutputError",
     "UnknownNameError",
     "add_config_dir",
+    "convert",
     "create_model",
     "finetune",
     "lipschitz",
@@ -80,8 +81,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 #: Rooms that may be used without an import of their own.
 _ROOMS = (
-    *("attention", "card", "context", "datasets", "errors", "hub", "lipschitz", "models", "nn"),
-    *("registry", "training", "weights"),
+    *("attention", "card", "context", "convert", "datasets", "errors", "hub", "lipschitz"),
+    *("models", "nn", "registry", "training", "weights"),
 )
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "finetune",
     "predict",
     "export",
+    "convert",
     "certify",
     "new",
     "push",
