@@ -186,6 +186,8 @@ def test_folders_in_the_environment(variable, value, monkeypatch):
         ["predict", NAME, "--data", "digits", "--out", "{}/x"],
         ["certify", "{}"],
         ["export", "{}"],
+        ["convert", "{}", "--to", "pt2", "--out", "x"],
+        ["convert", NAME, "--to", "pt2", "--out", "{}/x"],
         ["new", "{}"],
         ["new", "mine", "--out", "{}/x"],
         ["demo", "--out", "{}/x"],

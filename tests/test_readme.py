@@ -24,6 +24,7 @@ MADE = {
     "docs/architectures.md": (),
     "docs/own_graphs.md": ("users.pt",),
     "docs/edge_features.md": (),
+    "docs/export.md": ("runs/cora.onnx", "runs/cora.pt2"),
 }
 
 

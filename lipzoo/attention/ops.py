@@ -177,7 +177,7 @@ class TorchOps(Ops):
 
 class ExportOps(TorchOps):
     """For ``torch.export``: nothing that Python decides depends on values or on the number of
-    edges, and there is no gradient."""
+    edges. In-edges that tie for a maximum share its gradient."""
 
     def max_in(self, u):
         return self.max_edges(u.index_select(0, self.structure.src))

@@ -21,12 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo.convert import FORMATS
     from lipzoo.errors import ConfigError, did_you_mean
+    from lipzoo.registry import find_checkpoint
 
     if args.to not in FORMATS:
         raise ConfigError(f"--to: no format {args.to!r}{did_you_mean(args.to, FORMATS)}")
     if args.opset is not None and args.to != "onnx":
         raise ConfigError(f"--opset: is of ONNX, and {args.to} has none; leave it out")
     options = {} if args.opset is None else {"opset": args.opset}
-    path = FORMATS[args.to](args.name, args.out, overwrite=args.overwrite, **options)
-    facts = {"name": args.name, "format": args.to, "out": str(path)}
+    checkpoint = find_checkpoint(args.name)
+    path = FORMATS[args.to](checkpoint, args.out, overwrite=args.overwrite, **options)
+    facts = {"name": checkpoint.card.full_name, "format": args.to, "out": str(path)}
     show(args, facts, f"written to {path}, and checked against the network")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lipzoo.attention import Structure
 from lipzoo.card import Card
 from lipzoo.convert.metadata import describe
-from lipzoo.errors import CheckpointError, ConfigError, shown
+from lipzoo.errors import CheckpointError, ConfigError, LipzooError, shown
 from lipzoo.models import DeepAttentionNet, InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained
 from lipzoo.weights import Checkpoint
@@ -127,6 +127,8 @@ def trace(network: EdgeIndexNetwork) -> torch.export.ExportedProgram:
                 dynamic_shapes={"feat": {0: nodes}, "edge_index": {1: edges}},
                 strict=False,
             )
+    except LipzooError:
+        raise
     except Exception as fault:  # what a class of somebody else does shows in many ways
         raise ConfigError(
             f"{type(network.model).__name__}: PyTorch cannot trace it ({words(fault)}); a layer or "

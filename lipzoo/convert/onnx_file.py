@@ -76,8 +76,7 @@ def to_onnx(
         See :func:`lipzoo.load_pretrained`.
     """
     with output_file(path, overwrite) as target:
-        runtime = _package("onnxruntime")
-        _package("onnxscript")
+        runtime, *_ = map(_package, ("onnxruntime", "onnx", "onnxscript"))
         _check_opset(opset)
         network, facts = read_network(model)
         data = _to_bytes(trace(network), opset, facts)
@@ -151,7 +150,9 @@ def _to_bytes(program: torch.export.ExportedProgram, opset: int, facts: dict[str
     _refuse_races(proto)
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     if versions.get("") != opset:
-        raise ConfigError(f"opset {opset}: PyTorch wrote {versions.get('')}; choose that one")
+        raise ConfigError(
+            f"opset {opset}: PyTorch {torch.__version__} does not write it; choose an older one"
+        )
     return data
 
 
