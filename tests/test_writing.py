@@ -233,6 +233,15 @@ def test_predict_is_refused_while_another_writes(made, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
+def test_convert_is_refused_while_another_writes(made, tmp_path, capsys):
+    out = tmp_path / "out.pt2"
+    with writing_file_elsewhere(out):
+        command = ["convert", str(made / "checkpoint"), "--to", "pt2", "--out", str(out)]
+        assert main(command) == 2
+        assert "is being written by another process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pretraining_is_refused_while_another_writes(tmp_path):
     with writing_elsewhere(tmp_path), pytest.raises(OutputError, match="being written"):
         pretrain(load_pretraining("cs_computers_digits"), tmp_path, say=lambda line: None)
