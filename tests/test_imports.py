@@ -57,7 +57,10 @@ COMMANDS = [
     ["info", "gat_lip_16"],
     ["info", "gat_lip_16.cora", "--json"],
     ["info", "gat_lip_17"],
-    *([command, "--help"] for command in ("train", "tune", "evaluate", "finetune", "export", "convert")),
+    *(
+        [command, "--help"]
+        for command in ("train", "tune", "evaluate", "finetune", "export", "convert")
+    ),
 ]
 
 
