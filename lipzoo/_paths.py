@@ -25,15 +25,14 @@ def packaged_folder(name: str) -> Path:
 def is_path(name: object, suffixes: Collection[str] = ()) -> bool:
     """Whether a path is meant, and not a name: by its looks, never by what lies on the disk.
 
-    A path is a ``Path``, or text that holds a separator, begins with ``~``, or is ``.`` or ``..``;
-    where files of a kind are taken, also what ends in one of their ``suffixes``.
+    A path is a ``Path``, or text that holds a separator, or begins with ``~`` or ``.``; where files
+    of a kind are taken, also what ends in one of their ``suffixes``.
     """
     if not isinstance(name, str):
         return isinstance(name, os.PathLike)
     separators = {os.sep, os.altsep or os.sep}
     return (
-        name in (os.curdir, os.pardir)
-        or name.startswith("~")
+        name.startswith(("~", os.curdir))
         or any(separator in name for separator in separators)
         or os.path.splitext(name)[1] in suffixes
     )

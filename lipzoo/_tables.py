@@ -1,4 +1,4 @@
-"""Tables: CSV for programs, Markdown for people."""
+"""Tables: CSV for programs, Markdown and aligned columns for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lipzoo.errors import ConfigError
 
-__all__ = ["markdown_table", "read_csv", "to_csv"]
+__all__ = ["figure_lines", "markdown_table", "read_csv", "text_table", "to_csv"]
 
 
 def to_csv(
@@ -59,6 +59,29 @@ def markdown_table(
     if figures:
         rule = _line(["---"] + ["--:"] * (len(header) - 1))
     return [_line(header), rule, *map(_line, rows)]
+
+
+def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Lines of aligned columns, the header first; a column of figures alone stands to the right."""
+    columns = list(rows[0])
+    table = [columns, *([row[column] for column in columns] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*table)]
+    sides = [
+        str.rjust if all(c[0].isdigit() or c == "-" for c in cells) else str.ljust
+        for cells in zip(*table[1:])
+    ]
+    aligned = (
+        [side(cell, width) for side, cell, width in zip(sides, line, widths)] for line in table
+    )
+    return ["  ".join(line).rstrip() for line in aligned]
+
+
+def figure_lines(metrics: Mapping[str, tuple[float, float, int]]) -> list[str]:
+    """A line a metric, of mean, standard deviation and number of values; one has no spread."""
+    return [
+        f"  {name:<16} {mean:.4f}" + (f" ± {std:.4f}" if count > 1 else "")
+        for name, (mean, std, count) in metrics.items()
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from lipzoo._tables import markdown_table
+from lipzoo._tables import figure_lines, markdown_table
 from lipzoo.card import Card, Summary
-from lipzoo.registry import find_checkpoint, get_architecture, list_models, split_name
+from lipzoo.registry import (
+    find_checkpoint,
+    get_architecture,
+    is_architecture,
+    list_models,
+    split_name,
+)
 
-__all__ = ["decisive", "describe", "pretrained_table"]
+__all__ = ["decisive", "describe", "percent", "pretrained_table"]
 
 
 def describe(name: str) -> tuple[dict[str, Any], str]:
@@ -19,7 +25,7 @@ def describe(name: str) -> tuple[dict[str, Any], str]:
     UnknownNameError
         If there is no such architecture, tag or folder.
     """
-    if name in list_models():
+    if is_architecture(name):
         return _describe_architecture(name)
     return _describe_weights(name)
 
@@ -58,12 +64,12 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
         *(f"data: {e.name} {e.options}" for e in card.pretrained_on or [card.dataset]),
         *([f"encoding: {card.encoding}"] if card.encoding else []),
         *([f"start: {card.start.of}, from the training labels"] if card.start else []),
-        f"metrics over seeds {', '.join(map(str, card.seeds))}{card.words_per_seed}:",
-        *(f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in card.metrics.items()),
+        f"metrics over {_seeds(card)}:",
+        *_figures(card.metrics),
     ]
     for baseline, metrics in card.baselines.items():
         lines.append(f"{baseline}:")
-        lines += [f"  {key:<16} {v.mean:.4f} ± {v.std:.4f}" for key, v in metrics.items()]
+        lines += _figures(metrics)
     of_seed = ", ".join(f"{k} {v:.4f}" for k, v in card.weights.metrics.items())
     lines.append(f"these weights (seed {card.weights.seed}): {of_seed}")
     lines.append(f"licence: {card.licence}; folder: {checkpoint.folder}")
@@ -88,11 +94,11 @@ def pretrained_table() -> str:
             continue
         metric = decisive(card)
         beside = ", ".join(
-            f"{baseline.replace('_', ' ')}: {_percent(metrics[f'test_{metric}'])}"
+            f"{baseline.replace('_', ' ')}: {percent(metrics[f'test_{metric}'])}"
             for baseline, metrics in card.baselines.items()
         )
         words = "" if metric == "accuracy" else f" ({metric})"
-        reached = f"{_percent(card.metrics[f'test_{metric}'])}{words}"
+        reached = f"{percent(card.metrics[f'test_{metric}'])}{words}"
         rows.append([*what, reached, str(len(card.seeds)), beside or "-"])
     header = ["name", "layers", "parameters", "test %", "seeds", "beside it"]
     return "\n".join(markdown_table(header, rows))
@@ -104,6 +110,17 @@ def decisive(card: Card) -> str:
     return next((name for name in names if name != "loss"), "")
 
 
-def _percent(summary: Summary) -> str:
+def percent(summary: Summary) -> str:
+    """``83.4 ± 0.5``; of one seed there is no spread."""
     mean = f"{100 * summary.mean:.1f}"
     return f"{mean} ± {100 * summary.std:.1f}" if len(summary.values) > 1 else mean
+
+
+def _figures(metrics: dict[str, Summary]) -> list[str]:
+    return figure_lines({name: (v.mean, v.std, len(v.values)) for name, v in metrics.items()})
+
+
+def _seeds(card: Card) -> str:
+    if len(card.seeds) == 1:
+        return f"one seed ({card.seeds[0]})"
+    return f"seeds {', '.join(map(str, card.seeds))}{card.words_per_seed}"

@@ -86,7 +86,7 @@ def test_the_good_case_works(work):
         (["evaluate", "gat_lip_16.corra"], "no pretrained weights 'gat_lip_16.corra'"),
         (["evaluate", "checkpoint/", "--data", "irs"], "did you mean 'iris'"),
         (["evaluate", "checkpoint/", "--data", "wine"], "features are (178, 13)"),
-        (["evaluate", "no/such/folder"], "holds no card.yaml"),
+        (["evaluate", "no/such/folder"], "there is no such folder"),
         (["train", "recipe.yaml", "--out", "run"], "--overwrite"),
         (["train", "recipe.yaml", "--out", "recipe.yaml"], "is a file"),
         (["train", "recipe.yaml", "--out", "recipe.yaml/run"], "cannot be made"),

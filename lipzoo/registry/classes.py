@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from lipzoo._schema import argument_names
 from lipzoo.errors import ConfigError, did_you_mean, shown
@@ -33,16 +33,29 @@ def unknown_class(name: str) -> str:
     return f"'{shown(name)}'{did_you_mean(name, STATE.classes)}"
 
 
+Model = TypeVar("Model", bound="type[nn.Module]")
+
+
+@overload
+def register_model(model: Model, *, name: str | None = None, force: bool = False) -> Model: ...
+
+
+@overload
 def register_model(
-    model: type[nn.Module] | None = None, *, name: str | None = None, force: bool = False
-) -> type[nn.Module] | Callable:
+    model: None = None, *, name: str | None = None, force: bool = False
+) -> Callable[[Model], Model]: ...
+
+
+def register_model(model: Any = None, *, name: str | None = None, force: bool = False) -> Any:
     """Make a class available to ``model:`` in architecture files; also a decorator.
 
     Parameters
     ----------
     model : type
         A subclass of ``torch.nn.Module`` whose ``__init__`` takes ``in_feats`` and
-        ``num_classes``; :class:`~lipzoo.models.DeepAttentionNet` is a good base.
+        ``num_classes``; :class:`~lipzoo.models.DeepAttentionNet` is a good base. Any is trained and
+        exported; to be fine-tuned it needs ``layer_groups``, ``reset_classifier`` and
+        ``reset_input`` as that has them.
     name : str, optional
         The name, by default that of the class.
     force : bool

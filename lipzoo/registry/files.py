@@ -27,6 +27,7 @@ class ArchitectureFile(pydantic.BaseModel):
     args: dict[str, Any] = {}
     family: dict[str, list[Any]] | None = None
     default_tag: str | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Architecture:
         The tag that a bare name means.
     path : Path
         The YAML file.
+    hidden : bool
+        Whether it is left out of lists; it is there for whom knows its name.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Architecture:
     source: str
     default_tag: str | None
     path: Path
+    hidden: bool = False
 
 
 @cache
@@ -101,7 +105,14 @@ def read_architectures(path: Path) -> list[Architecture]:
         args = {**file.args, **varied}
         architectures.append(
             Architecture(
-                name, file.model, args, file.description, file.source, file.default_tag, path
+                name,
+                file.model,
+                args,
+                file.description,
+                file.source,
+                file.default_tag,
+                path,
+                file.hidden,
             )
         )
     return architectures

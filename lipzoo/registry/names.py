@@ -19,8 +19,10 @@ __all__ = [
     "add_folder",
     "all_architectures",
     "get_architecture",
+    "is_architecture",
     "list_models",
     "natural_key",
+    "near",
     "split_name",
 ]
 
@@ -101,9 +103,18 @@ def get_architecture(name: str) -> Architecture:
     if name not in known:
         known = all_architectures()
     if name not in known:
-        hint = f"{path_hint(name)}{did_you_mean(name, known)}"
-        raise UnknownNameError(f"no architecture '{shown(name)}'{hint}")
+        raise UnknownNameError(f"no architecture '{shown(name)}'{path_hint(name)}{near(name)}")
     return known[name]
+
+
+def is_architecture(name: str) -> bool:
+    """Whether there is an architecture of that name (without tag), listed or not."""
+    return name in _added_architectures() or name in all_architectures()
+
+
+def near(name: str) -> str:
+    """The architectures that may have been meant; see :func:`~lipzoo.errors.did_you_mean`."""
+    return did_you_mean(name, list_models())
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
@@ -116,5 +127,6 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     pretrained : bool
         List the trained variants (``gat_lip_16.cora``) instead of the architectures.
     """
-    names = list_checkpoints() if pretrained else all_architectures()
+    known = () if pretrained else all_architectures().values()
+    names = list_checkpoints() if pretrained else [each.name for each in known if not each.hidden]
     return sorted((name for name in names if fnmatch.fnmatch(name, pattern)), key=natural_key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lipzoo import hub
 from lipzoo._paths import as_path, is_path, path_hint
 from lipzoo.errors import CheckpointError, UnknownNameError, did_you_mean, shown
-from lipzoo.registry.names import all_architectures, split_name
+from lipzoo.registry.names import all_architectures, near, split_name
 from lipzoo.weights import Checkpoint, list_checkpoints, read_checkpoint
 
 if TYPE_CHECKING:
@@ -81,11 +81,15 @@ def _folder_of(name: str | os.PathLike) -> Path:
     known, hint = all_architectures(), path_hint(name)
     tags = sorted(split_name(n)[1] or "" for n in available if split_name(n)[0] == architecture)
     if architecture not in known and not tags:
-        hint += did_you_mean(name, known)
-        raise UnknownNameError(f"no architecture '{shown(architecture)}'{hint}")
-    if tag is not None or not tags:
-        offered = [f"{architecture}.{t}" for t in tags] or list(available)
-        hint += did_you_mean(name, offered)
+        raise UnknownNameError(f"no architecture '{shown(architecture)}'{hint}{near(name)}")
+    if not tags:
+        raise UnknownNameError(
+            f"there are no weights '{shown(name)}'{hint}: the architecture {architecture} exists, "
+            f"and none ship; train them: lipzoo train --architecture {architecture} --data DATA "
+            "--out DIR"
+        )
+    if tag is not None:
+        hint += did_you_mean(name, [f"{architecture}.{t}" for t in tags])
         raise UnknownNameError(f"no pretrained weights '{shown(name)}'{hint}")
     default = known[architecture].default_tag if architecture in known else None
     if default not in tags and len(tags) > 1:

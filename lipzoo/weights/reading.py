@@ -216,7 +216,8 @@ def pending(folder: Path, digest: str) -> Path:
 
 
 def _holds_no(folder: Path, name: str) -> CheckpointError:
-    return CheckpointError(f"{folder}: holds no {name}; pass a folder that `lipzoo export` wrote")
+    what = f"holds no {name}" if folder.is_dir() else "there is no such folder"
+    return CheckpointError(f"{folder}: {what}; pass a folder that `lipzoo export` wrote")
 
 
 def parse_safetensors(data: bytes, file: Path) -> dict[str, Tensor]:
