@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from lipzoo._output import OutputFolder, differing
 from lipzoo._paths import as_path
 from lipzoo._processes import results
+from lipzoo._progress import Verbose, say
 from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, LipzooError, OutputError
@@ -77,7 +78,7 @@ def tune(
     prune: bool = True,
     overwrite: bool = False,
     raw_dir: str | None = None,
-    verbose: bool = True,
+    verbose: Verbose = True,
 ) -> dict[str, Any]:
     """Try settings of a recipe, chosen by Optuna's TPE, and write the best recipe.
 
@@ -117,8 +118,8 @@ def tune(
         Start anew in a folder that holds a search.
     raw_dir : str, optional
         Where raw data lies; see :func:`~lipzoo.load_dataset`.
-    verbose : bool
-        Print a line a trial.
+    verbose : bool or "json"
+        Say a line a trial on stderr.
 
     Returns
     -------
@@ -177,12 +178,12 @@ def tune(
             study.enqueue_trial(own_values(recipe, args, space))
         done = len(tune_report.finished(study))
         left = range(done, max(trials, done))
-        if verbose:
-            print(f"{recipe.full_name}: {len(left)} of {trials} trials to do", flush=True)
+        text = f"{recipe.full_name}: {len(left)} of {trials} trials to do"
+        say(verbose, text, "search", name=recipe.full_name, left=len(left), trials=trials)
         with closing(results(search, left, jobs)) as lines:
             for number, line in enumerate(lines, 1):
-                if verbose:
-                    print(f"[{number}/{len(left)}] {line}", flush=True)
+                text = f"[{number}/{len(left)}] {line}"
+                say(verbose, text, "trial", number=number, of=len(left), result=line)
         return tune_report.write(folder, study, asked, f"val_{task.metric}")
 
 
