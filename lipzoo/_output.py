@@ -59,8 +59,10 @@ class OutputFolder:
         self.file = None if file is None else self.path / file
         self.own, self.passing = own, passing
 
-    def prepare(self, overwrite: bool = False) -> Path:
+    def prepare(self, overwrite: bool = False, is_begun: bool = False) -> Path:
         """Make it; refuse one that holds something unless ``overwrite``.
+
+        ``is_begun`` says that ``resume`` would go on with what it holds; for the message.
 
         Raises
         ------
@@ -69,6 +71,11 @@ class OutputFolder:
             there.
         """
         words = "already holds files; choose another folder, or pass --overwrite"
+        if is_begun:
+            words = (
+                "already holds what was begun here; go on with --resume, start anew with "
+                "--overwrite, or choose another folder"
+            )
         return self._make(overwrite, words, self.own)
 
     def keep(self) -> Path:
@@ -92,7 +99,8 @@ class OutputFolder:
         """Go on with what was begun, or make it and write what was asked for.
 
         ``resume`` and ``overwrite`` allow to go on, and to start anew: what is its own is removed,
-        and nothing else. The keys in ``may_change`` do not matter where it goes on.
+        and nothing else. The keys in ``may_change`` (with dots) may differ where it goes on, and
+        are written as they are now.
 
         Raises
         ------
@@ -102,15 +110,19 @@ class OutputFolder:
             See :meth:`prepare`.
         """
         if resume and self.file.is_file():
-            names = [n for n in differing(read_yaml(self.file), identity) if n not in may_change]
+            changed = differing(read_yaml(self.file), identity)
+            names = [name for name in changed if name not in may_change]
             if names:
                 raise ConfigError(
                     f"{self.path}: was begun with other settings ({', '.join(names)} differ); "
                     f"resume with those in {self.file.relative_to(self.path)}, or choose another "
                     "folder"
                 )
-            return self.keep()
-        self.prepare(overwrite)
+            self.keep()
+            if changed:
+                write_yaml(self.file, identity)
+            return self.path
+        self.prepare(overwrite, is_begun=self.file.is_file())
         write_yaml(self.file, identity)
         return self.path
 

@@ -9,6 +9,7 @@ import pydantic
 
 __all__ = [
     "FREEZE",
+    "METRICS",
     "SAVE_EVERY",
     "Consistency",
     "Count",
@@ -30,6 +31,8 @@ Count = Annotated[int, pydantic.Field(ge=1, lt=2**31)]
 #: What fine-tuning freezes: nothing; the attention layers; the input layer and these.
 FREEZE = ("none", "body", "all-but-head")
 
+#: What a task may be judged by; :mod:`lipzoo.datasets.metric` defines each.
+METRICS = ("accuracy", "micro_f1", "macro_f1", "roc_auc", "average_precision")
 
 MAX_SEEDS = 10_000
 #: What a recipe says instead of a number where each seed takes its own: seed k takes k.
@@ -79,9 +82,13 @@ class EarlyStopping(Part):
 
     The best epoch, whose weights are kept, is the one with the highest validation metric, ties
     broken by the lower loss (``monitor: metric``), or with the lowest loss (``monitor: loss``).
+    ``ties`` says whether the same metric with a lower loss is such a better result (``improve``),
+    or decides which epoch is kept and nothing else (``break``): with the latter a metric that does
+    not move ends the training, though the loss creeps on.
     """
 
     monitor: Literal["metric", "loss"] = "metric"
+    ties: Literal["improve", "break"] = "improve"
     patience: Annotated[
         Count, pydantic.Field(description="epochs without a better validation result")
     ] = 100
@@ -143,7 +150,7 @@ class FinetuneSettings(FitSettings):
     """All that shapes fine-tuned weights, beside data, model and the weights of the classes."""
 
     epochs: Annotated[Count, pydantic.Field(description="epochs at most")] = 200
-    early_stopping: EarlyStopping = EarlyStopping(patience=50)
+    early_stopping: EarlyStopping = EarlyStopping(patience=50, ties="break")
     warm_start: Annotated[
         bool,
         pydantic.Field(

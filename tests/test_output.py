@@ -40,7 +40,7 @@ def everything(out):
 def test_what_is_there_is_refused_and_stays(used, tmp_path):
     before = everything(used)
     for refused in (lambda: begin(used), OutputFolder(used).prepare):
-        with pytest.raises(OutputError, match=r"already holds files.*--overwrite"):
+        with pytest.raises(OutputError, match=r"already holds .*--overwrite"):
             refused()
     with pytest.raises(ConfigError, match=r"\(optimizer\.lr, seed differ\).*in settings\.yaml"):
         begin(used, resume=True, optimizer={"lr": 0.2}, seed=1)

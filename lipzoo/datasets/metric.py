@@ -20,6 +20,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lipzoo.errors import did_you_mean
+from lipzoo.settings import METRICS
 
 __all__ = [
     "METRICS",
@@ -30,7 +31,6 @@ __all__ = [
     "told_apart",
 ]
 
-METRICS = ("accuracy", "micro_f1", "macro_f1", "roc_auc", "average_precision")
 #: Those that look at the order of the nodes, not at what is decided for each.
 RANKING_METRICS = ("roc_auc", "average_precision")
 

@@ -20,6 +20,7 @@ from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
 from lipzoo.lipschitz.radii import Robustness, robustness
+from lipzoo.models import check_has_head
 
 __all__ = ["Certificate", "certify"]
 
@@ -203,7 +204,7 @@ def certify(
     Raises
     ------
     ConfigError, DataError
-        If a number is negative, or the data does not fit the model.
+        If a number is negative, the model is a body without a head, or the data does not fit it.
     """
     if iterations < 0 or search < 0:
         raise ConfigError(f"iterations and search must be >= 0, got {iterations} and {search}")
@@ -213,6 +214,7 @@ def certify(
             f"certify: {card.full_name} read what was made of labels, and no features: there is "
             "nothing whose change could be bounded"
         )
+    check_has_head(model, name)
     task, notes = encode_for(model, task), []
     if "encoding" in task.options:
         notes.append("the features are encoded: bound and radii are of the encoded ones")

@@ -1,6 +1,7 @@
 """Architectures: nn.Modules that share one base class."""
 
 from lipzoo.models.base import DeepAttentionNet
+from lipzoo.models.contract import check_has_head, missing_for_finetuning
 from lipzoo.models.gat import DeepGAT, DeepGATv2
 from lipzoo.models.in_context import InContextGATv2
 from lipzoo.models.size import count_parameters
@@ -12,5 +13,7 @@ __all__ = [
     "DeepGATv2",
     "DeepGraphTransformer",
     "InContextGATv2",
+    "check_has_head",
     "count_parameters",
+    "missing_for_finetuning",
 ]

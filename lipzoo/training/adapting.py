@@ -10,7 +10,8 @@ from lipzoo.card import Card
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.registry import build_pretrained
+from lipzoo.models import DeepAttentionNet
+from lipzoo.registry import build_pretrained, find_class
 from lipzoo.weights import Checkpoint
 
 __all__ = ["adapt", "sizes_of"]
@@ -23,16 +24,18 @@ def adapt(
     if checkpoint.card.reads_context:
         model, _ = build_pretrained(checkpoint, **overrides)
         return model.to(task.device), []
+    kind = find_class(checkpoint.card.architecture.model)
+    # Of another class nobody knows which weights the sizes change: it does that itself, below.
+    is_ours = kind is None or issubclass(kind, DeepAttentionNet)
+    if not is_ours and "start" in task.options:
+        raise ConfigError(
+            f"start: a {kind.__name__} has no start_logits; derive it from "
+            "lipzoo.models.DeepAttentionNet, or leave start out"
+        )
     sizes = sizes_of(checkpoint.card, task, overrides)
     edge_feats = sizes.pop("edge_feats", 0)
     others = {key: value for key, value in overrides.items() if key != "edge_feats"}
-    model, _ = build_pretrained(checkpoint, **sizes, **others)
-    if not all(hasattr(model, method) for method in ("layer_groups", "reset_classifier")):
-        raise ConfigError(
-            f"{checkpoint.name}: a {type(model).__name__} cannot be fine-tuned, it has no "
-            "layer_groups and reset_classifier; derive the class from "
-            "lipzoo.models.DeepAttentionNet"
-        )
+    model, _ = build_pretrained(checkpoint, **(sizes if is_ours else {}), **others)
     card, before = checkpoint.card, checkpoint.card.architecture.args
     begins_anew = task.options.get("start") != (card.start and card.start.model_dump())
     replaced = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,31 +22,39 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo._output import OutputFolder
+from lipzoo._progress import Verbose, stage
 from lipzoo._schema import validate
 from lipzoo._writing import one_writer
-from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
+from lipzoo._yaml import read_yaml
+from lipzoo.card import Card
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
-from lipzoo.models import DeepAttentionNet
-from lipzoo.registry import find_checkpoint
+from lipzoo.models import DeepAttentionNet, missing_for_finetuning
+from lipzoo.registry import find_checkpoint, find_class
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
-from lipzoo.training.adapting import adapt, sizes_of
+from lipzoo.training.adapting import adapt
 from lipzoo.training.class_weight import class_weights
-from lipzoo.training.data_entry import dataset_entry
+from lipzoo.training.finetune_card import card_after, card_before, identity
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
-from lipzoo.training.metrics import evaluate
+from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
 from lipzoo.training.probe import Probe, frozen_feat
-from lipzoo.training.state import STATE_FILE
+from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
-from lipzoo.weights import Checkpoint, save_checkpoint
+from lipzoo.weights import CARD_FILE, Checkpoint, save_checkpoint
 
 __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 
 #: In the output, beside the checkpoint; the state first: it must not be taken for that of others.
 _STATE_FILES = tuple(f"training/{name}" for name in (STATE_FILE, CSV_FILE, "*/events.*"))
+
+#: What to try where a model predicts one class for every node.
+_REMEDIES = (
+    "another lr, class_weight='balanced', a task with metric 'macro_f1' or 'roc_auc' to choose the "
+    "epoch by, or start='stack'"
+)
 
 #: Where each default stands; the command line takes them from there too.
 _DEFAULTS = FinetuneSettings()
@@ -71,6 +80,9 @@ class FinetuneResult:
         what reads edge features (or was taken off), which belongs to the group ``input``.
     folder : Path or None
         The checkpoint that was written.
+    only_class : int or None
+        The class that the model predicts for every node, where it predicts no other; a warning says
+        so too.
     """
 
     model: nn.Module
@@ -80,6 +92,7 @@ class FinetuneResult:
     kept: list[str]
     replaced: list[str]
     folder: Path | None = None
+    only_class: int | None = None
 
 
 @one_writer
@@ -102,7 +115,7 @@ def finetune(
     overwrite: bool = False,
     resume: bool = False,
     save_every: int = SAVE_EVERY,
-    verbose: bool = True,
+    verbose: Verbose = True,
     **overrides: Any,
 ) -> FinetuneResult:
     """Load pretrained weights and train them on ``task``.
@@ -164,12 +177,13 @@ def finetune(
         Replace what the folder holds.
     resume : bool
         Go on with what was stopped in ``out``, with the same arguments: the final weights are
-        those of an undisturbed run, bit by bit (on the same machine, with as many threads).
-        Without anything to go on with, start.
+        those of an undisturbed run, bit by bit (on the same machine, with as many threads). The
+        number of ``epochs`` may be another: then they are those of a run that had it from the
+        start. Without anything to go on with, start.
     save_every : int
         Epochs between two states.
-    verbose : bool
-        Show a progress bar and a line an evaluation.
+    verbose : bool or "json"
+        Say on stderr how far it is; see :func:`~lipzoo.training.loop.fit`.
     **overrides
         Arguments of the model class that hold no weights, such as dropout; and ``edge_feats``, 0
         to leave out the edge features of weights that read some, or the task's width to add them.
@@ -213,17 +227,24 @@ def finetune(
     torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)
     source = checkpoint.card
-    task = encode_to_train(checkpoint, task, _start(source, start, warm_start))
+    _check_class(checkpoint)
+    start = _start(source, start, warm_start)
+    with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
+        task = encode_to_train(checkpoint, task, start)
     model, replaced = adapt(checkpoint, task, overrides)
-    card = _card(source, task, overrides, settings, class_weight, weights)
+    card = card_before(source, task, overrides, settings, class_weight, weights)
     model.card = card
     if warm_start:
         check_warm_start(model, task)
     training = None
     if out is not None:
         output = OutputFolder(out, "training/settings.yaml", _STATE_FILES)
-        output.begin(_identity(card), resume, overwrite)
         training = output.file.parent
+        if resume and output.file.is_file():
+            before = read_yaml(output.file)["recipe"]["epochs"]
+            is_finished = (output.path / CARD_FILE).is_file()
+            check_other_epochs(training / STATE_FILE, before, settings, is_finished)
+        output.begin(identity(card), resume, overwrite, may_change=["recipe.epochs"])
     start = None
     if warm_start:
         warm_start_head(model, task, weights)
@@ -246,6 +267,7 @@ def finetune(
         result = or_start(result, start, f"val_{task.metric}")
         if result.best_epoch == 0:
             model.load_state_dict(start_state)
+            result.only_class = only_class(infer(model, task), task)
     finetuned = FinetuneResult(
         model.eval(),
         result.metrics,
@@ -253,14 +275,30 @@ def finetune(
         result.best_epoch,
         kept=[group for group in model.layer_groups() if group not in replaced],
         replaced=replaced,
+        only_class=result.only_class,
     )
-    model.card = _with_result(card, result, seed)
+    model.card = card_after(card, result, seed)
     del model.pretrained_folder  # of the source
     if out is not None:
         made = save_checkpoint(out, model, model.card, overwrite=True)
         model.card = made.card
         model.pretrained_folder = finetuned.folder = made.folder
+    if result.only_class is not None:
+        words = only_class_words(f"{task.name}: the model", result.only_class, _REMEDIES)
+        warnings.warn(words, stacklevel=3)
     return finetuned
+
+
+def _check_class(checkpoint: Checkpoint) -> None:
+    """Refuse a class that cannot be taken apart, before any work."""
+    kind = find_class(checkpoint.card.architecture.model)
+    missing = [] if kind is None or checkpoint.card.reads_context else missing_for_finetuning(kind)
+    if missing:
+        raise ConfigError(
+            f"{checkpoint.name}: a {kind.__name__} cannot be fine-tuned, it has no "
+            f"{', '.join(missing)}; derive the class from lipzoo.models.DeepAttentionNet, or add "
+            "them"
+        )
 
 
 def _start(card: Card, start: str | Start | None, warm_start: bool) -> Start | None:
@@ -308,53 +346,3 @@ def _train(
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-
-
-def _card(
-    before: Card,
-    task: GraphTask,
-    overrides: dict[str, Any],
-    settings: FinetuneSettings,
-    class_weight: str | Sequence[float] | Tensor | None,
-    weights: Tensor | None,
-) -> Card:
-    """The card, with everything that is known before the training."""
-    args = {**before.architecture.args, **overrides, **sizes_of(before, task, overrides)}
-    recipe = {
-        "finetuned_from": before.full_name,
-        "weights_sha256": before.weights.sha256,
-        **settings.model_dump(mode="json"),
-        "class_weight": class_weight if isinstance(class_weight, str) else None,
-        "class_weights": None if weights is None else weights.tolist(),
-        "num_threads": torch.get_num_threads(),
-    }
-    return Card(
-        name=before.name,
-        tag=Path(task.name).stem,
-        description=f"{before.full_name}, fine-tuned on {task.name}",
-        source=before.source,
-        licence=before.licence,
-        architecture=ArchitectureEntry(model=before.architecture.model, args=args),
-        dataset=dataset_entry(task),
-        encoding=before.encoding,
-        start=task.options.get("start"),
-        seeds=[settings.seed],
-        recipe={key: value for key, value in recipe.items() if value is not None},
-        versions=versions(),
-    )
-
-
-def _with_result(card: Card, result: FitResult, seed: int) -> Card:
-    entry = WeightsEntry(seed=seed, epoch=result.best_epoch, metrics=result.metrics)
-    metrics = {
-        key: Summary(mean=value, std=0.0, values=[value]) for key, value in result.metrics.items()
-    }
-    return card.model_copy(update={"weights": entry, "metrics": metrics})
-
-
-def _identity(card: Card) -> dict[str, Any]:
-    """What two runs must share for one to go on with the other."""
-    parts = {"recipe", "architecture", "dataset", "start", "encoding"}
-    content = card.model_dump(mode="json", include=parts)
-    del content["recipe"]["num_threads"]  # others round differently, but are no other fine-tuning
-    return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lipzoo._progress import ProgressBar
+from lipzoo._progress import EpochsProgress, Verbose, stage
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
-from lipzoo.training.metrics import check_metric, evaluate_encoded, model_feat, task_loss
+from lipzoo.training.metrics import (
+    check_metric,
+    evaluate_encoded,
+    infer,
+    measure,
+    model_feat,
+    only_class,
+    task_loss,
+)
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
 
@@ -39,11 +48,15 @@ class FitResult:
         From 1; 0 where a task with ``parts`` was best before the first.
     history : list of dict
         One an evaluation: ``epoch``, ``lr``, ``train_loss``, ``val_loss``, ``val_<metric>``.
+    only_class : int or None
+        The class that the model predicts for every node, where it predicts no other
+        (:func:`~lipzoo.training.metrics.only_class`).
     """
 
     metrics: dict[str, float]
     best_epoch: int
     history: list[dict[str, float]] = field(repr=False)
+    only_class: int | None = None
 
 
 @dataclass
@@ -53,6 +66,7 @@ class _State:
     epoch: int = 0
     best_key: tuple[float, float] | None = None
     best_epoch: int = 0
+    risen_epoch: int = 0  # when what is monitored was last better, ties left out
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -69,7 +83,7 @@ def fit(
     on_epoch: Callable[[int], None] | None = None,
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
     splits: tuple[str, ...] = ("train", "val", "test"),
-    verbose: bool = True,
+    verbose: Verbose = True,
     title: str = "",
     save_every: int = 100,
 ) -> FitResult:
@@ -98,10 +112,10 @@ def fit(
         Called with each row of the history as it comes; what it raises ends the training.
     splits : tuple of {"train", "val", "test"}
         The node sets that the metrics at the end are of.
-    verbose : bool
-        Show a progress bar and a line an evaluation.
+    verbose : bool or "json"
+        Say on stderr how far it is (:class:`~lipzoo._progress.EpochsProgress`).
     title : str
-        Stands before them.
+        Stands before it.
     save_every : int
         Epochs between two states.
 
@@ -138,14 +152,8 @@ def fit(
     state = _State()
     if resume and folder is not None and (folder / STATE_FILE).is_file():
         state = load_state(folder / STATE_FILE, parts, lambda content: _State(**content["fit"]))
-    log = _Log(folder, state.history, verbose, title)
-    bar = ProgressBar(
-        total=settings.epochs,
-        initial=state.epoch,
-        desc=title or None,
-        leave=False,
-        disable=None if verbose else True,  # None: shown on a terminal only
-    )
+    log = _Log(folder, state.history)
+    progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     if task.parts and state.best_key is None:
         # What it starts from is a result too.
         _keep_best(
@@ -155,13 +163,15 @@ def fit(
             task.metric,
             settings.early_stopping.monitor,
         )
+    begun, first_epoch = state.epoch, stage(verbose, f"{title}: the first epoch".lstrip(": "))
     while state.epoch < settings.epochs and not _is_over(state, settings):
         state.epoch += 1
         if on_epoch is not None:
             on_epoch(state.epoch)
         lr = optimizer.param_groups[0]["lr"]
         learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
-        train_loss = _train_epoch(model, learnt, optimizer, settings, class_weight, state.epoch)
+        with first_epoch if state.epoch == begun + 1 else nullcontext():
+            train_loss = _train_epoch(model, learnt, optimizer, settings, class_weight, state.epoch)
         if judged is not model:
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
@@ -169,23 +179,28 @@ def fit(
             val = evaluate_encoded(judged, task, ("val",))
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
-            log.write(row, bar)
+            log.write(row)
             _keep_best(state, judged, val, task.metric, settings.early_stopping.monitor)
+            progress.evaluated(row, *_best(state, task.metric, settings.early_stopping.monitor))
             if on_evaluation is not None:
                 on_evaluation(row)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step(state.history[-1]["val_loss"] if state.history else train_loss)
         else:
             scheduler.step()
-        bar.update()
+        progress.step(state.epoch)
         if folder is not None and state.epoch % save_every == 0:
             save_state(folder / STATE_FILE, parts, fit=vars(state))
-    bar.close()
+    progress.close()
     log.close()
     if folder is not None:
         save_state(folder / STATE_FILE, parts, fit=vars(state))
     model.load_state_dict(state.best_weights)
-    return FitResult(evaluate_encoded(model, task, splits), state.best_epoch, state.history)
+    logits = infer(model, task)
+    progress.finish()
+    return FitResult(
+        measure(logits, task, splits), state.best_epoch, state.history, only_class(logits, task)
+    )
 
 
 def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:
@@ -228,16 +243,24 @@ def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor
     loss = val["val_loss"]
     # A larger key is better.
     key = (-loss, 0.0) if monitor == "loss" else (val[f"val_{metric}"], -loss)
+    if state.best_key is None or key[0] > state.best_key[0]:
+        state.risen_epoch = state.epoch
     if state.best_key is None or key > state.best_key:
         state.best_key, state.best_epoch = key, state.epoch
         state.best_weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 
+def _best(state: _State, metric: str, monitor: str) -> tuple[str, float, int]:
+    """What is monitored, its best value, and the epoch of it."""
+    value = state.best_key[0]
+    found = ("val_loss", -value) if monitor == "loss" else (f"val_{metric}", value)
+    return *found, state.best_epoch
+
+
 def _is_over(state: _State, settings: FitSettings) -> bool:
-    return (
-        state.best_key is not None
-        and state.epoch - state.best_epoch >= settings.early_stopping.patience
-    )
+    stopping = settings.early_stopping
+    better = state.best_epoch if stopping.ties == "improve" else state.risen_epoch
+    return state.best_key is not None and state.epoch - better >= stopping.patience
 
 
 def make_optimizer(
@@ -280,10 +303,9 @@ def make_scheduler(optimizer, options: Schedule, epochs: int):
 
 
 class _Log:
-    """Rows to ``metrics.csv``, TensorBoard, and the screen."""
+    """Rows to ``metrics.csv`` and TensorBoard."""
 
-    def __init__(self, folder: Path | None, history: list[dict], verbose: bool, title: str) -> None:
-        self.verbose, self.title = verbose, f"{title} " if title else ""
+    def __init__(self, folder: Path | None, history: list[dict]) -> None:
         self.file = self.board = None
         if folder is None:
             return
@@ -294,7 +316,7 @@ class _Log:
             self._to_csv(row)
         self.board = _summary_writer(folder, purge_step=len(history) and history[-1]["epoch"] + 1)
 
-    def write(self, row: dict[str, float], bar: ProgressBar) -> None:
+    def write(self, row: dict[str, float]) -> None:
         if self.file is not None:
             self._to_csv(row)
             self.file.flush()
@@ -302,11 +324,6 @@ class _Log:
             for name, value in row.items():
                 if name != "epoch":
                     self.board.add_scalar(name, value, row["epoch"])
-        if self.verbose:
-            words = (f"{k} {v:.4f}" for k, v in row.items() if k not in ("epoch", "lr"))
-            bar.write(
-                f"{self.title}epoch {row['epoch']:>4}  lr {row['lr']:.2g}  {'  '.join(words)}"
-            )
 
     def _to_csv(self, row: dict[str, float]) -> None:
         if self.writer is None:

@@ -16,6 +16,7 @@ from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
 from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError
+from lipzoo.models import check_has_head
 
 __all__ = [
     "check_metric",
@@ -23,7 +24,10 @@ __all__ = [
     "evaluate",
     "evaluate_encoded",
     "infer",
+    "measure",
     "model_feat",
+    "only_class",
+    "only_class_words",
     "score",
     "score_estimator",
     "task_loss",
@@ -151,7 +155,10 @@ def evaluate(
     DataError
         If the task's metric is not for its labels, or not defined on a node set; or if it has a
         class that the weights do not know.
+    ConfigError
+        If the model is a body without a head.
     """
+    check_has_head(model)
     task = with_classes_of(model, as_task(task))
     return evaluate_encoded(model, encode_for(model, task), splits)
 
@@ -184,7 +191,13 @@ def evaluate_encoded(
     model: nn.Module, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, float]:
     """:func:`evaluate` on a task as the model reads it."""
-    logits = infer(model, task)
+    return measure(infer(model, task), task, splits)
+
+
+def measure(
+    logits: Tensor, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
+) -> dict[str, float]:
+    """What :func:`evaluate` gives of a model with these logits (N, C)."""
     metrics = {}
     for split in splits:
         mask = getattr(task, f"{split}_mask")
@@ -195,3 +208,23 @@ def evaluate_encoded(
             raise DataError(f"{task.name}: {split}_mask: {fault}") from None
         metrics[f"{split}_loss"] = task_loss(logits[mask], labels, task.multilabel).item()
     return metrics
+
+
+def only_class(logits: Tensor, task: GraphTask) -> int | None:
+    """The class that logits (N, C) predict for every node, though the training nodes have others.
+
+    None where there are several, where nodes may have several labels, and where a ranking metric
+    judges, for which the order of the nodes counts and not the class.
+    """
+    if task.multilabel or task.metric in RANKING_METRICS:
+        return None
+    predicted, known = logits.argmax(1).unique(), task.labels[task.train_mask].unique()
+    return int(predicted[0]) if len(predicted) == 1 and len(known) > 1 else None
+
+
+def only_class_words(where: str, number: int, remedies: str) -> str:
+    """What to say of a model that predicts one class for every node."""
+    return (
+        f"{where} predicts class {number} for every node, and has learnt nothing that tells nodes "
+        f"apart, whatever its figures; try {remedies}"
+    )

@@ -16,6 +16,7 @@ from lipzoo._tables import to_csv
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
+from lipzoo.models import check_has_head
 from lipzoo.training.metrics import infer, with_classes_of
 
 __all__ = ["is_multilabel", "node_ids", "predict", "write_predictions"]
@@ -29,7 +30,13 @@ def predict(model: nn.Module, task: GraphTask | Any) -> Tensor:
 
     ``task`` is what `lipzoo.datasets.as_task` takes; labels are not needed, but those of the
     training nodes by weights that read them.
+
+    Raises
+    ------
+    ConfigError
+        If the model is a body without a head.
     """
+    check_has_head(model)
     task = with_classes_of(model, as_task(task, require_labels=False))
     logits = infer(model, encode_for(model, task))
     return logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)

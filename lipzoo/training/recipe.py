@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -41,7 +41,11 @@ __all__ = [
     "Start",
     "load_recipe",
     "parse_seeds",
+    "recipe_names",
 ]
+
+#: Those that ship with lipzoo.
+RECIPES: Path = packaged_folder("zoo_configs") / "recipes"
 
 
 class Baseline(Part):
@@ -83,7 +87,7 @@ class Recipe(FitSettings):
     dataset: dict[str, Any]
     metric: Literal[METRICS] | None = None
     tag: str = ""
-    seeds: list[int] | str = "0..4"
+    seeds: Annotated[list[int] | str, pydantic.Field(validate_default=True)] = "0..4"
     num_threads: Count | None = 1
     start: Start | None = None
     baselines: dict[str, Baseline] = {}  # noqa: RUF012 - pydantic copies it
@@ -160,6 +164,11 @@ class Recipe(FitSettings):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+def recipe_names() -> list[str]:
+    """The names of the recipes that ship with lipzoo, sorted."""
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
 def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
@@ -179,7 +188,7 @@ def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Re
     UnknownNameError
         If no recipe of that name ships with lipzoo.
     """
-    file = find_config(path, packaged_folder("zoo_configs") / "recipes", "recipe")
+    file = find_config(path, RECIPES, "recipe")
     content = read_yaml(file)
     if isinstance(content.get("recipe"), dict):
         content = content["recipe"]

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,17 +24,20 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lipzoo._output import OutputFolder
+from lipzoo._output import OutputFolder, differing
 from lipzoo._processes import in_processes
+from lipzoo._progress import Verbose, say, stage
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import as_start
 from lipzoo.errors import ConfigError, OutputError
+from lipzoo.models import missing_for_finetuning
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.loop import CSV_FILE
+from lipzoo.training.metrics import only_class_words
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
@@ -42,7 +46,7 @@ from lipzoo.training.run_architecture import (
 )
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
 from lipzoo.training.run_together import check_device, check_recipe_together, train_together
-from lipzoo.training.state import STATE_FILE
+from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.tasks import Tasks, check_splits, load_task
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
@@ -56,6 +60,11 @@ __all__ = [
 
 RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.yaml"
 
+#: What to try where a model predicts one class for every node.
+_REMEDIES = (
+    "another learning rate (optimizer.lr), metric: macro_f1 or roc_auc to choose the epoch by, or "
+    "start: stack"
+)
 _SEEDS = "seed_*", "baselines/*/seed_*"
 #: All that a run writes. A seed that has a result counts as finished, whatever else there is of it.
 _OWN_FILES = (
@@ -81,7 +90,7 @@ def train(
     jobs: int = 1,
     device: str | None = None,
     raw_dir: str | None = None,
-    verbose: bool = True,
+    verbose: Verbose = True,
 ) -> dict[str, Any]:
     """Train each seed of a recipe.
 
@@ -94,7 +103,9 @@ def train(
     seeds : list of int, optional
         Instead of the recipe's.
     resume : bool
-        Go on with a run that was stopped; finished seeds are not trained again.
+        Go on with a run that was stopped; finished seeds are not trained again. With more epochs
+        in the recipe, all seeds of the folder go on to these, where that gives what as many epochs
+        from the start do: not with the schedule ``cosine``.
     overwrite : bool
         Start anew in a folder that holds a run.
     baselines : bool
@@ -108,20 +119,23 @@ def train(
         of a training seed by seed on the CPU, and on a GPU no two runs are the same to the bit.
     raw_dir : str, optional
         Where DGL's raw data lies; see :func:`~lipzoo.load_dataset`.
-    verbose : bool
-        Show progress bars and a line an evaluation.
+    verbose : bool or "json"
+        Say on stderr how far it is; see :func:`~lipzoo.training.loop.fit`.
 
     Returns
     -------
     dict
-        ``{"name": …, "seeds": […], "metrics": {"test_accuracy": {"mean", "std", "values"}}, …}``
+        ``{"name": …, "seeds": […], "metrics": {"test_accuracy": {"mean", "std", "values"}}, …}``;
+        where a seed predicts one class for every node, ``"only_class": [{"seed", "class"}]``, and a
+        warning says so.
 
     Raises
     ------
     OutputError
         If the folder holds a run (or anything) and neither ``resume`` nor ``overwrite`` is given.
     ConfigError
-        If the run in the folder has another recipe or architecture.
+        If the run in the folder has another recipe or architecture, or cannot go on to as many
+        epochs.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
@@ -130,31 +144,42 @@ def train(
         check_device(device)
     seeds = seeds if seeds is not None else list(recipe.seeds)
     recipe = recipe.model_copy(update={"start": as_start(recipe.start)})
+    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
+    again = _to_go_on_with(output, recipe) if resume else []
+    if again:
+        seeds = sorted({*seeds, *(seed for place, seed in again if not place)})
+        baselines = baselines or any(place for place, _ in again)
     tasks = Tasks()
-    task = tasks(recipe, raw_dir, seeds[0])
+    with stage(verbose, f"loading {recipe.dataset['name']}"):
+        task = tasks(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
-    variants = {"": recipe}
+    variants = _variants(recipe) if baselines else {"": recipe}
     raw = recipe.model_copy(update={"start": None})  # what estimators see
     estimated = {}
     for name, baseline in recipe.baselines.items() if baselines else ():
-        if baseline.estimator is None:
-            variant = recipe.variant(baseline)
-            started = {"start": as_start(variant.start)}
-            variants[f"baselines/{name}"] = variant.model_copy(update=started)
-        else:
+        if baseline.estimator is not None:
             # An estimator has no seed: its one result stands for all, but for those of other data.
             estimated[name] = {
                 seed: fit_estimator(baseline.estimator, baseline.args, tasks(raw, raw_dir, seed))
                 for seed in (seeds if per_seed(recipe.dataset) else [0])
             }
     architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
-    for variant in variants.values():
-        build_from_recipe(variant, task, architectures[variant.architecture])
+    for place, variant in variants.items():
+        model = build_from_recipe(variant, task, architectures[variant.architecture])
         if device is not None:
             check_recipe_together(variant)
+        missing = [] if place else missing_for_finetuning(model)
+        if missing:
+            warnings.warn(
+                f"a {type(model).__name__} trains and exports, but cannot be fine-tuned: it has no "
+                f"{', '.join(missing)}; add them, or derive the class from "
+                "lipzoo.models.DeepAttentionNet",
+                stacklevel=3,
+            )
 
-    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
-    folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["seeds"])
+    for place, seed in again:  # before the recipe says that they are finished
+        (output.path / place / f"seed_{seed}" / RESULT_FILE).unlink(missing_ok=True)
+    folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["epochs", "seeds"])
     for place, variant in variants.items():
         keep_architecture(output, architectures[variant.architecture], place)
     for name, results in estimated.items():
@@ -165,7 +190,8 @@ def train(
         for seed in seeds
     ]
     if device is not None:
-        train_together(work, device, raw_dir, jobs, print if verbose else None)
+        told = partial(say, verbose, event="seed")
+        train_together(work, device, raw_dir, jobs, lambda line: told(line, result=line))
     elif jobs == 1:
         for variant, path, seed, architecture in work:
             task = tasks(variant, raw_dir, seed)
@@ -174,7 +200,52 @@ def train(
         _train_in_processes(work, jobs, raw_dir, verbose)
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
+    _warn_of_only_class(summary)
     return summary
+
+
+def _variants(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipe, and its baselines that are no estimators, by their place in a run's folder."""
+    variants = {"": recipe}
+    for name, baseline in recipe.baselines.items():
+        if baseline.estimator is None:
+            variant = recipe.variant(baseline)
+            started = {"start": as_start(variant.start)}
+            variants[f"baselines/{name}"] = variant.model_copy(update=started)
+    return variants
+
+
+def _to_go_on_with(output: OutputFolder, recipe: Recipe) -> list[tuple[str, int]]:
+    """Places and seeds of a run that are to be trained for another number of epochs than before.
+
+    Raises
+    ------
+    ConfigError
+        If one of them cannot: nothing has been touched then.
+    """
+    if not output.file.is_file():
+        return []
+    before = read_run(output.path)
+    if set(differing(before.to_dict(), recipe.to_dict())) - {"seeds"} != {"epochs"}:
+        return []  # nothing to do, or refused in a moment
+    earlier, found = _variants(before), []
+    for place, variant in _variants(recipe).items():
+        epochs = earlier[place].epochs
+        for folder in sorted((output.path / place).glob("seed_*")):
+            is_finished = (folder / RESULT_FILE).is_file()
+            check_other_epochs(folder / STATE_FILE, epochs, variant.settings(), is_finished)
+            if epochs != variant.epochs:
+                found.append((place, int(folder.name.removeprefix("seed_"))))
+    return found
+
+
+def _warn_of_only_class(summary: dict[str, Any]) -> None:
+    found = summary.get("only_class", [])
+    for number in sorted({each["class"] for each in found}):
+        seeds = [str(each["seed"]) for each in found if each["class"] == number]
+        where = f"{summary['name']}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}:"
+        words = only_class_words(f"{where} the model", number, _REMEDIES)
+        warnings.warn(words, stacklevel=4)
 
 
 def read_run(folder: Path) -> Recipe:
@@ -245,6 +316,8 @@ def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
     found = {p.name: _results(p) for p in sorted((folder / "baselines").glob("*"))}
     if any(found.values()):
         summary["baselines"] = {name: _statistics(r) for name, r in found.items() if r}
+    if only := [r for r in results if r.get("only_class") is not None]:
+        summary["only_class"] = [{"seed": r["seed"], "class": r["only_class"]} for r in only]
     return summary
 
 
@@ -273,17 +346,17 @@ def _train_in_processes(
     work: list[tuple[Recipe, Path, int, Architecture]],
     jobs: int,
     raw_dir: str | None,
-    verbose: bool,
+    verbose: Verbose,
 ) -> None:
     train_one = partial(_train_in_child, raw_dir=raw_dir)
     seeds = [(recipe.to_dict(), *rest) for recipe, *rest in work]
     with closing(in_processes(train_one, seeds, jobs)) as trained:
         for number, ((_, path, *_), result) in enumerate(trained, 1):
             result()
-            if verbose:
-                metrics = read_yaml(path / RESULT_FILE)["metrics"]
-                words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-                print(f"[{number}/{len(seeds)}] {path}: {words}", flush=True)
+            metrics = read_yaml(path / RESULT_FILE)["metrics"]
+            words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            text = f"[{number}/{len(seeds)}] {path}: {words}"
+            say(verbose, text, "seed", folder=str(path), metrics=metrics)
 
 
 def _train_in_child(

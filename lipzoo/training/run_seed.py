@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lipzoo._atomic import remove_leftovers, write_atomically
+from lipzoo._progress import Verbose
 from lipzoo._torch import threads
 from lipzoo._yaml import write_yaml
 from lipzoo.card import versions
@@ -30,7 +31,7 @@ def train_seed(
     folder: Path,
     seed: int,
     task: GraphTask,
-    verbose: bool,
+    verbose: Verbose,
     architecture: Architecture | None = None,
 ) -> None:
     """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
@@ -71,6 +72,8 @@ def keep_seed(
     data = safetensors.torch.save(state)
     write_atomically(folder / WEIGHTS_FILE, data)
     content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
+    if result.only_class is not None:
+        content["only_class"] = result.only_class
     where = {} if device is None else {"device": device, "versions": versions()}
     write_yaml(folder / RESULT_FILE, {**content, "fingerprint": task.fingerprint, **where})
 

@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from lipzoo.attention import as_structure
 from lipzoo.nn.dropout import Dropout
 from lipzoo.training.loop import make_optimizer, make_scheduler
-from lipzoo.training.metrics import score
+from lipzoo.training.metrics import only_class, score
 from lipzoo.training.recipe import Schedule
 
 __all__ = ["Stack", "has_own_rate"]
@@ -70,7 +70,8 @@ class Stack:
     """R models on a device, with the state of their training."""
 
     def __init__(self, models, tasks, settings, device: torch.device) -> None:
-        self.size, self.settings, self.task = len(models), settings, tasks[0]
+        self.size, self.settings = len(models), settings
+        self.tasks, self.task = tasks, tasks[0]
         rated = _with_rates(models)
         params, buffers = stack_module_state(rated)
         self.params = {k: t.detach().to(device).requires_grad_() for k, t in params.items()}
@@ -89,7 +90,7 @@ class Stack:
         self.nodes = {split: _Nodes.of(tasks, split, device) for split in ("train", "val", "test")}
         self._read_optimizers(models, settings, device)
         self.best_key: list[tuple[float, float] | None] = [None] * self.size
-        self.best_epoch = [0] * self.size
+        self.best_epoch, self.risen_epoch = [0] * self.size, [0] * self.size
         self.average: dict[str, Tensor] | None = None
         self.best = {k: t.detach().clone() for k, t in self._state().items()}
         self.is_done = torch.zeros(self.size, dtype=torch.bool)
@@ -232,6 +233,8 @@ class Stack:
             loss = row["val_loss"]
             by_loss = one.early_stopping.monitor == "loss"
             key = (-loss, 0.0) if by_loss else (row[f"val_{self.task.metric}"], -loss)
+            if self.best_key[r] is None or key[0] > self.best_key[r][0]:
+                self.risen_epoch[r] = epoch
             if self.best_key[r] is None or key > self.best_key[r]:
                 self.best_key[r], self.best_epoch[r] = key, epoch
                 is_better[r] = True
@@ -243,14 +246,19 @@ class Stack:
     def is_over(self, epoch: int) -> bool:
         """Whether all models have stopped, after so many epochs."""
         for r, one in enumerate(self.settings):
-            patience = one.early_stopping.patience
-            if self.best_key[r] is not None and epoch - self.best_epoch[r] >= patience:
+            stopping = one.early_stopping
+            better = self.best_epoch if stopping.ties == "improve" else self.risen_epoch
+            if self.best_key[r] is not None and epoch - better[r] >= stopping.patience:
                 self.is_done[r] = True
         return bool(self.is_done.all())
 
     @torch.no_grad()
-    def finish(self, models, splits: tuple[str, ...]) -> list[dict[str, float]]:
-        """Put the best weights into the models; their metrics."""
+    def finish(
+        self, models, splits: tuple[str, ...]
+    ) -> tuple[list[dict[str, float]], list[int | None]]:
+        """Put the best weights into the models; their metrics, and where each predicts one class
+        for every node, which.
+        """
         self.average = self.best
         logits = self.logits(training=False)
         state = {name: t.cpu() for name, t in self.best.items()}
@@ -265,7 +273,8 @@ class Stack:
                 value = score(logits[r][index], self.labels[index], self.task.metric)
                 metrics[r][f"{split}_{self.task.metric}"] = value
                 metrics[r][f"{split}_loss"] = loss
-        return metrics
+        only = [only_class(each, task) for each, task in zip(logits, self.tasks, strict=True)]
+        return metrics, only
 
 
 def _learning_rates(lr: float, schedule: Schedule, epochs: int) -> list[float]:

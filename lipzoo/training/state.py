@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import torch
 
 from lipzoo._atomic import write_atomically
-from lipzoo.errors import CheckpointError
+from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.settings import FitSettings
 
-__all__ = ["STATE_FILE", "load_state", "save_state"]
+__all__ = ["STATE_FILE", "check_other_epochs", "load_state", "save_state"]
 
 STATE_FILE = "state.pt"
 
@@ -41,8 +42,7 @@ def load_state(
         If the state is damaged, or of other parts.
     """
     try:
-        # weights_only: tensors and plain containers; no class is ever constructed.
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = _read(path)
         for name, part in parts.items():
             part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
@@ -50,8 +50,66 @@ def load_state(
             torch.cuda.set_rng_state_all(content["cuda_rng"])
         return make(content)
     except Exception as fault:
-        reason = str(fault).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: does not belong to this run ({reason}); use the recipe it was begun with, "
-            "or start anew with --overwrite"
-        ) from None
+        raise _strange(path, fault) from None
+
+
+def check_other_epochs(path: Path, before: int, settings: FitSettings, is_finished: bool) -> None:
+    """Refuse to go on from a state for another number of epochs, where what comes out is not what
+    that number gives from the start.
+
+    Parameters
+    ----------
+    path : Path
+        Of the state; where nothing was begun, there is none.
+    before : int
+        The epochs that it was begun for.
+    settings : FitSettings
+        Those to go on with.
+    is_finished : bool
+        Whether the training has come to an end.
+
+    Raises
+    ------
+    ConfigError
+        Which says why.
+    CheckpointError
+        If the state is damaged.
+    """
+    now, every = settings.epochs, settings.eval_every
+    if now == before:
+        return
+    words = f"{path.parent}: was begun for {before} epochs and cannot go on to {now}"
+    instead = "start anew with --overwrite, or choose another folder"
+    if not path.is_file():
+        if is_finished:
+            raise ConfigError(f"{words}: it keeps no state to go on from; {instead}")
+        return
+    try:
+        done = int(_read(path)["fit"]["epoch"])
+    except Exception as fault:
+        raise _strange(path, fault) from None
+    reason = ""
+    if settings.schedule.name == "cosine":
+        reason = "the learning rates of the schedule 'cosine' depend on the number of epochs"
+    elif done > now:
+        reason = f"{done} epochs are done already"
+    elif done in (before, now) and done % every:
+        reason = (
+            f"epoch {done}, the last of one of the two, is evaluated in that one alone (eval_every "
+            f"is {every})"
+        )
+    if reason:
+        raise ConfigError(f"{words}: {reason}; {instead}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    # weights_only: tensors and plain containers; no class is ever constructed.
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _strange(path: Path, fault: Exception) -> CheckpointError:
+    reason = str(fault).splitlines()[0]
+    return CheckpointError(
+        f"{path}: does not belong to this run ({reason}); use the recipe it was begun with, or "
+        "start anew with --overwrite"
+    )

@@ -128,8 +128,9 @@ def fit_together(
             run.keep_best(epoch, rows)
             if on_evaluation is not None:
                 on_evaluation(epoch, rows)
-    metrics = run.finish(models, splits)
-    return [FitResult(*parts) for parts in zip(metrics, run.best_epoch, histories, strict=True)]
+    metrics, only = run.finish(models, splits)
+    parts = zip(metrics, run.best_epoch, histories, only, strict=True)
+    return [FitResult(*each) for each in parts]
 
 
 def _check_models(models: Sequence[nn.Module], settings: Sequence[FitSettings]) -> None:

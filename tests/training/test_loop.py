@@ -1,4 +1,6 @@
+import copy
 import csv
+import json
 
 import pytest
 import torch
@@ -153,12 +155,61 @@ def test_metrics_go_to_csv_and_tensorboard(iris, tmp_path):
     assert [event.step for event in events.Scalars("val_accuracy")] == [5, 10, 15, 20]
 
 
-@pytest.mark.slow
-def test_one_line_an_evaluation(iris, capsys):
-    fit(tiny(iris), iris, settings(eval_every=5), title="tiny")
-    lines = [line for line in capsys.readouterr().out.splitlines() if line]
-    assert len(lines) == 4
-    assert all(line.startswith("tiny epoch") and "val_accuracy" in line for line in lines)
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+def test_in_a_pipe_it_says_how_far_it_is_every_some_seconds(iris, capsys, monkeypatch, seconds):
+    monkeypatch.setattr("lipzoo._progress.LINE_SECONDS", seconds)
+    result = fit(tiny(iris), iris, settings(epochs=6, eval_every=3), title="tiny")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    *lines, last = printed.err.splitlines()
+    best = f"best val_accuracy {result.metrics['val_accuracy']:.4f} (epoch {result.best_epoch})"
+    assert last == f"tiny: 6 epochs, {best}"
+    assert len(lines) == (0 if seconds else 6)
+    for number, line in enumerate(lines, 1):
+        assert line.startswith(f"tiny: epoch {number} of 6, at most ")
+        assert ("best val_accuracy" in line) == (number >= 3)
+
+
+def test_progress_for_a_program(iris, capsys):
+    result = fit(tiny(iris), iris, settings(epochs=6, eval_every=3), title="tiny", verbose="json")
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["event"] for event in events] == ["stage", "evaluation", "evaluation", "end"]
+    for event, row in zip(events[1:3], result.history, strict=True):
+        assert event | row == event
+        assert event["epochs"] == 6
+        assert event["seconds_left"] >= 0
+    best = {"val_accuracy": result.metrics["val_accuracy"]}
+    assert (events[-1]["best"], events[-1]["best_epoch"]) == (best, result.best_epoch)
+
+
+def test_a_metric_that_does_not_move_ends_the_training(iris):
+    """Though the loss creeps on, where ties are to break nothing but ties."""
+    same = iris.with_ndata(label=torch.zeros_like(iris.labels))  # right from the first epoch on
+    model = tiny(same)
+    with torch.no_grad():
+        model.head.bias[0] = 5.0
+    found = {}
+    for ties in ("improve", "break"):
+        rule = {"patience": 4, "ties": ties}
+        chosen = settings(epochs=12, optimizer={"lr": 1e-3}, early_stopping=rule)
+        found[ties] = fit(copy.deepcopy(model), same, chosen, verbose=False)
+    rows = found["improve"].history
+    assert {row["val_accuracy"] for row in rows} == {1.0}
+    losses = [row["val_loss"] for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert len(rows) == 12
+    # The first epoch, and four without a better metric; ties still choose the lowest loss.
+    assert found["break"].history == rows[:5]
+    assert (found["improve"].best_epoch, found["break"].best_epoch) == (12, 5)
+
+
+def test_one_class_for_every_node_is_said(iris):
+    stuck = tiny(iris)
+    with torch.no_grad():
+        stuck.head.bias[1] = 1e4
+    still = settings(epochs=1, optimizer={"lr": 1e-9})
+    assert fit(stuck, iris, still, verbose=False).only_class == 1
+    assert fit(tiny(iris), iris, settings(epochs=30), verbose=False).only_class is None
 
 
 def test_a_strange_state_is_refused(iris, tmp_path):
