@@ -1,4 +1,4 @@
-"""``lipzoo new NAME``: a starting point for an architecture of one's own."""
+"""``lipzoo new NAME`` and ``lipzoo copy NAME``: starting points for architectures and recipes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import re
 from pathlib import Path
 
-from lipzoo._atomic import remove_leftovers, write_all
-from lipzoo._writing import output_path, writing
-from lipzoo.errors import ConfigError, OutputError, shown
-from lipzoo.registry import list_models
+from lipzoo._atomic import remove_leftovers, write_all, write_atomically
+from lipzoo._paths import is_path, packaged_folder
+from lipzoo._writing import output_path, writing, writing_file
+from lipzoo._yaml import to_yaml
+from lipzoo.errors import ConfigError, OutputError, UnknownNameError, did_you_mean, shown
+from lipzoo.registry import get_architecture, is_architecture, list_models
 
-__all__ = ["new_architecture"]
+__all__ = ["copy_config", "new_architecture"]
 
 _ARCHITECTURE = """\
 # The architecture {name}. `lipzoo info gat_lip_16` shows what the zoo's own hold.
@@ -109,15 +111,7 @@ def new_architecture(name: str, out: str | os.PathLike | None = None) -> list[Pa
     OutputError
         If one of the files exists (nothing is written then), or they cannot be written.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-        raise ConfigError(
-            f"'{shown(name)}': a name is small letters, digits and '_', a letter first, 64 at "
-            "most, such as my_gat"
-        )
-    if name in list_models():
-        raise ConfigError(
-            f"an architecture {name!r} already exists (lipzoo info {name}); choose another name"
-        )
+    _check_new_name(name)
     folder = output_path(name if out is None else out)
     texts = {
         folder / "recipes" / f"{name}.wine.yaml": _RECIPE,
@@ -153,3 +147,69 @@ def new_architecture(name: str, out: str | os.PathLike | None = None) -> list[Pa
 
 def _is(path: Path, data: bytes) -> bool:
     return path.is_file() and path.read_bytes() == data
+
+
+def copy_config(name: str, out: str | os.PathLike | None = None) -> tuple[Path, str]:
+    """Copy a recipe or an architecture that lipzoo knows, to edit it.
+
+    Parameters
+    ----------
+    name : str
+        Of a recipe that ships (``gat_lip_16.cora``), or of an architecture (``gat_lip_16``), of
+        which the copy is one of its own, with all arguments: of its file's name.
+    out : path, optional
+        A file that is not there; by default ``NAME.yaml``, or ``my_NAME/my_NAME.yaml`` for an
+        architecture (a folder for ``LIPZOO_CONFIG_PATH``).
+
+    Returns
+    -------
+    Path, str
+        The file, and ``"recipe"`` or ``"architecture"``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is nothing of that name.
+    ConfigError
+        If the file's name makes no new architecture.
+    OutputError
+        If the file exists, or cannot be written.
+    """
+    if is_path(name):
+        raise ConfigError(f"'{shown(name)}': is a path; copy takes a name (lipzoo list)")
+    recipes = {f.stem: f for f in (packaged_folder("zoo_configs") / "recipes").glob("*.yaml")}
+    if name in recipes:
+        return _copied(recipes[name].read_bytes(), out or f"{name}.yaml"), "recipe"
+    if not is_architecture(name):
+        hint = did_you_mean(name, [*recipes, *list_models()])
+        raise UnknownNameError(f"no recipe and no architecture '{shown(name)}'{hint}")
+    file = output_path(f"my_{name}/my_{name}.yaml" if out is None else out)
+    _check_new_name(file.stem)
+    if file.suffix != ".yaml":
+        raise ConfigError(f"{file}: an architecture's file must end in .yaml")
+    found = get_architecture(name)
+    content = {key: getattr(found, key) for key in ("description", "source", "model", "args")}
+    data = f"# A copy of {name}.\n".encode() + to_yaml(content)
+    with writing(file.parent) if out is None else contextlib.nullcontext():
+        return _copied(data, file), "architecture"
+
+
+def _copied(data: bytes, out: str | os.PathLike) -> Path:
+    with writing_file(out) as file:
+        if os.path.lexists(file):
+            raise OutputError(f"{file}: exists; choose another file by --out")
+        remove_leftovers(file.parent, file.name)
+        write_atomically(file, data)
+        return file
+
+
+def _check_new_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+        raise ConfigError(
+            f"'{shown(name)}': a name is small letters, digits and '_', a letter first, 64 at "
+            "most, such as my_gat"
+        )
+    if is_architecture(name):
+        raise ConfigError(
+            f"an architecture {name!r} already exists (lipzoo info {name}); choose another name"
+        )

@@ -26,8 +26,10 @@ COMMANDS = (
     "convert",
     "certify",
     "new",
+    "copy",
     "push",
     "demo",
+    "completion",
 )
 
 

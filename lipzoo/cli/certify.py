@@ -6,7 +6,7 @@ import argparse
 import contextlib
 
 from lipzoo.cli.command import show
-from lipzoo.cli.options import add_data, add_json, add_name, add_out, load_task
+from lipzoo.cli.options import add_data, add_json, add_name, add_out, load_model, load_task
 
 HELP = "prove a Lipschitz bound, and radii classes keep within"
 
@@ -43,11 +43,10 @@ def run(args: argparse.Namespace) -> None:
 def _certify(args: argparse.Namespace) -> None:
     from lipzoo._output import OutputFolder
     from lipzoo.lipschitz import certify
-    from lipzoo.registry import load_pretrained
 
     if args.out is not None:
         OutputFolder(args.out).prepare(args.overwrite)  # before the work, not after it
-    model = load_pretrained(args.name)
+    model = load_model(args.name)
     task = load_task(args, model.card, require_labels=False)
     certificate = certify(
         model,

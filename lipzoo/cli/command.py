@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from lipzoo.errors import ConfigError, LipzooError
 
-__all__ = ["Parser", "numbers", "run_command", "show"]
+__all__ = ["Parser", "heading", "numbers", "run_command", "show"]
 
 _MAX_MESSAGE = 2000
 
@@ -99,6 +100,12 @@ def _line(program: str, message: str) -> str:
 def show(args: argparse.Namespace, facts: Any, text: str) -> None:
     """Print ``facts`` as JSON where ``--json`` asks for that, else ``text``."""
     print(json.dumps(facts, indent=2, ensure_ascii=False) if args.json else text)
+
+
+def heading(text: str) -> str:
+    """Bold on a terminal, unless ``NO_COLOR`` is set."""
+    is_bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return f"\x1b[1m{text}\x1b[0m" if is_bold else text
 
 
 def numbers(option: str, text: str | None) -> list[int] | None:

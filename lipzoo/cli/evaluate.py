@@ -6,7 +6,7 @@ import argparse
 import warnings
 
 from lipzoo.cli.command import show
-from lipzoo.cli.options import add_data, add_json, add_name, load_task
+from lipzoo.cli.options import add_data, add_json, add_metric, add_name, load_model, load_task
 
 HELP = "measure pretrained weights"
 
@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_name(parser)
     add_data(parser, "default: the data and options on the card")
+    add_metric(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from lipzoo.registry import load_pretrained
     from lipzoo.training import evaluate
 
-    model = load_pretrained(args.name)
+    model = load_model(args.name)
     task = load_task(args, model.card)
     metrics = evaluate(model, task)
     if args.data is None and task.fingerprint != model.card.dataset.fingerprint:

@@ -8,11 +8,13 @@ from lipzoo.cli.command import show
 from lipzoo.cli.options import (
     add_data,
     add_json,
+    add_metric,
     add_name,
     add_out,
-    add_quiet,
+    add_progress,
     add_settings,
     load_task,
+    verbosity,
 )
 from lipzoo.errors import ConfigError
 
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_name(parser)
     add_data(parser, "data to train on", required=True)
+    add_metric(parser)
     add_out(parser, "folder of the checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on with one that was stopped")
     parser.set_defaults(settings=add_settings(parser, FinetuneSettings, _SETTINGS))
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="argument of the model class, such as feat_drop=0.2",
     )
-    add_quiet(parser)
+    add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -89,16 +92,17 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         resume=args.resume,
         save_every=args.save_every,
-        verbose=not args.quiet and not args.json,
+        verbose=verbosity(args),
         **overrides,
     )
     facts = {
-        "name": args.name,
+        "name": result.model.card.recipe["finetuned_from"],
         "dataset": task.name,
         "metrics": result.metrics,
         "best_epoch": result.best_epoch,
         "kept": result.kept,
         "replaced": result.replaced,
+        "only_class": result.only_class,
         "out": str(result.folder),
     }
     lines = [

@@ -12,6 +12,7 @@ from lipzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     import pydantic
+    from torch import nn
 
     from lipzoo.card import Card
     from lipzoo.datasets import GraphTask
@@ -21,14 +22,21 @@ __all__ = [
     "add_device",
     "add_jobs",
     "add_json",
+    "add_metric",
     "add_name",
     "add_out",
-    "add_quiet",
+    "add_progress",
     "add_raw_dir",
     "add_recipe",
     "add_settings",
+    "data_options",
+    "load_model",
     "load_task",
+    "verbosity",
 ]
+
+#: What ``--progress`` takes.
+PROGRESS = ("bar", "json", "none")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +53,14 @@ def add_name(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
+def add_recipe(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The recipe, and ``--set``."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, a card, or a shipped name")
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        nargs=None if required else "?",
+        help="a YAML file, a card, or a shipped name",
+    )
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
     )
@@ -95,11 +108,33 @@ def add_raw_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """``--quiet``."""
+def add_metric(parser: argparse.ArgumentParser) -> None:
+    """``--metric``; `load_task` reads it."""
+    from lipzoo.settings import METRICS
+
     parser.add_argument(
-        "--quiet", action="store_true", help="no progress bar, no line an evaluation"
+        "--metric", metavar="M", help=f"judge by {', '.join(METRICS)} (default: the data's)"
     )
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """``--progress`` and ``--quiet``; `verbosity` reads them."""
+    parser.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        help="on stderr: a bar (lines in a pipe), JSON lines, or nothing (default: bar; with "
+        "--json: none)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="the same as --progress none")
+
+
+def verbosity(args: argparse.Namespace) -> bool | typing.Literal["json"]:
+    """What ``verbose`` is to be."""
+    if args.quiet or args.progress == "none":
+        return False
+    if args.progress == "json":
+        return "json"
+    return args.progress == "bar" or not args.json
 
 
 def add_settings(
@@ -149,12 +184,22 @@ def _plain_type(annotation: Any) -> type:
     return annotation
 
 
+def load_model(name: str) -> nn.Module:
+    """Weights that predict classes, and are no body without a head."""
+    from lipzoo.models import check_has_head
+    from lipzoo.registry import load_pretrained
+
+    model = load_pretrained(name)
+    check_has_head(model, name)
+    return model
+
+
 def load_task(
     args: argparse.Namespace, card: Card | None = None, require_labels: bool = True
 ) -> GraphTask:
     """The task that ``--data`` names, or the one on the card."""
+    from lipzoo._progress import stage
     from lipzoo._schema import check_arguments
-    from lipzoo._yaml import parse_yaml
     from lipzoo.datasets import load_dataset
 
     options: dict[str, Any] = {}
@@ -165,11 +210,24 @@ def load_task(
         )
     if name is None:
         name, options = card.dataset.name, dict(card.dataset.options)
+    options |= data_options(args)
+    if getattr(args, "metric", None) is not None:
+        options["metric"] = args.metric
+    check_arguments(load_dataset, options, where="--data-option")
+    options.setdefault("require_labels", require_labels)
+    verbose = verbosity(args) if hasattr(args, "progress") else not args.json
+    with stage(verbose, f"loading {name}"):
+        return load_dataset(name, raw_dir=args.raw_dir, **options)
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``--data-option`` gives."""
+    from lipzoo._yaml import parse_yaml
+
+    options = {}
     for pair in args.data_option:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--data-option {pair}: must look like key=value")
         options[key] = parse_yaml(value)
-    check_arguments(load_dataset, options, where="--data-option")
-    options.setdefault("require_labels", require_labels)
-    return load_dataset(name, raw_dir=args.raw_dir, **options)
+    return options

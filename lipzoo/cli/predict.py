@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lipzoo.cli.command import show
-from lipzoo.cli.options import add_data, add_json, add_name, add_out, load_task
+from lipzoo.cli.options import add_data, add_json, add_name, add_out, load_model, load_task
 
 HELP = "write class probabilities of every node"
 
@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
     from lipzoo.encoding import encode_for
-    from lipzoo.registry import load_pretrained
     from lipzoo.training.metrics import class_names, with_classes_of
     from lipzoo.training.predict import (
         is_multilabel,
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     )
 
     with output_file(args.out, args.overwrite):  # before the work, not after it
-        model = load_pretrained(args.name)
+        model = load_model(args.name)
         raw = with_classes_of(model, load_task(args, model.card, require_labels=False))
         task = encode_for(model, raw)
         path = write_predictions(

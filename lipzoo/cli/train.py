@@ -3,40 +3,72 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lipzoo._tables import figure_lines
 from lipzoo.cli.command import numbers, show
 from lipzoo.cli.options import (
+    add_data,
     add_device,
     add_jobs,
     add_json,
+    add_metric,
     add_out,
-    add_quiet,
-    add_raw_dir,
+    add_progress,
     add_recipe,
+    data_options,
+    verbosity,
 )
+from lipzoo.errors import ConfigError
 
-HELP = "train a recipe over its seeds"
+if TYPE_CHECKING:
+    from lipzoo.training import Recipe
+
+HELP = "train a recipe, or an architecture on your data, over seeds"
+
+#: Fields of a recipe that are options: name, field, type, what stands for a value, text.
+_FIELDS: tuple[tuple[str, str, type, str, str], ...] = (
+    ("epochs", "epochs", int, "N", "epochs at most"),
+    ("lr", "optimizer.lr", float, "X", "learning rate"),
+    ("weight_decay", "optimizer.weight_decay", float, "X", "weight decay"),
+    (
+        "patience",
+        "early_stopping.patience",
+        int,
+        "N",
+        "epochs without a better validation result",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
-    add_recipe(parser)
+    add_recipe(parser, required=False)
+    parser.add_argument(
+        "--architecture", metavar="NAME", help="train this one on --data, without a recipe"
+    )
+    add_data(parser, "with --architecture: what to train on")
+    add_metric(parser)
     add_out(parser, "folder of the run")
     parser.add_argument("--seeds", help="such as 0..9 or 0,3 (default: the recipe's)")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    for name, _, kind, metavar, text in _FIELDS:
+        flag = f"--{name.replace('_', '-')}"
+        text = f"{text} (default: the recipe's)"
+        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run, also to more --epochs"
+    )
     parser.add_argument("--baselines", action="store_true", help="train the recipe's baselines too")
     add_jobs(parser, "seeds that are trained")
     add_device(parser, "train all seeds")
-    add_raw_dir(parser)
-    add_quiet(parser)
+    add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from lipzoo.training import load_recipe, train
+    from lipzoo.training import train
 
     summary = train(
-        load_recipe(args.recipe, args.set),
+        _recipe(args),
         args.out,
         seeds=numbers("--seeds", args.seeds),
         resume=args.resume,
@@ -45,15 +77,66 @@ def run(args: argparse.Namespace) -> None:
         jobs=args.jobs,
         device=args.device,
         raw_dir=args.raw_dir,
-        verbose=not args.quiet and not args.json,
+        verbose=verbosity(args),
     )
     show(args, summary, f"{_text(summary)}\nlipzoo export {args.out} writes the weights")
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe that is named, or one that is made of the architecture and the data."""
+    from lipzoo._paths import is_path
+    from lipzoo.registry import get_architecture, is_architecture
+    from lipzoo.training.recipe import apply_change, load_recipe, make_recipe, recipe_names
+
+    fields = [
+        f"{field}={value}"
+        for name, field, *_ in _FIELDS
+        if (value := getattr(args, name)) is not None
+    ]
+    if args.metric is not None:
+        fields.append(f"metric={args.metric}")
+    name = args.architecture
+    if name is None and args.recipe is not None and not is_path(args.recipe, (".yaml", ".yml")):
+        is_recipe = args.recipe in recipe_names()
+        if not is_recipe and is_architecture(args.recipe):
+            name, args.recipe = args.recipe, None
+    if name is None and args.recipe is None:
+        raise ConfigError(
+            "train: say what: a RECIPE, or --architecture NAME --data DATA (lipzoo list shows the "
+            "names)"
+        )
+    if name is None:
+        if args.data is not None or args.data_option:
+            raise ConfigError(
+                "--data: a recipe names its data; change that by --set dataset.name=…, or train "
+                "its architecture by --architecture NAME --data DATA"
+            )
+        return load_recipe(args.recipe, [*fields, *args.set])
+    if args.recipe is not None:
+        raise ConfigError(f"train: a recipe ({args.recipe}) and --architecture; leave one out")
+    get_architecture(name)
+    if args.data is None:
+        having = [each for each in recipe_names() if each.split(".")[0] == name]
+        beside = f"; recipes of it that ship: {', '.join(having)}" if having else ""
+        raise ConfigError(
+            f"{name}: is an architecture, and no recipe says on what to train it: lipzoo train "
+            f"--architecture {name} --data DATA --out {args.out}{beside}"
+        )
+    content: dict[str, Any] = {
+        "description": f"{name} on {args.data}",
+        "architecture": name,
+        "dataset": {"name": args.data, **data_options(args)},
+    }
+    for change in [*fields, *args.set]:
+        apply_change(content, change)
+    return make_recipe(content, where="train")
 
 
 def _text(summary: dict[str, Any]) -> str:
     lines = []
     groups = {summary["name"]: summary["metrics"], **summary.get("baselines", {})}
     for name, metrics in groups.items():
-        lines.append(f"{name}, {len(next(iter(metrics.values()))['values'])} seeds")
-        lines += [f"  {m:<16} {v['mean']:.4f} ± {v['std']:.4f}" for m, v in metrics.items()]
+        count = len(next(iter(metrics.values()))["values"])
+        lines.append(f"{name}, {count} seed{'s' * (count != 1)}")
+        lines += figure_lines({m: (v["mean"], v["std"], count) for m, v in metrics.items()})
     return "\n".join(lines)

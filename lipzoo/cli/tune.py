@@ -11,9 +11,10 @@ from lipzoo.cli.options import (
     add_jobs,
     add_json,
     add_out,
-    add_quiet,
+    add_progress,
     add_raw_dir,
     add_recipe,
+    verbosity,
 )
 
 HELP = "search for the settings of a recipe that do best on its validation nodes"
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-pruning", action="store_true", help="go on with trials that fall behind"
     )
     add_raw_dir(parser)
-    add_quiet(parser)
+    add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         prune=not args.no_pruning,
         overwrite=args.overwrite,
         raw_dir=args.raw_dir,
-        verbose=not args.quiet and not args.json,
+        verbose=verbosity(args),
     )
     show(args, found, _text(args, found))
 

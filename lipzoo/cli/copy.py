@@ -1,0 +1,31 @@
+"""``lipzoo copy``."""
+
+from __future__ import annotations
+
+import argparse
+
+from lipzoo.cli.command import show
+from lipzoo.cli.options import add_json
+
+HELP = "copy a recipe, or an architecture, to edit it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument(
+        "name", metavar="NAME", help="a recipe (gat_lip_16.cora) or an architecture (gat_lip_16)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="a new file (default: NAME.yaml; my_NAME/my_NAME.yaml)"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from lipzoo.scaffold import copy_config
+
+    file, kind = copy_config(args.name, args.out)
+    then = f"lipzoo train {file} --out DIR"
+    if kind == "architecture":
+        name, folder = file.stem, file.parent
+        then = f"LIPZOO_CONFIG_PATH={folder} lipzoo train --architecture {name} --data D --out DIR"
+    show(args, {"file": str(file), "kind": kind}, f"written: {file}\nthen: {then}")
