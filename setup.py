@@ -18,6 +18,7 @@ EXTRAS = {
     "hub": ["huggingface_hub>=2"],
     "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tune": ["optuna>=5", "matplotlib>=3.6"],
+    "completion": ["shtab>=1.7"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
@@ -28,8 +29,10 @@ EXTRAS["dev"] = [
     *EXTRAS["hub"],
     *EXTRAS["onnx"],
     *EXTRAS["tune"],
+    *EXTRAS["completion"],
     'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
+    "mypy>=1.8",  # the test that the public names are typed
     "mpmath>=1.3",  # references in many digits; PyTorch brings it
     "pytest>=7",
     "pytest-xdist>=3",
@@ -45,7 +48,18 @@ setup(
     description="A model zoo of deep graph attention networks on DGL, with LipschitzNorm",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The lipzoo developers",
+    project_urls={"Paper": "https://arxiv.org/abs/2103.04886"},
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=[
         *find_packages(include=["lipzoo", "lipzoo.*"]),
@@ -54,6 +68,7 @@ setup(
     ],
     package_dir={"lipzoo.zoo_configs": "zoo_configs", "lipzoo.pretrained": "pretrained"},
     package_data={
+        "lipzoo": ["py.typed"],
         "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "spaces/*.yaml"],
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },

@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING
 from lipzoo import _environment  # noqa: F401 - before PyTorch and DGL are loaded
 
 if TYPE_CHECKING:
-    from lipzoo import convert, lipschitz, nn
+    from lipzoo import (  # noqa: F401 - the rooms
+        attention,
+        card,
+        context,
+        convert,
+        datasets,
+        errors,
+        hub,
+        lipschitz,
+        models,
+        nn,
+        registry,
+        training,
+        weights,
+    )
+    from lipzoo.context import ClosedFormStack
     from lipzoo.datasets import GraphTask, load_dataset
     from lipzoo.errors import (
         CheckpointError,
@@ -30,7 +45,7 @@ if TYPE_CHECKING:
         load_pretrained,
         register_model,
     )
-    from lipzoo.training import finetune
+    from lipzoo.training.finetune import finetune  # not the module of that name
 
 __all__ = [
     "CheckpointError",
@@ -86,13 +101,15 @@ _ROOMS = (
 )
 
 
-def __getattr__(name: str):
-    if name in _ROOMS:
-        return import_module(f"{__name__}.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-    return found
+if not TYPE_CHECKING:  # who checks types is to see that a misspelt name is none
+
+    def __getattr__(name: str):
+        if name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

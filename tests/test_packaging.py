@@ -72,5 +72,13 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     assert "gat_lip_16.digits" in facts["pretrained"]
     assert facts["shape"] == [1797, 10]
     program = home / "bin" / "lipzoo"
-    listed = subprocess.run([program, "list", "--pretrained"], capture_output=True, text=True)
-    assert listed.stdout.split() == facts["pretrained"]
+    command = [program, "list", "--pretrained", "--json"]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(listed.stdout) == facts["pretrained"]
+    assert "lipzoo/py.typed" in names
+    [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
+    text = zipfile.ZipFile(wheel).read(metadata).decode()
+    assert "Author: The lipzoo developers" in text
+    assert "Project-URL: Paper, https://arxiv.org/abs/2103.04886" in text
+    for minor in (10, 11, 12, 13):
+        assert f"Classifier: Programming Language :: Python :: 3.{minor}" in text
