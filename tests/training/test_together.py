@@ -195,9 +195,11 @@ def test_frozen_models_are_refused(tasks):
         fit_together(stack, tasks, settings())
 
 
+@pytest.mark.parametrize("ties", ["improve", "break"])
 @pytest.mark.parametrize("patience", [1, 7])
-def test_patience_between_two_evaluations(tasks, patience):
-    own = [{"optimizer": {"lr": lr}, "early_stopping": {"patience": patience}} for lr in (0.2, 0.5)]
+def test_patience_between_two_evaluations(tasks, patience, ties):
+    stopping = {"patience": patience, "ties": ties}
+    own = [{"optimizer": {"lr": lr}, "early_stopping": stopping} for lr in (0.2, 0.5)]
     chosen = settings(own, epochs=40, eval_every=5)
     together = fit_together(models(tasks[:2]), tasks[:2], chosen)
     for one, other, task, each in zip(together, models(tasks[:2]), tasks, chosen):
