@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -20,7 +21,7 @@ Verbose = bool | Literal["json"]
 
 #: Seconds between two lines in a pipe, and those that a stage may take in silence.
 LINE_SECONDS = 10.0
-STAGE_SECONDS = 2.0
+STAGE_SECONDS = 5.0
 
 
 class ProgressBar(tqdm):
@@ -44,9 +45,16 @@ if hasattr(os, "register_at_fork"):
 def say(verbose: Verbose, text: str, event: str, **facts: Any) -> None:
     """A line on stderr: ``text``, or ``{"event": event, **facts}`` where ``verbose`` is "json"."""
     if verbose == "json":
-        text = json.dumps({"event": event, **facts}, ensure_ascii=False)
+        text = json.dumps(_plain({"event": event, **facts}), ensure_ascii=False)
     if verbose:
         ProgressBar.write(text, file=sys.stderr)  # above a bar that stands there
+
+
+def _plain(value: Any) -> Any:
+    """With null for a figure that is NaN or infinite, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

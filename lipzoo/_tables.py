@@ -67,7 +67,7 @@ def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     table = [columns, *([row[column] for column in columns] for row in rows)]
     widths = [max(map(len, cells)) for cells in zip(*table)]
     sides = [
-        str.rjust if all(c[0].isdigit() or c == "-" for c in cells) else str.ljust
+        str.rjust if all(c[:1].isdigit() or c == "-" for c in cells) else str.ljust
         for cells in zip(*table[1:])
     ]
     aligned = (

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lipzoo
+from lipzoo._progress import say
 from lipzoo.errors import CheckpointError
 from lipzoo.training.loop import fit, make_optimizer
 from lipzoo.training.metrics import evaluate, model_feat
@@ -180,6 +181,13 @@ def test_progress_for_a_program(iris, capsys):
         assert event["seconds_left"] >= 0
     best = {"val_accuracy": result.metrics["val_accuracy"]}
     assert (events[-1]["best"], events[-1]["best_epoch"]) == (best, result.best_epoch)
+
+
+def test_what_diverges_is_json_too(capsys):
+    say("json", "", "evaluation", val_loss=float("nan"), best={"val_loss": float("inf")})
+    line = capsys.readouterr().err
+    assert json.loads(line) == {"event": "evaluation", "val_loss": None, "best": {"val_loss": None}}
+    assert "NaN" not in line
 
 
 def test_a_metric_that_does_not_move_ends_the_training(iris):
