@@ -37,7 +37,8 @@ def missing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("python", "wanted"), [((3, 10), "dgl==1.1.3"), ((3, 11), "dgl==1.1.3"), ((3, 12), "dgl==2.1.0")]
+    ("python", "wanted"),
+    [((3, 10), "dgl==1.1.3"), ((3, 11), "dgl==1.1.3"), ((3, 12), "dgl==2.1.0")],
 )
 def test_pypi_has_a_wheel(missing, monkeypatch, python, wanted):
     monkeypatch.setattr(sys, "version_info", python)
