@@ -72,6 +72,11 @@ def _check(model: nn.Module) -> None:
             f"{name}: corrects what the training labels say (start), and no file holds those; "
             "`lipzoo predict` uses it, and weights that were trained without start are converted"
         )
+    if model.edge_feats:
+        raise ConfigError(
+            f"{name}: reads edge features (edge_feats={model.edge_feats}), and a file takes feat "
+            "and edge_index alone; convert weights that read none"
+        )
     if not model.num_classes:
         raise ConfigError(
             f"{name}: has no head, so that there are no logits; `lipzoo finetune` gives it one"

@@ -39,6 +39,7 @@ def with_a_card_that_starts():
         (lambda: InContextGATv2(5, num_layers=1), "task's labels"),
         (with_start, "start"),
         (with_a_card_that_starts, "start"),
+        (lambda: lipzoo.models.DeepGAT(6, 4, **SIZES, edge_feats=2), "reads edge features"),
         (body, "has no head"),
         (lambda: lipzoo.nn.GATConv(4, 2, 2), "GATConv: is no network"),
         (lambda: nn.Linear(2, 2), "Linear: is no network"),
