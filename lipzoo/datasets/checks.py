@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Protocol
 
@@ -43,7 +43,7 @@ class Task(Protocol):
     def labels(self) -> Tensor | None: ...
 
 
-def validate_task(task: Task, require_labels: bool = True) -> None:
+def validate_task(task: Task, require_labels: bool = True, masks: Sequence[str] = MASKS) -> None:
     """Raise one `DataError` that names every fault of the task.
 
     Parameters
@@ -51,6 +51,8 @@ def validate_task(task: Task, require_labels: bool = True) -> None:
     task : GraphTask
     require_labels : bool
         False lets labels and masks be missing or empty: enough to predict with.
+    masks : sequence of str
+        The masks that are needed; others may be missing or empty too.
 
     Raises
     ------
@@ -59,12 +61,12 @@ def validate_task(task: Task, require_labels: bool = True) -> None:
         missing, malformed, empty or overlapping masks; nodes without a label inside a mask; a
         metric that is not for such labels, or not defined on the nodes of a mask.
     """
-    faults = find_faults(task, require_labels)
+    faults = find_faults(task, require_labels, masks)
     if faults:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
-def find_faults(task: Task, require_labels: bool = True) -> list[str]:
+def find_faults(task: Task, require_labels: bool = True, masks: Sequence[str] = MASKS) -> list[str]:
     """What is wrong with the task, one line a fault; empty where nothing is."""
     if task.num_nodes == 0:
         return ["the graph has no nodes"]
@@ -73,7 +75,7 @@ def find_faults(task: Task, require_labels: bool = True) -> list[str]:
         *_feature_faults(task),
         *_edge_feature_faults(task),
         *_label_faults(task, require_labels),
-        *_mask_faults(task, require_labels),
+        *_mask_faults(task, masks if require_labels else ()),
         *(metric_faults(task) if is_judged else ()),
     ]
 
@@ -146,18 +148,18 @@ def _label_faults(task: Task, require_labels: bool) -> Iterator[str]:
         )
 
 
-def _mask_faults(task: Task, require_labels: bool) -> Iterator[str]:
+def _mask_faults(task: Task, needed: Sequence[str]) -> Iterator[str]:
     masks = {name: task.graph.ndata[name] for name in MASKS if name in task.graph.ndata}
-    absent = [name for name in MASKS if name not in masks]
+    absent = [name for name in needed if name not in masks]
     # Without labels there is nothing to split: that fault is enough.
-    if absent and require_labels and task.labels is not None:
+    if absent and task.labels is not None:
         yield f"no {' and no '.join(absent)}: give all three masks, or none for a random split"
     for name, mask in list(masks.items()):
         if mask.dtype != torch.bool or mask.dim() != 1:
             several = "; choose a split with with_split(0)" if mask.dim() == 2 else ""
             yield f"{name} must be bool (N,), but is {mask.dtype} {_shape(mask)}{several}"
             del masks[name]
-        elif require_labels and not mask.any():
+        elif name in needed and not mask.any():
             yield f"{name} is empty: it must select at least one node"
     for (one, mask), (other, other_mask) in combinations(masks.items(), 2):
         both = mask & other_mask

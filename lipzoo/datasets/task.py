@@ -341,9 +341,12 @@ class GraphTask(Sources):
         data = self.source.graph.ndata
         return {name: data[name] for name in MASKS if name in data}
 
-    def validate(self, require_labels: bool = True) -> GraphTask:
-        """Raise `DataError` naming every fault; return the task itself where there is none."""
-        validate_task(self, require_labels)
+    def validate(self, require_labels: bool = True, masks: Sequence[str] = MASKS) -> GraphTask:
+        """Raise `DataError` naming every fault; return the task itself where there is none.
+
+        ``masks`` are those that must be there, where labels are required.
+        """
+        validate_task(self, require_labels, masks)
         return self
 
     @property

@@ -1,11 +1,11 @@
-"""What a card says of the data, from a task."""
+"""What a card says of the data, from a task, and of what one seed reached."""
 
 from __future__ import annotations
 
-from lipzoo.card import DatasetEntry
+from lipzoo.card import Card, DatasetEntry, Summary, WeightsEntry
 from lipzoo.datasets import GraphTask
 
-__all__ = ["dataset_entry"]
+__all__ = ["dataset_entry", "with_result"]
 
 
 #: Options that say what was made of a task.
@@ -28,4 +28,16 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,
         class_names=list(task.class_names) or None,
+    )
+
+
+def with_result(card: Card, metrics: dict[str, float], epoch: int, seed: int) -> Card:
+    """The card with what the weights of one seed, those of an epoch, reach."""
+    return card.model_copy(
+        update={
+            "weights": WeightsEntry(seed=seed, epoch=epoch, metrics=metrics),
+            "metrics": {
+                key: Summary(mean=value, std=0.0, values=[value]) for key, value in metrics.items()
+            },
+        }
     )

@@ -36,7 +36,8 @@ from lipzoo.registry import find_checkpoint, find_class
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
 from lipzoo.training.adapting import adapt
 from lipzoo.training.class_weight import class_weights
-from lipzoo.training.finetune_card import card_after, card_before, identity
+from lipzoo.training.data_entry import with_result
+from lipzoo.training.finetune_card import card_before, identity
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
 from lipzoo.training.probe import Probe, frozen_feat
@@ -111,6 +112,7 @@ def finetune(
     weight_decay: float = _DEFAULTS.optimizer.weight_decay,
     patience: int = _DEFAULTS.early_stopping.patience,
     seed: int = _DEFAULTS.seed,
+    splits: tuple[str, ...] = ("train", "val", "test"),
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -170,6 +172,9 @@ def finetune(
         See :class:`~lipzoo.settings.FinetuneSettings`.
     seed : int
         Of the fresh layers and dropout.
+    splits : tuple of {"train", "val", "test"}
+        The node sets that the task has, with ``"train"`` among them, and that the metrics are of.
+        Without ``"val"`` the weights of the last epoch are kept, and there is no ``warm_start``.
     out : path, optional
         Write a checkpoint folder there, which ``load_pretrained`` takes. It also holds the state
         to resume from.
@@ -220,9 +225,11 @@ def finetune(
         raise ConfigError(
             f"finetune: {' and '.join(given)} come from the task and start; leave them out"
         )
+    if warm_start and "val" not in splits:
+        raise ConfigError("warm_start: is chosen on validation nodes; leave one of both out")
     if resume and out is None:
         raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
-    task = as_task(task).validate()
+    task = as_task(task).validate(masks=[f"{split}_mask" for split in splits])
     weights = class_weights(class_weight, task)
     torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)
@@ -250,13 +257,14 @@ def finetune(
         warm_start_head(model, task, weights)
         if "head" not in replaced:
             replaced.append("head")
-        start_state, start = copy.deepcopy(model.state_dict()), evaluate(model, task)
+        start_state, start = copy.deepcopy(model.state_dict()), evaluate(model, task, splits)
     result = _train(
         model,
         task,
         settings,
         replaced,
         class_weight=weights,
+        splits=splits,
         folder=training,
         resume=resume,
         verbose=verbose,
@@ -277,7 +285,7 @@ def finetune(
         replaced=replaced,
         only_class=result.only_class,
     )
-    model.card = card_after(card, result, seed)
+    model.card = with_result(card, result.metrics, result.best_epoch, seed)
     del model.pretrained_folder  # of the source
     if out is not None:
         made = save_checkpoint(out, model, model.card, overwrite=True)

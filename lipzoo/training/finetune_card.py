@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo.card import ArchitectureEntry, Card, Summary, WeightsEntry, versions
+from lipzoo.card import ArchitectureEntry, Card, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.settings import FinetuneSettings
 from lipzoo.training.adapting import sizes_of
 from lipzoo.training.data_entry import dataset_entry
-from lipzoo.training.loop import FitResult
 
-__all__ = ["card_after", "card_before", "identity"]
+__all__ = ["card_before", "identity"]
 
 
 def card_before(
@@ -51,14 +50,6 @@ def card_before(
         recipe={key: value for key, value in recipe.items() if value is not None},
         versions=versions(),
     )
-
-
-def card_after(card: Card, result: FitResult, seed: int) -> Card:
-    entry = WeightsEntry(seed=seed, epoch=result.best_epoch, metrics=result.metrics)
-    metrics = {
-        key: Summary(mean=value, std=0.0, values=[value]) for key, value in result.metrics.items()
-    }
-    return card.model_copy(update={"weights": entry, "metrics": metrics})
 
 
 def identity(card: Card) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def fit(
     model : torch.nn.Module
         Called as ``model(graph, feat)``.
     task : GraphTask
-        Graph, features, labels and masks, on the device of the model. Where it has ``parts``, the
-        epochs take them in turn to learn from.
+        Graph, features, labels and masks of the ``splits``, on the device of the model. Where it
+        has ``parts``, the epochs take them in turn to learn from.
     settings : FitSettings
         Epochs, optimiser, schedule, early stopping.
     folder : Path, optional
@@ -111,7 +111,8 @@ def fit(
     on_evaluation : callable, optional
         Called with each row of the history as it comes; what it raises ends the training.
     splits : tuple of {"train", "val", "test"}
-        The node sets that the metrics at the end are of.
+        The node sets that the metrics at the end are of. Without ``"val"`` no validation node is
+        looked at, and the weights of the last epoch are kept.
     verbose : bool or "json"
         Say on stderr how far it is (:class:`~lipzoo._progress.EpochsProgress`).
     title : str
@@ -154,7 +155,8 @@ def fit(
         state = load_state(folder / STATE_FILE, parts, lambda content: _State(**content["fit"]))
     log = _Log(folder, state.history)
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
-    if task.parts and state.best_key is None:
+    validates = "val" in splits
+    if validates and task.parts and state.best_key is None:
         # What it starts from is a result too.
         _keep_best(
             state,
@@ -176,16 +178,19 @@ def fit(
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
-            val = evaluate_encoded(judged, task, ("val",))
+            val = evaluate_encoded(judged, task, ("val",)) if validates else {}
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
             log.write(row)
-            _keep_best(state, judged, val, task.metric, settings.early_stopping.monitor)
-            progress.evaluated(row, *_best(state, task.metric, settings.early_stopping.monitor))
+            if validates:
+                monitor = settings.early_stopping.monitor
+                _keep_best(state, judged, val, task.metric, monitor)
+                progress.evaluated(row, *_best(state, task.metric, monitor))
             if on_evaluation is not None:
                 on_evaluation(row)
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(state.history[-1]["val_loss"] if state.history else train_loss)
+            latest = state.history[-1] if state.history else {}
+            scheduler.step(latest.get("val_loss", train_loss))
         else:
             scheduler.step()
         progress.step(state.epoch)
@@ -195,12 +200,11 @@ def fit(
     log.close()
     if folder is not None:
         save_state(folder / STATE_FILE, parts, fit=vars(state))
-    model.load_state_dict(state.best_weights)
+    model.load_state_dict(state.best_weights if validates else judged.state_dict())
+    epoch = state.best_epoch if validates else state.epoch
     logits = infer(model, task)
     progress.finish()
-    return FitResult(
-        measure(logits, task, splits), state.best_epoch, state.history, only_class(logits, task)
-    )
+    return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
 
 
 def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:

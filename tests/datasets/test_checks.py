@@ -12,6 +12,18 @@ def test_a_sound_task_has_no_faults(task):
     assert task.validate() is task
 
 
+def test_masks_that_are_not_needed_may_be_missing_or_empty(task):
+    graph = task.graph.local_var()
+    del graph.ndata["val_mask"]
+    graph.ndata["test_mask"] = torch.zeros_like(graph.ndata["test_mask"])
+    some = GraphTask("ring", graph, num_classes=task.num_classes)
+    assert find_faults(some, masks=["train_mask"]) == []
+    (absent,) = find_faults(some, masks=["train_mask", "val_mask"])
+    assert "no val_mask" in absent
+    (empty,) = find_faults(some, masks=["train_mask", "test_mask"])
+    assert "test_mask is empty" in empty
+
+
 def faults_after(graph, **columns):
     for name, column in columns.items():
         if column is None:

@@ -215,3 +215,18 @@ def test_a_class_that_cannot_be_taken_apart_is_refused(source, iris, monkeypatch
     monkeypatch.delattr(DeepAttentionNet, "layer_groups")
     with pytest.raises(ConfigError, match="derive the class from"):
         lipzoo.finetune(source, iris, verbose=False)
+
+
+def test_without_validation_and_test_nodes(source, iris):
+    graph = iris.graph.local_var()
+    del graph.ndata["val_mask"], graph.ndata["test_mask"]
+    some = GraphTask.from_graph(graph)
+    with pytest.raises(DataError, match="no val_mask and no test_mask"):
+        lipzoo.finetune(source, some, epochs=2, verbose=False)
+    with pytest.raises(ConfigError, match="warm_start"):
+        lipzoo.finetune(source, some, splits=("train",), warm_start=True)
+    result = lipzoo.finetune(source, some, epochs=2, splits=("train",), verbose=False)
+    assert result.best_epoch == 2
+    assert result.metrics.keys() == {"train_accuracy", "train_loss"}
+    probe = {"freeze": "all-but-head", "start": "stack", "epochs": 2, "verbose": False}
+    assert lipzoo.finetune(source, some, splits=("train",), **probe).best_epoch == 2

@@ -7,6 +7,7 @@ import torch
 
 import lipzoo
 from lipzoo._progress import say
+from lipzoo.datasets import GraphTask
 from lipzoo.errors import CheckpointError
 from lipzoo.training.loop import fit, make_optimizer
 from lipzoo.training.metrics import evaluate, model_feat
@@ -263,3 +264,22 @@ def test_bags_of_words_are_trained_on_as_sparse_features(iris):
     assert result.metrics["test_accuracy"] > 0.9
     model.takes_sparse_feat = False
     assert evaluate(model, task) == pytest.approx(result.metrics, abs=1e-5)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_without_validation_nodes_the_last_epoch_is_kept(iris, ema_decay, schedule):
+    """The weights are those of as many epochs that were validated but never left."""
+    chosen = settings(epochs=4, ema_decay=ema_decay, schedule={"name": schedule})
+    wanted = tiny(iris)
+    result = fit(wanted, iris, settings(**chosen.model_dump() | {"eval_every": 4}), verbose=False)
+    assert result.best_epoch == 4
+    graph = iris.graph.local_var()
+    del graph.ndata["val_mask"], graph.ndata["test_mask"]
+    model = tiny(iris)
+    result = fit(model, GraphTask.from_graph(graph), chosen, splits=("train",), verbose=False)
+    assert result.best_epoch == 4
+    assert result.metrics.keys() == {"train_accuracy", "train_loss"}
+    assert [sorted(row) for row in result.history] == [["epoch", "lr", "train_loss"]] * 4
+    for key, tensor in wanted.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[key]), key
