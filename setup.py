@@ -86,7 +86,7 @@ setup(
         "numba>=0.59",
         "numpy>=1.24",
         "scipy>=1.10",
-        "scikit-learn>=1.2",
+        "scikit-learn>=1.6",
         "pyyaml>=6",
         "pydantic>=2.5",
         "safetensors>=0.4",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         models,
         nn,
         registry,
+        sklearn,
         training,
         weights,
     )
@@ -97,7 +98,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 #: Rooms that may be used without an import of their own.
 _ROOMS = (
     *("attention", "card", "context", "convert", "datasets", "errors", "hub", "lipschitz"),
-    *("models", "nn", "registry", "training", "weights"),
+    *("models", "nn", "registry", "sklearn", "training", "weights"),
 )
 
 

@@ -17,8 +17,9 @@ from lipzoo.weights.reading import (
     parse_safetensors,
     read_checkpoint,
     sha256,
+    unpack,
 )
-from lipzoo.weights.writing import save_checkpoint, write_checkpoint
+from lipzoo.weights.writing import pack, save_checkpoint, write_checkpoint
 
 __all__ = [
     "CARD_FILE",
@@ -26,9 +27,11 @@ __all__ = [
     "Checkpoint",
     "list_checkpoints",
     "load_weights",
+    "pack",
     "parse_safetensors",
     "read_checkpoint",
     "save_checkpoint",
     "sha256",
+    "unpack",
     "write_checkpoint",
 ]

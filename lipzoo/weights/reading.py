@@ -31,6 +31,7 @@ __all__ = [
     "read_checkpoint",
     "read_weights",
     "sha256",
+    "unpack",
 ]
 
 #: Folders of checkpoints, separated as in ``PATH``.
@@ -134,6 +135,20 @@ def _read_pair(folder: Path) -> tuple[Card, dict[str, bytes]]:
 
 class _OtherWeights(CheckpointError):
     """Than those on the card, which may have been replaced since it was read."""
+
+
+def unpack(name: str, files: dict[str, bytes]) -> Checkpoint:
+    """A checkpoint of the bytes of its two files, verified; ``name`` stands before errors.
+
+    Raises
+    ------
+    CheckpointError
+        If the card is wrong, or the weights' hash is not the card's.
+    """
+    card = parse_card(files[CARD_FILE], name)
+    if sha256(files[WEIGHTS_FILE]) != card.weights.sha256:
+        raise CheckpointError(f"{name}: the hash of the weights is not the one on the card")
+    return Checkpoint(name, card, files, Path(name))
 
 
 def read_card(folder: Path) -> tuple[Card, bytes]:

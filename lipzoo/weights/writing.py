@@ -27,7 +27,7 @@ from lipzoo.weights.reading import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["save_checkpoint", "write_checkpoint"]
+__all__ = ["pack", "save_checkpoint", "write_checkpoint"]
 
 _WAITING = pending(Path(), "*").name
 
@@ -53,12 +53,13 @@ def save_checkpoint(
     """
     with writing(folder):
         path = OutputFolder(folder, passing=_WAITING).prepare(overwrite)
-        checkpoint = _pack(path, model, card)
+        checkpoint = pack(path, model, card)
         _write(checkpoint)
     return checkpoint
 
 
-def _pack(folder: Path, model: nn.Module, card: Card) -> Checkpoint:
+def pack(folder: Path, model: nn.Module, card: Card) -> Checkpoint:
+    """What :func:`save_checkpoint` writes into ``folder``, in memory alone."""
     import safetensors.torch
 
     from lipzoo.models import count_parameters
