@@ -25,6 +25,7 @@ MADE = {
     "docs/own_graphs.md": ("users.pt",),
     "docs/edge_features.md": (),
     "docs/export.md": ("runs/cora.onnx", "runs/cora.pt2"),
+    "docs/scikit_learn.md": (),
 }
 
 
