@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
@@ -60,15 +61,32 @@ STACK = {
     "check_methods_subset_invariance": _READS_ALL,
     "check_methods_sample_order_invariance": _READS_ALL,
 }
-NETWORK = NodeClassifier("test_tiny", n_neighbors=3, epochs=15, lr=0.02)
+#: Without validation: what chooses the epoch does not look at class_weight, which is checked.
+NETWORK = NodeClassifier("test_tiny", n_neighbors=3, epochs=15, lr=0.02, validation_fraction=0)
 
 
-@parametrize_with_checks(
-    [NETWORK, NodeClassifier("stack", n_neighbors=3)],
-    expected_failed_checks=lambda estimator: STACK if estimator.model == "stack" else EXPECTED,
-)
+@parametrize_with_checks([NETWORK], expected_failed_checks=lambda _: EXPECTED)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [NodeClassifier("stack", n_neighbors=3)], expected_failed_checks=lambda _: STACK
+)
+def test_checks_of_scikit_learn_with_the_stack(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+def test_the_default_learns():
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), NodeClassifier(epochs=50, random_state=0))
+    assert model.fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.9
+
+
+def test_the_room_is_reached_by_name():
+    assert lipzoo.sklearn.NodeClassifier is NodeClassifier
 
 
 # ------------------------------------------------------------------- labels
@@ -223,6 +241,21 @@ def test_new_rows_do_not_change_each_other(fitted, moons):
     edges = edges_to_new(fitted._X, X.astype(np.float32), 3)
     assert edges[0].max() < N <= edges[1].min()
     assert np.bincount(edges[1])[N:].tolist() == [3] * N
+
+
+def test_new_rows_are_joined_to_their_nearest_known_ones(fitted, moons):
+    """The network on both kinds of rows, joined by hand; what it says of known ones stays."""
+    new = (moons[0][:6] + 0.3).astype(np.float32)
+    known = fitted._X
+    near = np.argsort(cdist(new, known), axis=1)[:, :3]
+    links = np.stack([near.ravel(), N + np.repeat(np.arange(6), 3)])
+    src, dst = np.concatenate([fitted.edge_index_, links], 1)
+    graph = dgl.graph((src, dst), num_nodes=N + 6)
+    with torch.no_grad():
+        logits = fitted.model_(graph, torch.from_numpy(np.concatenate([known, new])))
+    wanted = logits.softmax(1).numpy()
+    np.testing.assert_allclose(fitted.predict_proba(new), wanted[N:], atol=1e-5)
+    np.testing.assert_allclose(fitted.label_distributions_, wanted[:N], atol=1e-5)
 
 
 def test_rows_of_fit_are_asked_for_without_x(fitted, moons):
@@ -416,6 +449,7 @@ def test_weights_of_classes(moons):
     for weight in ("balanced", {"sun": 9.0}):
         model = NodeClassifier(**QUICK, class_weight=weight).fit(X, y)
         assert model.label_distributions_[:, 1].mean() > few
+        assert ("val_macro_f1" in model.history_[0]) == (weight == "balanced")
 
 
 # ------------------------------------------------------------------ bad input

@@ -60,7 +60,8 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         ``patience`` epochs without a better one. With 0, and where it would be less than a node a
         class, the weights of the last epoch are kept.
     class_weight : dict, "balanced" or None
-        Weights of the classes in the training loss, 1 for those that a dict leaves out.
+        Weights of the classes in the training loss, 1 for those that a dict leaves out. The epoch
+        is chosen by accuracy; with ``"balanced"``, by the mean F1 of the classes.
     model_params : dict, optional
         Arguments of the architecture, such as ``{"feat_drop": 0.2}``.
     random_state : int, RandomState or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ def learn(
         "verbose": bool(params["verbose"]),
         "class_weight": _weights(params["class_weight"], classes),
     }
+    if params["class_weight"] == "balanced":  # else the epoch with the fewest rare ones would win
+        task = replace(task, metric="macro_f1")
     name = params["model"]
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         if _is_architecture(name):
