@@ -91,9 +91,12 @@ class TestLinearProbe:
     def test_the_body_runs_once_and_stays(self, tiny_source, other_iris, monkeypatch):
         runs = []
         run = DeepAttentionNet.run
-        monkeypatch.setattr(
-            DeepAttentionNet, "run", lambda *args: runs.append(args[0].training) or run(*args)
-        )
+
+        def noted(model, *args, **options):
+            runs.append(model.training)
+            return run(model, *args, **options)
+
+        monkeypatch.setattr(DeepAttentionNet, "run", noted)
         before = copies(lipzoo.load_pretrained(tiny_source).layer_groups())
         result = lipzoo.finetune(
             tiny_source, other_iris, freeze="all-but-head", epochs=30, verbose=False
