@@ -506,7 +506,7 @@ def test_labels_that_do_not_fit_are_refused(moons, y, words):
         ({"model": "gat_lip_17"}, UnknownNameError, "did you mean 'gat_lip_16'"),
         ({"model": "gat_lip_16.cra"}, UnknownNameError, "gat_lip_16.cora"),
         ({"model": "gat_lip_context_8"}, ConfigError, "gat_lip_context_8.synthetic"),
-        ({"model": "/no/such/folder"}, CheckpointError, "holds no card.yaml"),
+        ({"model": "/no/such/folder"}, CheckpointError, "there is no such folder"),
         ({"model": 3}, ConfigError, "got a int"),
         ({"model": None}, ConfigError, "got a NoneType"),
     ],
