@@ -73,11 +73,13 @@ def write_report(content: dict[str, Any], out: str | os.PathLike) -> str:
     for card in study.cards:
         seen = ", ".join(entry.name for entry in card.pretrained_on)
         lines += ["", f"`{card.full_name}` has learnt from {seen}."]
-    for target in study.targets:
+    for target in dict.fromkeys(target for target, _, _ in found):
         lines += ["", f"## {target}{' *' if target in study.development else ''}", ""]
         lines += _table(study, found, target)
     reported = [name for name in study.targets if name not in study.development]
     for ours in _ours(study):
+        if not any(method == ours for _, method, _ in found):
+            continue
         lines += ["", f"## {ours[:1].upper()}{ours[1:]} beside the others", ""]
         lines += headline(study, found, ours, reported)
         if study.development:
@@ -99,19 +101,26 @@ def _epochs(group: list[dict[str, Any]]) -> str:
 
 
 def _table(study: Study, found: Rows, target: str) -> list[str]:
+    """Of the methods that have a figure of the target."""
+    columns = _columns(study, found)
     rows = []
     for method in study.methods:
-        row = [method]
-        for labels in _in_order(study):
-            group = found.get((target, method, labels))
-            row.append(f"{Cell.of(group)}{_epochs(group)}" if group else "-")
-        rows.append(row)
-    return markdown_table(["method", *map(_head, _in_order(study))], rows, figures=True)
+        groups = [found.get((target, method, labels)) for labels in columns]
+        if any(groups):
+            cells = [f"{Cell.of(group)}{_epochs(group)}" if group else "-" for group in groups]
+            rows.append([method, *cells])
+    return markdown_table(["method", *map(_head, columns)], rows, figures=True)
 
 
 def _in_order(study: Study) -> list[int | str]:
     numbers = sorted(labels for labels in study.labels if labels != PUBLISHED)
     return [*numbers, *(labels for labels in study.labels if labels == PUBLISHED)]
+
+
+def _columns(study: Study, found: Rows) -> list[int | str]:
+    """The numbers of labels that have a figure."""
+    measured = {labels for _, _, labels in found}
+    return [labels for labels in _in_order(study) if labels in measured]
 
 
 def _head(labels: int | str) -> str:
@@ -124,20 +133,21 @@ def headline(study: Study, found: Rows, ours: str, targets: Sequence[str]) -> li
     Of a target on the seeds that both have; where one of them has a single row, as what draws no
     numbers has on a published split, that stands for all seeds.
     """
-    rows = []
+    rows, columns = [], _columns(study, found)
     for method in study.methods:
         if method == ours:
             continue
         row = [f"{ours} − {method}"]
-        for labels in _in_order(study):
+        for labels in columns:
             gains = [
                 gain
                 for target in targets
                 if (gain := _gain(found, target, labels, ours, method)) is not None
             ]
             row.append(f"{100 * np.mean(gains):+.1f} ({len(gains)})" if gains else "-")
-        rows.append(row)
-    header = ["points, mean over (targets)", *map(_head, _in_order(study))]
+        if set(row[1:]) != {"-"}:
+            rows.append(row)
+    header = ["points, mean over (targets)", *map(_head, columns)]
     return markdown_table(header, rows, figures=True)
 
 

@@ -31,6 +31,9 @@ _OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     **dict.fromkeys(("digits", "wine", "iris", "breast_cancer"), _DRAWN),
 }
 
+#: Columns of other units, which only the stack brings to one scale by itself.
+_SCALED = ("huangpu", "pasadena")
+
 
 def num_different(target: str, labels: int | str) -> float:
     """How many seeds have a split of their own."""
@@ -39,14 +42,15 @@ def num_different(target: str, labels: int | str) -> float:
 
 @lru_cache(maxsize=4)
 def load_target(target: str, raw_dir: str | None) -> GraphTask:
-    """A target, raw.
+    """A target, not encoded; where columns have other units, standardised.
 
     Raises
     ------
     ConfigError
         If its nodes have several labels.
     """
-    task = load_dataset(target, raw_dir=raw_dir)
+    options = {"scaling": "standard"} if target in _SCALED else {}
+    task = load_dataset(target, raw_dir=raw_dir, **options)
     if task.multilabel:
         raise ConfigError(f"{target}: nodes have several labels; a study counts labels a class")
     return task
