@@ -29,8 +29,9 @@ def test_the_table_of_a_sweep_is_that_of_its_rows(name, tmp_path):
     assert write_report(read_yaml(tmp_path / "sweep.yaml"), tmp_path) == table
 
 
-def test_the_table_of_the_transfer_study_is_that_of_its_rows(tmp_path):
-    table = copied("transfer", tmp_path)
+@pytest.mark.parametrize("name", ["transfer", "all_graphs"])
+def test_the_table_of_a_transfer_study_is_that_of_its_rows(name, tmp_path):
+    table = copied(name, tmp_path)
     assert transfer.write_report(read_yaml(tmp_path / "study.yaml"), tmp_path) == table
 
 
