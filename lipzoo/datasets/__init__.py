@@ -4,6 +4,7 @@
 from lipzoo.datasets import cities, embedded, heterophilous, ogb, ppi, public  # noqa: F401
 from lipzoo.datasets.catalogue import DATASETS, register_dataset
 from lipzoo.datasets.encoding import encode_features, encode_task
+from lipzoo.datasets.growing import grown
 from lipzoo.datasets.loading import as_task, list_datasets, load_dataset, load_graph
 from lipzoo.datasets.missing import erase_features, propagate_features
 from lipzoo.datasets.npz_file import save_npz
@@ -18,6 +19,7 @@ __all__ = [
     "encode_features",
     "encode_task",
     "erase_features",
+    "grown",
     "list_datasets",
     "load_dataset",
     "load_graph",

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lipzoo.attention import DotProductLipschitzNorm, Structure, as_structure
+from lipzoo.attention import Structure, as_structure
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.edges import rows_attended
+from lipzoo.nn.local import is_local
 
 __all__ = ["in_blocks"]
 
@@ -23,7 +24,7 @@ _NUMBERS = 2**21
 def in_blocks(layers: list[AttentionConv]) -> Iterator[None]:
     """Inside, each layer attends for some destination nodes at a time and keeps nothing but its
     input for the backward pass. The results are the same."""
-    changed = [layer for layer in layers if "forward" not in vars(layer) and _is_local(layer)]
+    changed = [layer for layer in layers if "forward" not in vars(layer) and is_local(layer)]
     for layer in changed:
         layer.forward = _blockwise(layer, type(layer).forward.__get__(layer))
     try:
@@ -31,14 +32,6 @@ def in_blocks(layers: list[AttentionConv]) -> Iterator[None]:
     finally:
         for layer in changed:
             del layer.forward
-
-
-def _is_local(layer: AttentionConv) -> bool:
-    """Whether what a node puts out depends on its in-edges alone."""
-    norm = layer.score_norm
-    return not layer._score_hooks and not (
-        isinstance(norm, DotProductLipschitzNorm) and norm.scope == "graph"
-    )
 
 
 def _blockwise(layer: AttentionConv, forward):

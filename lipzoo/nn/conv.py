@@ -271,6 +271,10 @@ class AttentionConv(nn.Module):
     def _gain(self, name: str) -> float:
         return math.sqrt(2)
 
+    @property
+    def has_score_hooks(self) -> bool:
+        return bool(self._score_hooks)
+
     def _run_score_hooks(self, structure: Structure, scores: Tensor) -> Tensor:
         for hook in self._score_hooks.values():
             changed = hook(self, structure, scores)
@@ -338,8 +342,7 @@ class AttentionConv(nn.Module):
         if roots is None:
             return structure, h_src, h_dst
         divided = h_src / roots
-        own = divided[: structure.num_dst]
-        return structure, divided, divided if h_dst is h_src else own
+        return structure, divided, divided if h_dst is h_src else divided[: structure.num_dst]
 
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""

@@ -4,6 +4,7 @@ from lipzoo.training.export import export_run
 from lipzoo.training.finetune import FinetuneResult, finetune
 from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.metrics import evaluate
+from lipzoo.training.new_nodes import NewPredictions, predict_new
 from lipzoo.training.predict import predict, write_predictions
 from lipzoo.training.recipe import FitSettings, Recipe, load_recipe
 from lipzoo.training.run import train
@@ -15,6 +16,7 @@ __all__ = [
     "FinetuneResult",
     "FitResult",
     "FitSettings",
+    "NewPredictions",
     "Recipe",
     "evaluate",
     "export_run",
@@ -23,6 +25,7 @@ __all__ = [
     "load_recipe",
     "load_space",
     "predict",
+    "predict_new",
     "train",
     "tune",
     "warm_start_head",
