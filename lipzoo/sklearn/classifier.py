@@ -67,7 +67,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
     random_state : int, RandomState or None
         Of the first weights, dropout, and the nodes that are held out.
     verbose : bool
-        Print a line an epoch.
+        Say on stderr how far it is.
 
     Attributes
     ----------
