@@ -68,7 +68,8 @@ def graph_loader(path: Path, name: str) -> Callable[..., GraphTask]:
 
 def _reader(path: Path) -> _Reader | None:
     if path.is_dir():
-        return read_csv_folder if (path / "meta.yaml").exists() else read_table_folder
+        # A link that leads nowhere counts: what its owner means is no plain table.
+        return read_csv_folder if os.path.lexists(path / "meta.yaml") else read_table_folder
     return _READERS.get(path.suffix)
 
 
