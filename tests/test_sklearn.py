@@ -542,3 +542,13 @@ def test_sparse_features_give_the_same(moons):
     sparse = NodeClassifier(**QUICK).fit(sp.csr_matrix(X), y)
     for rows in (X[:4], sp.csc_matrix(X[:4])):
         np.testing.assert_allclose(sparse.predict_proba(rows), dense.predict_proba(rows), atol=1e-4)
+
+
+def test_the_card_keeps_the_words():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    y = np.array(["low", "high"])[(X[:, 0] > 0).astype(int)]
+    settings = {"model": "test_tiny", "epochs": 3, "n_neighbors": 3, "random_state": 0}
+    fitted = NodeClassifier(**settings).fit(X, y)
+    assert fitted.model_.card.dataset.class_names == ["high", "low"]
+    numbers = NodeClassifier(**settings).fit(X, (y == "low").astype(int))
+    assert numbers.model_.card.dataset.class_names is None

@@ -127,6 +127,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         "architecture": name,
         "dataset": {"name": args.data, **data_options(args)},
     }
+    if args.seeds is not None:
+        content["seeds"] = args.seeds  # who replays the file wants the same
     for change in [*fields, *args.set]:
         apply_change(content, change)
     return make_recipe(content, where="train")

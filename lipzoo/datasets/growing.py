@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +36,7 @@ def grown(
     edge_feat_new : Tensor or array (E', K), optional
         Where the edges of the task have features.
     node_ids_new : sequence of M ids, optional
-        Where the nodes of the task have ids; by default their numbers.
+        Where the nodes of the task have ids; numbers are by default counted on.
 
     Raises
     ------
@@ -60,16 +59,33 @@ def grown(
         graph.ndata[key] = torch.cat([column, feat.to(column) if key == "feat" else more])
     if edge_feat is not None:
         graph.edata["feat"] = torch.cat([task.edge_feat, edge_feat.to(task.edge_feat)])
-    ids = None
-    if task.node_ids is not None:
-        more_ids = (
-            range(task.num_nodes, graph.num_nodes()) if node_ids_new is None else node_ids_new
-        )
-        ids = (*task.node_ids, *more_ids)
-        if len(ids) != graph.num_nodes() or len(set(ids)) < len(ids):
-            raise DataError(f"{task.name}: node_ids_new must be {num_new} ids that are not taken")
-    made = GraphTask.from_graph(graph, task.name, num_classes=task.num_classes, metric=task.metric)
-    return replace(made, class_names=task.class_names, node_ids=ids)
+    ids = _ids(task, num_new, node_ids_new)
+    return GraphTask.from_graph(
+        graph,
+        task.name,
+        num_classes=task.num_classes,
+        metric=task.metric,
+        class_names=task.class_names,
+        node_ids=ids,
+    )
+
+
+def _ids(task: GraphTask, num_new: int, given: Any) -> list[int | str] | None:
+    """The ids of all nodes; new numbers are counted on from the largest."""
+    if task.node_ids is None:
+        if given is not None:
+            raise DataError(f"{task.name}: its nodes have no ids; leave node_ids_new out")
+        return None
+    old = list(task.node_ids)
+    if given is None and num_new:
+        if not all(isinstance(node, int) for node in old):
+            raise DataError(f"{task.name}: its nodes have ids; pass node_ids_new, {num_new} more")
+        first = max(old, default=-1) + 1
+        given = range(first, first + num_new)
+    ids = [*old, *(given if given is not None else ())]
+    if len(ids) != task.num_nodes + num_new or len(set(ids)) < len(ids):
+        raise DataError(f"{task.name}: node_ids_new must be {num_new} ids that are not taken")
+    return ids
 
 
 def check_growth(
@@ -82,17 +98,27 @@ def check_growth(
     DataError
         See :func:`grown`.
     """
-    if task.reads_labels:
-        raise DataError(f"{task.name}: the features were made of labels; pass the raw task")
+    if made := sorted({"scaling", "encoding", "start"} & task.options.keys()):
+        raise DataError(
+            f"{task.name}: the features were made of the data's ({', '.join(made)}), and those of "
+            "new nodes are not; pass the raw task: the weights say by themselves what they read"
+        )
     feat = _numbers(task, "feat_new", feat_new)
     if feat.dim() != 2 or feat.shape[1] != task.in_feats:
         raise DataError(
             f"{task.name}: feat_new is {tuple(feat.shape)}; it must be (M, {task.in_feats})"
         )
-    edges = torch.as_tensor(edges_new)
+    try:
+        edges = torch.as_tensor(edges_new)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{task.name}: edges_new must be whole numbers (2, E): sources, destinations; got a "
+            f"{type(edges_new).__name__}"
+        ) from None
     if edges.numel() == 0:
         edges = edges.long().reshape(2, 0)
-    if edges.dim() != 2 or edges.shape[0] != 2 or edges.is_floating_point() or edges.is_complex():
+    is_whole = not (edges.is_floating_point() or edges.is_complex() or edges.dtype is torch.bool)
+    if edges.dim() != 2 or edges.shape[0] != 2 or not is_whole:
         raise DataError(
             f"{task.name}: edges_new is {tuple(edges.shape)} of {edges.dtype}; it must be whole "
             "numbers (2, E): sources, destinations"
@@ -120,7 +146,8 @@ def check_growth(
 
 def _numbers(task: GraphTask, name: str, values: Any) -> Tensor:
     try:
-        found = torch.as_tensor(values).float()
+        found = torch.as_tensor(values.toarray() if hasattr(values, "toarray") else values).float()
+        found = found if found.layout is torch.strided else found.to_dense()
     except (TypeError, ValueError, RuntimeError):
         raise DataError(f"{task.name}: {name} must be an array of numbers") from None
     if not found.isfinite().all():

@@ -15,8 +15,9 @@ from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
 from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
+from lipzoo.datasets.names import as_class_names, as_node_ids, recount
 from lipzoo.datasets.sources import Sources
-from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["GraphTask"]
 
@@ -107,7 +108,10 @@ class GraphTask(Sources):
         multilabel = labels is not None and labels.dim() == 2
         if num_classes is None:
             num_classes = max(class_count(labels), len(class_names))
-        more = {"class_names": tuple(class_names), "node_ids": node_ids}
+        more = {
+            "class_names": as_class_names(class_names, int(num_classes), name),
+            "node_ids": as_node_ids(node_ids, graph.num_nodes(), name),
+        }
         return cls(name, graph, int(num_classes), multilabel, metric=metric, **more)
 
     @classmethod
@@ -284,15 +288,8 @@ class GraphTask(Sources):
         """
         if not self.class_names or self.class_names == tuple(names):
             return self
-        place = {name: number for number, name in enumerate(names)}
-        absent = [name for name in self.class_names if name not in place]
-        if absent:
-            raise DataError(
-                f"{self.name}: the weights know no class {absent[0]!r}"
-                f"{did_you_mean(absent[0], names)}; fine-tune them on it"
-            )
-        places = torch.tensor([*(place[name] for name in self.class_names), -1])
-        task = self.with_ndata(label=places.to(self.device)[self.labels])
+        labels = recount(self.labels, self.class_names, names, self.name)
+        task = self if labels is None else self.with_ndata(label=labels)
         return replace(task, class_names=tuple(names), num_classes=len(names))
 
     def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:

@@ -163,7 +163,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         held_out = np.zeros(len(codes), bool)
         if self.model != _STACK:
             held_out = hold_out(codes, self.validation_fraction, rng)
-        task = _task(X, edges, codes, held_out, len(classes))
+        task = _task(X, edges, codes, held_out, classes)
         model, epoch, history = None, 0, []
         if self.model != _STACK:
             model, epoch, history = learn(task, self.get_params(deep=False), classes, seed)
@@ -228,7 +228,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
             np.concatenate([self.edge_index_, new], 1),
             np.concatenate([self._codes, nothing - 1]),
             np.concatenate([self._held_out, nothing > 0]),
-            len(self.classes_),
+            self.classes_,
         )
         return self._proba_of(task)[known:]
 
@@ -275,7 +275,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _task(
-    X: Any, edges: np.ndarray, codes: np.ndarray, held_out: np.ndarray, num_classes: int
+    X: Any, edges: np.ndarray, codes: np.ndarray, held_out: np.ndarray, classes: np.ndarray
 ) -> GraphTask:
     """The graph: features (N, F), edges (2, E), and what is known of the labels (N,)."""
     graph = dgl.graph(tuple(torch.from_numpy(edges)), num_nodes=len(codes))
@@ -285,4 +285,5 @@ def _task(
     graph.ndata["train_mask"] = torch.from_numpy((codes >= 0) & ~held_out)
     if held_out.any():
         graph.ndata["val_mask"] = torch.from_numpy(held_out)
-    return GraphTask.from_graph(graph, "fit", num_classes=num_classes)
+    words = classes.tolist() if all(isinstance(name, str) for name in classes) else ()
+    return GraphTask.from_graph(graph, "fit", num_classes=len(classes), class_names=words)

@@ -73,6 +73,11 @@ def sizes_of(card: Card, task: GraphTask, overrides: dict[str, Any]) -> dict[str
             "graph has none: give it edata['feat'], (E, K), or pass edge_feats=0 to leave out "
             "what reads them"
         )
+    if overrides.get("edge_values") and not before:
+        raise DataError(
+            "edge_values: is of weights that have read edge features from the start; leave it out, "
+            "or train the architecture"
+        )
     if asked and asked != task.edge_feats:
         raise DataError(
             f"{task.name}: edge_feats is {asked}, and the width of the graph's edge features, "

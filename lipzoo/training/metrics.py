@@ -198,6 +198,11 @@ def measure(
     logits: Tensor, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, float]:
     """What :func:`evaluate` gives of a model with these logits (N, C)."""
+    if not task.multilabel and int(task.labels.max()) >= logits.shape[1]:
+        raise DataError(
+            f"{task.name}: has a class {int(task.labels.max())}, and the model tells "
+            f"{logits.shape[1]} apart, from 0 on; fine-tune it on the data"
+        )
     metrics = {}
     for split in splits:
         mask = getattr(task, f"{split}_mask")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lipzoo.attention import Structure
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.growing import check_growth
+from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.scaling import SCALINGS
 from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
@@ -48,7 +49,7 @@ class NewPredictions:
 @torch.no_grad()
 def predict_new(
     model: nn.Module,
-    task: GraphTask,
+    task: GraphTask | Any,
     feat_new: Any,
     edges_new: Any,
     *,
@@ -66,7 +67,8 @@ def predict_new(
     model : DeepAttentionNet
         Left in the mode it was in.
     task : GraphTask
-        The graph of N nodes as it was; not touched. Labels are not needed.
+        The graph of N nodes as it was, or what `lipzoo.datasets.as_task` takes; not touched. Labels
+        are not needed.
     feat_new, edges_new, edge_feat_new
         See :func:`lipzoo.datasets.grown`: the new nodes are N..N+M-1.
     with_affected : bool
@@ -82,7 +84,7 @@ def predict_new(
     """
     check_has_head(model)
     _check_local(model)
-    task = with_classes_of(model, task)
+    task = with_classes_of(model, as_task(task, require_labels=False))
     given = task.edge_feat is not None and model.edge_feats
     if task.edge_feat is not None and not given:
         task = _without_edge_feat(task)
@@ -90,7 +92,7 @@ def predict_new(
     card = getattr(model, "card", None)
     scaling = None if card is None or card.dataset is None else card.dataset.options.get("scaling")
     old = encode_for(model, task)
-    if scaling == "row" and task.options.get("scaling") != "row" and len(feat_new):
+    if scaling == "row" and len(feat_new):
         feat_new = SCALINGS["row"](feat_new)
     graph = _Grown(old, feat_new, edges, edge_feat_new if given else None)
     affected = graph.reached_from(model)

@@ -7,7 +7,7 @@ import torch
 from checkpoints import card
 
 import lipzoo
-from lipzoo.datasets import GraphTask, grown
+from lipzoo.datasets import GraphTask, grown, scale_features
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.training import predict, predict_new
 
@@ -161,9 +161,36 @@ def test_a_grown_task():
     assert torch.stack([src, dst])[:, 150:].equal(edges)
     named = GraphTask.from_graph(task.graph, "named", node_ids=[f"n{k}" for k in range(OLD)])
     ids = [f"new{k}" for k in range(NEW)]
-    assert grown(named, feat, edges, node_ids_new=ids).node_ids[OLD - 1 :] == ("n59", *ids)
+    assert grown(named, feat, edges, node_ids_new=ids).node_ids[OLD - 1 :] == ["n59", *ids]
     with pytest.raises(DataError, match="5 ids that are not taken"):
         grown(named, feat, edges, node_ids_new=["n0", *ids[1:]])
+    with pytest.raises(DataError, match="pass node_ids_new, 5 more"):
+        grown(named, feat, edges)
+    with pytest.raises(DataError, match="leave node_ids_new out"):
+        grown(task, feat, edges, node_ids_new=ids)
+    counted = GraphTask.from_graph(task.graph, "counted", node_ids=range(1, OLD + 1))
+    assert grown(counted, feat, edges).node_ids[-2:] == [OLD + NEW - 1, OLD + NEW]
+
+
+@pytest.mark.parametrize("scaling", ["row", "standard"])
+def test_features_that_were_scaled_are_refused(scaling):
+    task = old_task()
+    task.graph.ndata["feat"] = task.graph.ndata["feat"].abs()
+    task = scale_features(task, scaling)
+    feat, edges, _ = growth()
+    for make in (
+        lambda: grown(task, feat, edges),
+        lambda: predict_new(network("gat").float(), task, feat, edges),
+    ):
+        with pytest.raises(DataError, match=r"\(scaling\).*pass the raw task"):
+            make()
+
+
+def test_whatever_holds_a_graph_grows():
+    model, task = network("gat").float(), old_task()
+    feat, edges, _ = growth()
+    found = predict_new(model, task.graph, feat.to_sparse_csr(), edges.tolist()).proba
+    assert found.equal(predict_new(model, task, feat, edges).proba)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +204,10 @@ def test_a_grown_task():
         (torch.zeros(2, 6), torch.zeros(2, 3), "whole numbers"),
         (torch.zeros(2, 6), [[0], [62]], r"0\.\.62, but the nodes of the grown graph are 0\.\.61"),
         (torch.zeros(2, 6), [[-1], [0]], r"holds -1\.\.0"),
+        (torch.zeros(2, 6), [[True], [False]], "whole numbers"),
+        (torch.zeros(2, 6), [["u1"], ["u2"]], "whole numbers"),
+        (torch.zeros(2, 6), [[0, 1], [2]], "whole numbers"),
+        (torch.zeros(2, 6), None, "got a NoneType"),
     ],
 )
 def test_growth_that_does_not_fit(feat, edges, words):

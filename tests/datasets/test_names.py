@@ -1,0 +1,101 @@
+"""What classes and nodes are called."""
+
+import dgl
+import numpy as np
+import pytest
+import torch
+
+import lipzoo
+from lipzoo.card import Card
+from lipzoo.datasets import GraphTask
+from lipzoo.errors import DataError
+from lipzoo.training import evaluate, predict
+
+
+def graph(label=True):
+    made = dgl.rand_graph(12, 40)
+    made.ndata["feat"] = torch.randn(12, 4)
+    if label:
+        made.ndata["label"] = torch.arange(12) % 3
+        for mask in ("train_mask", "val_mask", "test_mask"):
+            made.ndata[mask] = torch.arange(12) >= 0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"class_names": ("a", "b")}, "are 2, and there are 3 classes"),
+        ({"class_names": ("a", "a", "b")}, "stands there twice"),
+        ({"class_names": (1, 2, 3)}, "must be words"),
+        ({"class_names": "abc"}, "must be a list"),
+        ({"node_ids": list(range(11))}, "are 11, and there are 12 nodes"),
+        ({"node_ids": [0.5] * 12}, "whole numbers or words"),
+        ({"node_ids": 5}, "must be a list"),
+    ],
+)
+def test_names_that_do_not_fit(names, words):
+    with pytest.raises(DataError, match=words):
+        GraphTask.from_graph(graph(), **names)
+
+
+@pytest.mark.parametrize("ids", [torch.arange(12), np.arange(12), range(12), map(int, range(12))])
+def test_ids_become_plain_numbers(ids):
+    found = GraphTask.from_graph(graph(), node_ids=ids).node_ids
+    assert found == list(range(12))
+    assert {type(node) for node in found} == {int}
+
+
+def named_model(names, **sizes):
+    torch.manual_seed(0)
+    model = lipzoo.create_model("gat_lip_2", in_feats=4, num_classes=len(names)).eval()
+    content = {
+        "name": "gat_lip_2",
+        "tag": "x",
+        "architecture": {"model": "DeepGAT", "args": {"in_feats": 4, "num_classes": len(names)}},
+        "dataset": {"name": "x", "fingerprint": "", "class_names": list(names)},
+        "weights": {"metrics": {"test_accuracy": 0.5}},
+    }
+    model.card = Card.from_dict(content, where="here")
+    return model
+
+
+def test_an_unlabelled_graph_may_name_its_classes_in_another_order():
+    model = named_model(("a", "b", "c"))
+    bare = graph(label=False)
+    named = GraphTask.from_graph(bare, class_names=("c", "b", "a"))
+    assert predict(model, named).equal(predict(model, GraphTask.from_graph(bare)))
+    with pytest.raises(DataError, match="know no class 'd'"):
+        predict(model, GraphTask.from_graph(bare, class_names=("d", "b", "a")))
+
+
+def test_labels_are_counted_as_the_weights_count_them():
+    task = GraphTask.from_graph(graph(), class_names=("a", "b", "c"))
+    turned = task.graph.local_var()
+    turned.ndata["label"] = 2 - task.labels
+    turned = GraphTask.from_graph(turned, class_names=("c", "b", "a"))
+    model = named_model(("a", "b", "c"))
+    assert evaluate(model, turned) == evaluate(model, task)
+    assert turned.with_classes(("a", "b", "c")).labels.equal(task.labels)
+
+
+def test_so_are_several_labels_a_node():
+    several = graph()
+    several.ndata["label"] = torch.nn.functional.one_hot(several.ndata["label"], 3).float()
+    several.ndata["label"][0] = -1
+    task = GraphTask.from_graph(several, class_names=("a", "b", "c"))
+    found = task.with_classes(("c", "x", "b", "a"))
+    assert found.num_classes == 4
+    assert found.labels[0].tolist() == [-1] * 4
+    assert found.labels[1:].equal(
+        torch.stack(
+            [task.labels[1:, 2], torch.zeros(11), task.labels[1:, 1], task.labels[1:, 0]], 1
+        )
+    )
+
+
+def test_a_class_that_the_model_has_not():
+    task = GraphTask.from_graph(graph())
+    model = lipzoo.create_model("gat_lip_2", in_feats=4, num_classes=2)
+    with pytest.raises(DataError, match="has a class 2, and the model tells 2 apart"):
+        evaluate(model, task)
