@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 
 import optuna
 import pytest
@@ -284,7 +283,7 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
 def running(storage):
     try:
         # Optuna makes the tables of a file that has none, and the search stumbles over them.
-        with closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as file:
+        with contextlib.closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as file:
             if not file.execute("SELECT count(*) FROM trials").fetchone()[0]:
                 return []
         study = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{storage}")
