@@ -89,9 +89,16 @@ def _ids(task: GraphTask, num_new: int, given: Any) -> list[int | str] | None:
 
 
 def check_growth(
-    task: GraphTask, feat_new: Any, edges_new: Any, edge_feat_new: Any = None
+    task: GraphTask,
+    feat_new: Any,
+    edges_new: Any,
+    edge_feat_new: Any = None,
+    *,
+    reads_edge_feat: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Features (M, F), edges int64 (2, E'), and edge features (E', K) or None, as tensors.
+
+    Edge features are needed where the task has some, unless nobody reads them.
 
     Raises
     ------
@@ -129,9 +136,10 @@ def check_growth(
             f"{task.name}: edges_new holds {int(edges.min())}..{int(edges.max())}, but the nodes "
             f"of the grown graph are 0..{num_nodes - 1}, the new ones from {task.num_nodes} on"
         )
-    if task.edge_feat is None:
+    if task.edge_feat is None or not reads_edge_feat:
         if edge_feat_new is not None:
-            raise DataError(f"{task.name}: has no edge features; leave edge_feat_new out")
+            whose = "the network reads" if task.edge_feat is not None else "its edges have"
+            raise DataError(f"{task.name}: {whose} no edge features; leave edge_feat_new out")
         return feat, edges.long(), None
     if edge_feat_new is None:
         raise DataError(f"{task.name}: its edges have features; pass edge_feat_new, (E, K)")

@@ -346,10 +346,10 @@ class AttentionConv(nn.Module):
 
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""
+        if not self.edge_feats and edge_feat is None:
+            return None
         given = as_structure(graph, feat=feat)
         x = edge_rows(type(self).__name__, self.edge_feats, edge_feat, given, structure)
-        if x is None:
-            return None
         return self.fc_edge(x).view(len(x), *[1] * (feat.dim() - 2), self.num_heads, self.out_feats)
 
     def _degree_roots(self, structure: Structure, like: Tensor) -> Tensor | None:

@@ -159,8 +159,22 @@ def evaluate(
         If the model is a body without a head.
     """
     check_has_head(model)
-    task = with_classes_of(model, as_task(task))
-    return evaluate_encoded(model, encode_for(model, task), splits)
+    task = encode_for(model, with_classes_of(model, as_task(task)))
+    logits = infer(model, task)
+    _check_classes(logits, task)
+    return measure(logits, task, splits)
+
+
+def _check_classes(logits: Tensor, task: GraphTask) -> None:
+    """Refuse a task with a class that there is no logit of; names say it sooner."""
+    if task.multilabel or not task.num_nodes:
+        return
+    largest = int(task.labels.max())
+    if largest >= logits.shape[1]:
+        raise DataError(
+            f"{task.name}: has a class {largest}, and the model tells {logits.shape[1]} apart, "
+            "from 0 on; fine-tune it on the data"
+        )
 
 
 def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
@@ -198,11 +212,6 @@ def measure(
     logits: Tensor, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
 ) -> dict[str, float]:
     """What :func:`evaluate` gives of a model with these logits (N, C)."""
-    if not task.multilabel and int(task.labels.max()) >= logits.shape[1]:
-        raise DataError(
-            f"{task.name}: has a class {int(task.labels.max())}, and the model tells "
-            f"{logits.shape[1]} apart, from 0 on; fine-tune it on the data"
-        )
     metrics = {}
     for split in splits:
         mask = getattr(task, f"{split}_mask")

@@ -19,7 +19,7 @@ from lipzoo.models import DeepAttentionNet, check_has_head
 from lipzoo.nn.feature_norms import BatchNorm, LayerNorm
 from lipzoo.nn.local import is_local
 from lipzoo.training.metrics import with_classes_of
-from lipzoo.training.predict import is_multilabel
+from lipzoo.training.predict import is_multilabel, probabilities
 
 __all__ = ["NewPredictions", "predict_new"]
 
@@ -85,23 +85,22 @@ def predict_new(
     check_has_head(model)
     _check_local(model)
     task = with_classes_of(model, as_task(task, require_labels=False))
-    given = task.edge_feat is not None and model.edge_feats
-    if task.edge_feat is not None and not given:
-        task = _without_edge_feat(task)
-    feat_new, edges, edge_feat_new = check_growth(task, feat_new, edges_new, edge_feat_new)
+    feat_new, edges, edge_feat_new = check_growth(
+        task, feat_new, edges_new, edge_feat_new, reads_edge_feat=bool(model.edge_feats)
+    )
     card = getattr(model, "card", None)
-    scaling = None if card is None or card.dataset is None else card.dataset.options.get("scaling")
+    scaling = None if card is None else card.dataset.options.get("scaling")
     old = encode_for(model, task)
     if scaling == "row" and len(feat_new):
         feat_new = SCALINGS["row"](feat_new)
-    graph = _Grown(old, feat_new, edges, edge_feat_new if given else None)
+    graph = _Grown(old, feat_new, edges, edge_feat_new)
     affected = graph.reached_from(model)
     new = torch.arange(graph.num_old, graph.num_nodes, device=affected.device)
     targets = torch.cat([new, affected]) if with_affected else new
     was_training = model.training
     logits = graph.logits(model.eval(), targets)
     model.train(was_training)
-    proba = logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)
+    proba = probabilities(logits, is_multilabel(model, task))
     rest = proba[len(new) :] if with_affected else None
     return NewPredictions(proba[: len(new)], affected, rest)
 
@@ -201,12 +200,6 @@ class _Grown:
                 break
             seen = torch.cat([seen, frontier])
         return torch.sort(seen[seen < self.num_old]).values
-
-
-def _without_edge_feat(task: GraphTask) -> GraphTask:
-    graph = task.graph.local_var()
-    del graph.edata["feat"]
-    return GraphTask.from_graph(graph, task.name, num_classes=task.num_classes, metric=task.metric)
 
 
 def _check_local(model: nn.Module) -> None:

@@ -19,7 +19,7 @@ from lipzoo.encoding import encode_for
 from lipzoo.models import check_has_head
 from lipzoo.training.metrics import infer, with_classes_of
 
-__all__ = ["is_multilabel", "node_ids", "predict", "write_predictions"]
+__all__ = ["is_multilabel", "node_ids", "predict", "probabilities", "write_predictions"]
 
 #: What is measured where a node may have several classes, on cards that do not say it outright.
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
@@ -38,8 +38,12 @@ def predict(model: nn.Module, task: GraphTask | Any) -> Tensor:
     """
     check_has_head(model)
     task = with_classes_of(model, as_task(task, require_labels=False))
-    logits = infer(model, encode_for(model, task))
-    return logits.sigmoid() if is_multilabel(model, task) else logits.softmax(dim=1)
+    return probabilities(infer(model, encode_for(model, task)), is_multilabel(model, task))
+
+
+def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
+    """Of the classes, (N, C): they sum to 1, or each is for itself where ``multilabel``."""
+    return logits.sigmoid() if multilabel else logits.softmax(dim=1)
 
 
 def is_multilabel(model: nn.Module, task: GraphTask) -> bool:

@@ -226,6 +226,19 @@ def test_edge_features_are_needed_where_there_are_some():
         predict_new(network("gat").float(), old_task(), feat, edges, **more)
 
 
+def test_edge_features_that_nobody_reads():
+    feat, edges, more = growth(2)
+    model = network("linear").float()
+    task, bare = old_task(edge_feats=2), old_task()
+    assert predict_new(model, task, feat, edges).proba.equal(
+        predict_new(model, bare, feat, edges).proba
+    )
+    with pytest.raises(DataError, match="the network reads no edge features"):
+        predict_new(model, task, feat, edges, **more)
+    with pytest.raises(DataError, match="pass the raw task"):
+        predict_new(model, scale_features(task, "standard"), feat, edges)
+
+
 def with_hook():
     model = network("gat")
     model.layers[0].register_score_hook(lambda layer, structure, scores: scores)

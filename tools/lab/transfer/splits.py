@@ -9,6 +9,7 @@ import pydantic
 from torch import Tensor
 
 from lipzoo.datasets import GraphTask, load_dataset, random_split
+from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import ConfigError
 from lipzoo.training.recipe import Count
 
@@ -67,7 +68,7 @@ def masks_of(
     if labels == PUBLISHED:
         options = _options(task.name)
         task = load_dataset(task.name, raw_dir=raw_dir, **options[seed % len(options)])
-        return {name: task.graph.ndata[name] for name in ("train_mask", "val_mask", "test_mask")}
+        return {name: task.graph.ndata[name] for name in MASKS}
     others = int((task.labels >= 0).sum()) - labels * task.num_classes
     num_val = min(num_val, max(others // 2, 1))
     options = {"train_per_class": labels, "num_val": num_val, "seed": seed}
