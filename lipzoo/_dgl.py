@@ -1,37 +1,97 @@
-"""The only place that knows DGL's quirks; everything else imports ``dgl`` from here.
+"""The only place that knows DGL's quirks, and whether there is a DGL at all.
 
-What must be done before ``import dgl`` is in `lipzoo._environment`.
+DGL is imported when something first needs it: a task's graph is a ``DGLGraph`` where DGL is
+installed, and a `lipzoo._graph.Graph` where it is not. What must be done before ``import dgl`` is
+in `lipzoo._environment`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import sys
 import types
+import warnings
+from typing import Any
 
 from lipzoo._environment import stub_graphbolt
-from lipzoo.errors import LipzooError
+from lipzoo.errors import DataError, LipzooError
 
-__all__ = ["DGL_VERSION", "DGLError", "dgl"]
+__all__ = ["dgl_error", "dgl_version", "find_dgl", "is_dgl_graph", "need_dgl"]
 
 _ADVICE = "`python -m lipzoo.install_dgl` installs the one that goes with this Python"
 
 
-def _import_dgl() -> types.ModuleType:
+def find_dgl() -> types.ModuleType | None:
+    """DGL; None where it is not installed, or does not import (which is said once)."""
+    dgl, fault = _found()
+    if fault:
+        _warn(fault)
+    return dgl
+
+
+def need_dgl(what: str) -> types.ModuleType:
+    """DGL, for ``what``, which words the error ("WHAT needs DGL, …").
+
+    Raises
+    ------
+    LipzooError
+        If it is not installed, or does not import.
+    """
+    dgl, fault = _found()
+    if dgl is None:
+        raise LipzooError(f"{what} needs DGL, which {fault or 'is not installed'}: {_ADVICE}")
+    return dgl
+
+
+def is_dgl_graph(graph: Any) -> bool:
+    """Whether it is a DGLGraph or a block; where DGL was never imported there is none."""
+    loaded = sys.modules.get("dgl")
+    return loaded is not None and isinstance(graph, getattr(loaded, "DGLGraph", ()))
+
+
+def dgl_error(words: str) -> Exception:
+    """What DGL's layers raise, and their users catch; a `DataError` without DGL."""
+    dgl, _ = _found()
+    return DataError(words) if dgl is None else dgl.DGLError(words)
+
+
+def dgl_version() -> str:
+    """Of the DGL that is used; ``"none"`` without."""
+    dgl, _ = _found()
+    return "none" if dgl is None else str(dgl.__version__)
+
+
+@functools.cache
+def _found() -> tuple[types.ModuleType | None, str]:
+    """DGL, and what is wrong with the one that is installed."""
     try:
         version = importlib.metadata.version("dgl")
     except importlib.metadata.PackageNotFoundError:
-        raise LipzooError(f"DGL is not installed: {_ADVICE}") from None
+        return None, ""
     if int(version.split(".")[0]) >= 2:
         stub_graphbolt()
     try:
         import dgl
+    except ModuleNotFoundError as fault:
+        sys.modules.pop("dgl.graphbolt", None)
+        return None, "" if fault.name == "dgl" else _words(version, fault)
     except Exception as fault:  # DGL fails with OSError, ImportError, FileNotFoundError, …
         sys.modules.pop("dgl.graphbolt", None)
-        raise LipzooError(f"DGL {version} cannot be imported ({fault}): {_ADVICE}") from fault
-    return dgl
+        return None, _words(version, fault)
+    return dgl, ""
 
 
-dgl = _import_dgl()
-DGL_VERSION: str = dgl.__version__
-DGLError = dgl.DGLError
+def _words(version: str, fault: Exception) -> str:
+    return f"is installed ({version}) and cannot be imported ({fault})"
+
+
+@functools.cache
+def _warn(fault: str) -> None:
+    warnings.warn(f"DGL {fault}; going on without it: {_ADVICE}", RuntimeWarning, stacklevel=4)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "dgl":
+        return need_dgl("this")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -224,13 +224,13 @@ def versions() -> dict[str, str]:
     import torch
 
     from lipzoo import __version__
-    from lipzoo._dgl import DGL_VERSION
+    from lipzoo._dgl import dgl_version
 
     return {
         "lipzoo": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # which is a class of its own
-        "dgl": DGL_VERSION,
+        "dgl": dgl_version(),
         "numpy": numpy.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
     }

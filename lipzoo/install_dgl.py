@@ -24,7 +24,7 @@ from pathlib import Path
 __all__ = ["install", "main"]
 
 _PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-_CHECK = "from lipzoo._dgl import DGL_VERSION; print(DGL_VERSION)"
+_CHECK = "from lipzoo._dgl import need_dgl; print(need_dgl('this').__version__)"
 
 
 def main() -> int:

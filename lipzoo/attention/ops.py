@@ -13,7 +13,7 @@ import os
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._dgl import find_dgl, need_dgl
 from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import ConfigError, did_you_mean
@@ -78,25 +78,26 @@ class DGLOps(Ops):
     def __init__(self, structure: Structure) -> None:
         super().__init__(structure)
         self.graph = structure.dgl_block
+        self.ops = need_dgl("backend='dgl'").ops
 
     def u_add_v(self, u, v):
-        return dgl.ops.u_add_v(self.graph, u, v)
+        return self.ops.u_add_v(self.graph, u, v)
 
     def u_dot_v(self, u, v):
-        return dgl.ops.u_dot_v(self.graph, u, v).squeeze(-1)
+        return self.ops.u_dot_v(self.graph, u, v).squeeze(-1)
 
     def max_in(self, u):
         if not self.structure.num_edges:
             return u.new_zeros(self.structure.num_dst, *u.shape[1:])
-        return self._known(dgl.ops.copy_u_max(self.graph, u))
+        return self._known(self.ops.copy_u_max(self.graph, u))
 
     def max_edges(self, e):
         if not self.structure.num_edges:
             return e.new_zeros(self.structure.num_dst, *e.shape[1:])
-        return self._known(dgl.ops.copy_e_max(self.graph, e))
+        return self._known(self.ops.copy_e_max(self.graph, e))
 
     def sum_edges(self, e):
-        return dgl.ops.copy_e_sum(self.graph, e)
+        return self.ops.copy_e_sum(self.graph, e)
 
     def _known(self, largest: Tensor) -> Tensor:
         """DGL's maximum is -inf on nodes without in-edges."""
@@ -106,10 +107,10 @@ class DGLOps(Ops):
     def edge_softmax(self, e):
         if not self.structure.num_edges:
             return e
-        return dgl.ops.edge_softmax(self.graph, e.unsqueeze(-1)).squeeze(-1)
+        return self.ops.edge_softmax(self.graph, e.unsqueeze(-1)).squeeze(-1)
 
     def u_mul_e_sum(self, u, weight):
-        return dgl.ops.u_mul_e_sum(self.graph, u, weight.unsqueeze(-1))
+        return self.ops.u_mul_e_sum(self.graph, u, weight.unsqueeze(-1))
 
 
 class TorchOps(Ops):
@@ -214,12 +215,12 @@ def resolve_backend(backend: str) -> str:
 def make_ops(structure: Structure, backend: str, tensor: Tensor) -> Ops:
     """The operations on the edges of ``structure``, on the device of ``tensor``.
 
-    Where ``backend`` is neither ``"dgl"`` nor ``"torch"``: DGL on the CPU in float32 and
-    float64, and torch everywhere else and inside transforms and tracing.
+    Where ``backend`` is neither ``"dgl"`` nor ``"torch"``: DGL, where it is installed, on the CPU
+    in float32 and float64, and torch everywhere else and inside transforms and tracing.
     """
     if is_exporting():
         return ExportOps(structure.to(tensor.device))
     if backend not in _OPS:
         suits_dgl = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-        backend = "dgl" if suits_dgl and not is_transformed() else "torch"
+        backend = "dgl" if suits_dgl and not is_transformed() and find_dgl() else "torch"
     return _OPS[backend](structure.to(tensor.device))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lipzoo._dgl import dgl
+from lipzoo._dgl import need_dgl
 from lipzoo._edges import read_edges
+from lipzoo._graph import is_graph
 from lipzoo._torch import is_exporting, lasting
 from lipzoo.errors import DataError
 
@@ -116,7 +117,7 @@ class Structure:
     @lasting()
     def dgl_block(self):
         """The same edges as a DGL block, for the ``dgl`` backend."""
-        return dgl.create_block(
+        return need_dgl("backend='dgl'").create_block(
             (self.src, self.dst), num_src_nodes=self.num_src, num_dst_nodes=self.num_dst
         )
 
@@ -202,7 +203,7 @@ def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Ten
 
 
 # DGLGraph -> (its index object, Structure). DGL replaces the index object whenever edges change,
-# so an entry whose index is not the graph's any more is stale.
+# so an entry whose index is not the graph's any more is stale. The edges of a `Graph` stay.
 _CACHE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # Any other graph -> Structure. Nothing tells reliably that one was changed (a tensor may share its
@@ -240,7 +241,7 @@ def as_structure(
 def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
     if isinstance(graph, Structure):
         return graph
-    if not isinstance(graph, dgl.DGLGraph):
+    if not is_graph(graph):
         return _of_other(graph, feat[0] if isinstance(feat, tuple) else feat)
     if len(graph.canonical_etypes) != 1:
         raise DataError(
@@ -248,7 +249,7 @@ def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
             "pass graph[etype], or dgl.to_homogeneous(graph)"
         )
     index, structure = _CACHE.get(graph, (None, None))
-    if index is not graph._graph:
+    if structure is None or index is not graph._graph:
         structure = _read(graph)
         _CACHE[graph] = (graph._graph, structure)
     return structure

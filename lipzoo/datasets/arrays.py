@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph, make_graph
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import DataError, did_you_mean, shown
@@ -23,7 +23,7 @@ CSR_ARRAYS = ("feat_data", "feat_indices", "feat_indptr", "feat_shape")
 
 def graph_of_arrays(
     path: str | Path, arrays: dict[str, np.ndarray]
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """A graph, and what `GraphTask.from_graph` is to be told of it besides.
 
     Parameters
@@ -52,7 +52,7 @@ def graph_of_arrays(
         key: _column(path, key, arrays[key], num_nodes) for key in NODE_ARRAYS if key in arrays
     }
     src, dst = _edges(path, arrays["src"], arrays["dst"], num_nodes)
-    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
+    graph = make_graph(torch.from_numpy(src), torch.from_numpy(dst), num_nodes)
     graph.ndata.update(columns)
     if "edge_feat" in arrays:
         graph.edata["feat"] = _column(path, "edge_feat", arrays["edge_feat"], len(src), "edge")
@@ -121,7 +121,7 @@ def _metric(path: str | Path, arrays: dict) -> str:
 
 def graph_with_columns(
     name: str, src: np.ndarray, dst: np.ndarray, columns: dict[str, np.ndarray], **facts: Any
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """`graph_of_arrays` of columns whose masks are (N,) or (N, S), with more facts."""
     arrays = {"src": src, "dst": dst, **columns}
     arrays |= {key: arrays[key].T for key in MASKS if key in arrays}  # several splits: (S, N)

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph, batch, is_graph, make_graph
 from lipzoo.datasets.convert import MASKS, tidy_graph
 from lipzoo.errors import DataError
 
 __all__ = ["batch_graphs"]
 
 
-def batch_graphs(splits: Sequence[Sequence[dgl.DGLGraph]], name: str) -> dgl.DGLGraph:
+def batch_graphs(splits: Sequence[Sequence[AnyGraph]], name: str) -> AnyGraph:
     """One batched graph whose masks say which graph is for what.
 
     Parameters
     ----------
-    splits : three sequences of dgl.DGLGraph
+    splits : three sequences of graphs
         The graphs to train on, to validate on, to test on; they are not touched.
     name : str
         For error messages.
@@ -32,7 +32,7 @@ def batch_graphs(splits: Sequence[Sequence[dgl.DGLGraph]], name: str) -> dgl.DGL
     parts, first = [], None
     for mask, graphs in zip(MASKS, splits):
         split = mask.removesuffix("_mask")
-        if isinstance(graphs, dgl.DGLGraph) or not len(graphs):
+        if is_graph(graphs) or not len(graphs):
             raise DataError(f"{name}: {split} must be a list of at least one graph")
         for number, graph in enumerate(graphs):
             where = f"{name}: graph {number} of {split}"
@@ -47,10 +47,10 @@ def batch_graphs(splits: Sequence[Sequence[dgl.DGLGraph]], name: str) -> dgl.DGL
                     )
             _check_edges(part, first, where)
             parts.append(part)
-    return dgl.batch(parts)
+    return batch(parts)
 
 
-def _check_edges(part: dgl.DGLGraph, first: dgl.DGLGraph, where: str) -> None:
+def _check_edges(part: AnyGraph, first: AnyGraph, where: str) -> None:
     own, other = (graph.edata.get("feat") for graph in (part, first))
     if (own is None) != (other is None):
         with_, without = (
@@ -69,7 +69,7 @@ def _check_edges(part: dgl.DGLGraph, first: dgl.DGLGraph, where: str) -> None:
         )
 
 
-def _part(graph: dgl.DGLGraph, mask: str, where: str) -> dgl.DGLGraph:
+def _part(graph: AnyGraph, mask: str, where: str) -> AnyGraph:
     """Edges, features and labels of a graph, with its labelled nodes in ``mask``."""
     tidy = tidy_graph(graph, where)
     for column in ("feat", "label"):
@@ -77,7 +77,7 @@ def _part(graph: dgl.DGLGraph, mask: str, where: str) -> dgl.DGLGraph:
             raise DataError(f"{where}: there is no {column!r} in its ndata; every graph needs it")
     src, dst = tidy.edges(order="eid")
     # Anew: what else the graphs carry, and int32 beside int64, would stop DGL from batching.
-    part = dgl.graph((src.long(), dst.long()), num_nodes=tidy.num_nodes(), device=graph.device)
+    part = make_graph(src.long(), dst.long(), tidy.num_nodes())
     part.ndata["feat"], part.ndata["label"] = tidy.ndata["feat"], tidy.ndata["label"]
     if "feat" in tidy.edata:
         part.edata["feat"] = tidy.edata["feat"]

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
+from lipzoo._graph import AnyGraph, make_graph
 from lipzoo.errors import DataError, shown
 
 __all__ = ["MAGIC", "read_bin"]
@@ -119,7 +119,7 @@ class _Reader:
         return {self.text(): self.array() for _ in self.items(least=_LEAST)}
 
 
-def read_bin(path: Path) -> tuple[dgl.DGLGraph, dict[str, int | None]]:
+def read_bin(path: Path) -> tuple[AnyGraph, dict[str, int | None]]:
     """Read the first graph of a DGL file, and C where its label dictionary says it.
 
     Raises
@@ -165,7 +165,7 @@ def _num_classes(path: Path, labels: dict[str, Tensor]) -> int | None:
     return int(number)
 
 
-def _read_file(file: _Reader) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+def _read_file(file: _Reader) -> tuple[AnyGraph, dict[str, Tensor]]:
     _, version, kind, count = file.unpack("QQQQ")
     if (version, kind) != (2, 2):
         raise DataError(
@@ -191,7 +191,7 @@ def _check_index(file: _Reader, begin: int, count: int) -> None:
         raise _Damaged("its list of graphs has another length")
 
 
-def _graph(file: _Reader) -> dgl.DGLGraph:
+def _graph(file: _Reader) -> AnyGraph:
     file.expect(_HETEROGRAPH, "a graph")
     _skip_metagraph(file)
     relations = len(file.items(least=24))
@@ -211,7 +211,7 @@ def _graph(file: _Reader) -> dgl.DGLGraph:
                 "an edge leads out of the graph; the file is damaged, write it again with "
                 "dgl.save_graphs"
             )
-    graph = dgl.graph(tuple(ends), num_nodes=num_nodes)
+    graph = make_graph(*ends, num_nodes)
     for frame, count, what in (
         (graph.ndata, num_nodes, "nodes"),
         (graph.edata, len(ends[0]), "edges"),

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.metric import metric_fault, split_fault
 from lipzoo.errors import DataError
@@ -25,7 +25,7 @@ class Task(Protocol):
     """What is looked at of a `GraphTask`, which calls these checks itself."""
 
     name: str
-    graph: dgl.DGLGraph
+    graph: AnyGraph
     num_classes: int
     multilabel: bool
     metric: str

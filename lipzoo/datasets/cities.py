@@ -20,7 +20,7 @@ import scipy.sparse as sp
 import torch
 from scipy.sparse.csgraph import dijkstra
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import to_bidirected
 from lipzoo.datasets.arrays import graph_of_arrays
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.public_file import PublicFile, read_public
@@ -66,7 +66,7 @@ def _load(name: str, raw_dir: RawDir, hops: int) -> GraphTask:
         src, dst = (ends.numpy() for ends in graph.edges(order="eid"))
         found = eccentricities(src, dst, length, graph.num_nodes(), hops)
         graph.ndata["label"] = torch.from_numpy(tenths(found))
-    return GraphTask.from_graph(dgl.to_bidirected(graph, copy_ndata=True), name, **facts)
+    return GraphTask.from_graph(to_bidirected(graph), name, **facts)
 
 
 def eccentricities(

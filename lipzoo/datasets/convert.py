@@ -12,8 +12,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._edges import graph_kind
+from lipzoo._graph import AnyGraph, is_graph
 from lipzoo.errors import DataError
 
 __all__ = ["MASKS", "class_count", "compress", "tidy_graph"]
@@ -24,7 +24,7 @@ MASKS = ("train_mask", "val_mask", "test_mask")
 MAX_DENSITY = 0.1
 
 
-def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
+def tidy_graph(graph: AnyGraph, name: str) -> AnyGraph:
     """Return a copy of ``graph`` (tensors shared) with tidy ``feat``, ``label`` and masks, and
     ``feat`` of its edges.
 
@@ -33,7 +33,7 @@ def tidy_graph(graph: dgl.DGLGraph, name: str) -> dgl.DGLGraph:
     DataError
         If it is no DGL graph, is heterogeneous, or a column cannot be converted.
     """
-    if not isinstance(graph, dgl.DGLGraph):
+    if not is_graph(graph):
         words = {"pyg": "from_pyg", "networkx": "from_networkx", "scipy": "from_scipy"}
         maker = words.get(graph_kind(graph), "from_edges")
         raise DataError(

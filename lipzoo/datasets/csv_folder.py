@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph, make_graph
 from lipzoo._yaml import read_yaml
 from lipzoo.datasets.columns import Table, is_whole_text
 from lipzoo.datasets.csv_table import csv_row, read_table
@@ -30,7 +30,7 @@ from lipzoo.errors import ConfigError, DataError, shown
 __all__ = ["read_csv_folder"]
 
 
-def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+def read_csv_folder(folder: Path) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a CSV dataset folder: the graph, the ids of its nodes, the names of its classes.
 
     Raises
@@ -75,7 +75,7 @@ def read_csv_folder(folder: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
                 f"the nodes of {shown(node_file.name)}"
             )
         ends.append(torch.tensor(places, dtype=torch.int64))
-    graph = dgl.graph(tuple(ends), num_nodes=len(ids))
+    graph = make_graph(*ends, len(ids))
     table = Table(str(node_file), nodes, csv_row)
     facts: dict[str, Any] = {"node_ids": [ids[row] for row in order]}
     for key in nodes:

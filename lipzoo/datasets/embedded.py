@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from sklearn import datasets as sklearn_datasets
 from sklearn.preprocessing import StandardScaler
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph, make_graph
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError
@@ -60,7 +60,7 @@ def _load(
     return GraphTask.from_graph(graph, name)
 
 
-def neighbour_graph(features: np.ndarray, k: int) -> dgl.DGLGraph:
+def neighbour_graph(features: np.ndarray, k: int) -> AnyGraph:
     """Join every row to its ``k`` nearest others (Euclidean), in both directions.
 
     Equal distances go to the lower node number. scikit-learn's `kneighbors_graph` leaves ties to
@@ -76,7 +76,7 @@ def neighbour_graph(features: np.ndarray, k: int) -> dgl.DGLGraph:
 
     Returns
     -------
-    dgl.DGLGraph
+    graph
         N nodes, between N*k and 2*N*k edges, no self-loops.
     """
     distance = cdist(features, features).round(9)
@@ -85,4 +85,4 @@ def neighbour_graph(features: np.ndarray, k: int) -> dgl.DGLGraph:
     joined = np.zeros(distance.shape, dtype=bool)
     np.put_along_axis(joined, nearest, True, axis=1)
     src, dst = np.nonzero(joined | joined.T)
-    return dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=len(features))
+    return make_graph(torch.from_numpy(src), torch.from_numpy(dst), len(features))

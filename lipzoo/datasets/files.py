@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo._paths import as_path, is_path
 from lipzoo.datasets.bin_file import read_bin
 from lipzoo.datasets.csv_folder import read_csv_folder
@@ -26,7 +26,7 @@ from lipzoo.errors import DataError
 
 __all__ = ["GRAPH_SUFFIXES", "graph_loader", "looks_like_path", "read_graph"]
 
-_Reader = Callable[..., tuple[dgl.DGLGraph, dict[str, Any]]]
+_Reader = Callable[..., tuple[AnyGraph, dict[str, Any]]]
 
 # Each returns the graph, and what the file says of it besides: arguments of `from_graph`.
 _READERS = {

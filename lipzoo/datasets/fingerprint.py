@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.convert import MASKS
 
 __all__ = ["fingerprint_of"]
 
 
-def fingerprint_of(graph: dgl.DGLGraph, masks: Sequence[str] = MASKS) -> str:
+def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS) -> str:
     """SHA-256 of edges, features, labels and masks, the same for any order of the edges."""
     src, dst = (ends.cpu().long() for ends in graph.edges(order="eid"))
     # One number an edge sorts edges by (source, destination), whatever order they came in.

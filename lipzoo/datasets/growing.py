@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import make_graph
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError
@@ -50,7 +50,7 @@ def grown(
         torch.cat([old.to(new.dtype), new])
         for old, new in zip(task.graph.edges(order="eid"), edges.to(task.device))
     )
-    graph = dgl.graph((src, dst), num_nodes=task.num_nodes + num_new)
+    graph = make_graph(src, dst, task.num_nodes + num_new)
     for key, column in task.graph.ndata.items():
         if key not in ("feat", "label", *MASKS):
             continue  # what else nodes carry, the new ones lack

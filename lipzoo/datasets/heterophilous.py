@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import to_bidirected
 from lipzoo.datasets.arrays import graph_of_arrays
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.public_file import pinned_files, read_public
@@ -96,8 +96,7 @@ def _load(name: str, raw_dir: RawDir, metric: str = "") -> GraphTask:
         )
     arrays = {_ARRAYS[key]: array for key, array in arrays.items()}
     graph, facts = graph_of_arrays(where, {**arrays, "src": edges[:, 0], "dst": edges[:, 1]})
-    graph = dgl.to_bidirected(graph, copy_ndata=True)
-    return GraphTask.from_graph(graph, name, **{**facts, "metric": metric})
+    return GraphTask.from_graph(to_bidirected(graph), name, **{**facts, "metric": metric})
 
 
 @register_dataset("roman_empire")

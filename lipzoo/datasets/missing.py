@@ -7,7 +7,7 @@ import scipy.sparse
 import torch
 from sklearn.utils.extmath import svd_flip
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 
@@ -87,7 +87,7 @@ def _erased(feat: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:
 
 
 def propagate_features(
-    graph: dgl.DGLGraph, feat: torch.Tensor, is_known: torch.Tensor, num_steps: int = 40
+    graph: AnyGraph, feat: torch.Tensor, is_known: torch.Tensor, num_steps: int = 40
 ) -> torch.Tensor:
     r"""Fill in unknown features by diffusing the known ones along the edges.
 
@@ -100,7 +100,7 @@ def propagate_features(
 
     Parameters
     ----------
-    graph : dgl.DGLGraph
+    graph : AnyGraph
         Of N nodes.
     feat : Tensor (N, F)
         Rows that are not known are not read.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.networkx_graph import graph_of_networkx
 from lipzoo.errors import DataError, shown
 
@@ -21,7 +21,7 @@ __all__ = ["read_gml", "read_graphml"]
 
 def read_graphml(
     path: Path, features: Sequence[str] | None = None
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a ``.graphml`` file.
 
     Raises
@@ -39,9 +39,7 @@ def read_graphml(
     return graph_of_networkx(graph, str(path), features)
 
 
-def read_gml(
-    path: Path, features: Sequence[str] | None = None
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+def read_gml(path: Path, features: Sequence[str] | None = None) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a ``.gml`` file.
 
     Raises

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lipzoo._dgl import dgl
 from lipzoo._edges import graph_kind, read_edges
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, node_columns
 from lipzoo.errors import DataError, shown
@@ -16,7 +16,7 @@ __all__ = ["graph_of_networkx"]
 
 def graph_of_networkx(
     graph: Any, name: str, features: Sequence[str] | None = None
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """The graph, and what `GraphTask.from_graph` is to be told besides.
 
     Nodes are counted in the order of ``list(graph)``, an undirected edge goes both ways. The

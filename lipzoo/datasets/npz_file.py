@@ -22,8 +22,7 @@ array                                       what it is
                                             called, in predictions too
 ==========================================  ====================================================
 
-For how much a file may hold see `lipzoo.datasets.npz`; sparse features written out in float32 may
-have 256 MiB, or 1000 times its own bytes if that is more.
+For how much a file may hold see `lipzoo.datasets.npz`, of sparse features `lipzoo.datasets.csr`.
 """
 
 from __future__ import annotations
@@ -36,11 +35,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lipzoo._dgl import dgl
 from lipzoo._files import open_regular
+from lipzoo._graph import AnyGraph
 from lipzoo._paths import as_path
 from lipzoo.datasets.arrays import CSR_ARRAYS, NODE_ARRAYS, graph_of_arrays
 from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.csr import dense_matrix
 from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.task import GraphTask
@@ -52,12 +52,8 @@ _NAMES = ("class_names", "node_ids")
 _COUNTS = ("num_nodes", "num_classes", "metric")
 _KEYS = ("src", "dst", "edge_feat", *NODE_ARRAYS, *CSR_ARRAYS, *_COUNTS, *_NAMES)
 
-#: The same of features that are given as CSR, written out. Those of papers and their words, the
-#: sparsest that are usual, have some 600 times the bytes of a compressed file.
-_ANY_DENSE_BYTES, _DENSE_RATIO = 256 * 2**20, 1000
 
-
-def read_npz(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+def read_npz(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
     """Read an ``.npz`` (see the module's docstring); see `graph_of_arrays`.
 
     Raises
@@ -70,7 +66,7 @@ def read_npz(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
         size = os.fstat(file.fileno()).st_size
         arrays = read_arrays(path, file, size, _KEYS)
     if "feat" not in arrays and all(key in arrays for key in CSR_ARRAYS):
-        arrays["feat"] = _dense(path, size, *(arrays.pop(key) for key in CSR_ARRAYS))
+        arrays["feat"] = dense_matrix(path, "feat", size, *map(arrays.pop, CSR_ARRAYS))
     graph, facts = graph_of_arrays(path, arrays)
     return graph, {**facts, **_names(path, arrays, graph.num_nodes())}
 
@@ -125,29 +121,6 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     return path
 
 
-def _dense(
-    path: Path,
-    size: int,
-    data: np.ndarray,
-    indices: np.ndarray,
-    indptr: np.ndarray,
-    shape: np.ndarray,
-) -> np.ndarray:
-    # Not through SciPy: its own check lets some through that crash the process.
-    limit = max(_ANY_DENSE_BYTES, _DENSE_RATIO * size) // 4
-    fault = _csr_fault(data, indices, indptr, shape, limit)
-    if fault:
-        raise DataError(
-            f"{path}: {', '.join(CSR_ARRAYS)} are no CSR matrix ({fault}); write those of a "
-            "scipy.sparse.csr_matrix"
-        )
-    matrix = np.zeros(shape.astype(np.int64), np.float32)
-    rows = np.repeat(np.arange(len(matrix)), np.diff(indptr.astype(np.int64)))
-    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        np.add.at(matrix, (rows, indices.astype(np.int64)), data.astype(np.float32))
-    return matrix
-
-
 def _names(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for key, kinds in zip(_NAMES, ("U", "Uiu")):
@@ -169,25 +142,3 @@ def _names(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[st
             "give it one row a node"
         )
     return facts
-
-
-def _csr_fault(
-    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: np.ndarray, limit: int
-) -> str | None:
-    whole = all(array.dtype.kind in "iu" for array in (indices, indptr, shape))
-    flat = data.ndim == indices.ndim == indptr.ndim == shape.ndim == 1
-    if not (whole and flat and data.dtype.kind in "biuf" and len(shape) == 2):
-        return "they must be lists of numbers, all but feat_data whole"
-    num_rows, num_columns = map(int, shape)
-    if min(num_rows, num_columns) < 0 or max(1, num_rows) * max(1, num_columns) > limit:
-        return (
-            f"{num_rows} x {num_columns} entries, and written out a file of this size may have "
-            f"{limit:,}; drop columns that few nodes have"
-        )
-    if len(data) != len(indices) or len(indptr) != num_rows + 1:
-        return f"{len(data)} values, {len(indices)} columns, {len(indptr)} beginnings of rows"
-    if indptr[0] != 0 or indptr[-1] != len(data) or (indptr[1:] < indptr[:-1]).any():
-        return "feat_indptr does not rise from 0 to the number of values"
-    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < num_columns:
-        return f"feat_indices must lie in 0..{num_columns - 1}"
-    return None

@@ -13,8 +13,9 @@ import sys
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._dgl import need_dgl
 from lipzoo._files import check_folder
+from lipzoo._graph import AnyGraph, to_bidirected
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.raw_files import raw_root
@@ -33,7 +34,7 @@ def ogbn_arxiv(*, raw_dir: RawDir = None) -> GraphTask:
     The public split is by year: to 2017 train, 2018 validate, after that test.
     """
     graph, labels, masks = _read("ogbn-arxiv", raw_dir)
-    graph = dgl.to_bidirected(graph, copy_ndata=True)
+    graph = to_bidirected(graph)
     graph.ndata.update(label=labels, **masks)
     return GraphTask.from_graph(graph, "ogbn-arxiv", num_classes=40)
 
@@ -46,14 +47,16 @@ def ogbn_proteins(*, raw_dir: RawDir = None) -> GraphTask:
     The public split is by species.
     """
     graph, labels, masks = _read("ogbn-proteins", raw_dir)
-    graph.update_all(dgl.function.copy_e("feat", "m"), dgl.function.mean("m", "feat"))
+    function = need_dgl("ogbn-proteins").function
+    graph.update_all(function.copy_e("feat", "m"), function.mean("m", "feat"))
     del graph.edata["feat"]
     graph.ndata.update(label=labels, **masks)
     return GraphTask.from_graph(graph, "ogbn-proteins", metric="roc_auc")
 
 
-def _read(name: str, raw_dir: RawDir) -> tuple[dgl.DGLGraph, Tensor, dict[str, Tensor]]:
+def _read(name: str, raw_dir: RawDir) -> tuple[AnyGraph, Tensor, dict[str, Tensor]]:
     """The graph as ogb gives it, the labels (N, 1) or (N, C), and the public split as masks."""
+    need_dgl(name)  # ogb's class makes a DGLGraph, and keeps it
     try:
         nodeproppred = importlib.import_module("ogb.nodeproppred")
     except ImportError:

@@ -12,35 +12,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lipzoo._dgl import dgl
 from lipzoo._files import open_regular, read_regular
+from lipzoo._graph import AnyGraph, batch, make_graph
 from lipzoo.datasets.catalogue import register_dataset
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.npy import read_npy
-from lipzoo.datasets.raw_files import InMemory, read_dataset
+from lipzoo.datasets.raw_files import read_raw
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError
 
 __all__ = ["ppi"]
 
 
-class _PPI(InMemory, dgl.data.PPIDataset):
-    """DGL's class (its URL and folder), with a reader that does not depend on networkx.
-
-    DGL's own reader fails under networkx 3.4 and later (``KeyError: 'edges'``).
-    """
-
-    def process(self) -> None:
-        folder = Path(self.raw_path)
-        # The graphs of all modes: one instance reads what DGL has three for.
-        self.graphs = [
+def _read(folder: Path) -> AnyGraph:
+    """The graphs of all modes, batched."""
+    return batch(
+        [
             graph
             for mode, mask in zip(("train", "valid", "test"), MASKS)
             for graph in _read_mode(folder, mode, mask)
         ]
+    )
 
 
-def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
+def _read_mode(folder: Path, mode: str, mask: str) -> list[AnyGraph]:
     """The graphs of one mode, each with ``mask`` set on all its nodes."""
     structure = json.loads(read_regular(folder / f"{mode}_graph.json", folder=folder))
     feat, labels, graph_ids = (
@@ -52,19 +47,23 @@ def _read_mode(folder: Path, mode: str, mask: str) -> list[dgl.DGLGraph]:
     if not structure["directed"]:
         edges = np.concatenate([edges, edges[:, ::-1]])
     src, dst = torch.from_numpy(np.unique(edges, axis=0)).T
-    whole = dgl.graph((src, dst), num_nodes=len(feat))
-    whole.ndata["feat"] = torch.from_numpy(feat).float()
-    whole.ndata["label"] = torch.from_numpy(labels).float()
-    for name in MASKS:
-        whole.ndata[name] = torch.full((len(feat),), name == mask)
-    return [
-        dgl.node_subgraph(whole, np.flatnonzero(graph_ids == graph_id), store_ids=False)
-        for graph_id in np.unique(graph_ids)
-    ]
+    ids = torch.from_numpy(graph_ids)
+    graphs = []
+    for graph_id in torch.unique(ids):
+        nodes = (ids == graph_id).nonzero().squeeze(1)
+        inside = (ids[src] == graph_id) & (ids[dst] == graph_id)
+        ends = (torch.searchsorted(nodes, end[inside]) for end in (src, dst))
+        graph = make_graph(*ends, len(nodes))
+        graph.ndata["feat"] = torch.from_numpy(feat).float()[nodes]
+        graph.ndata["label"] = torch.from_numpy(labels).float()[nodes]
+        for name in MASKS:
+            graph.ndata[name] = torch.full((len(nodes),), name == mask)
+        graphs.append(graph)
+    return graphs
 
 
 def _check(mode: str, edges: np.ndarray, nodes: int, labels: np.ndarray, ids: np.ndarray) -> None:
-    """What DGL's C++ does not: a number that is none of a node's would end the process."""
+    """Numbers are those of nodes."""
     if len(labels) != nodes or ids.shape != (nodes,):
         raise DataError(
             f"{mode}_feats.npy has {nodes} rows, {mode}_labels.npy {len(labels)}, and "
@@ -90,5 +89,4 @@ def ppi(*, raw_dir: str | os.PathLike | None = None) -> GraphTask:
     One batched graph (`dgl.unbatch` parts it) of 20 graphs to train on, 2 to validate and 2 to
     test: no edge joins two of them, so that training sees nothing of the others.
     """
-    dataset = read_dataset(_PPI, "ppi", raw_dir)
-    return GraphTask.from_graph(dgl.batch(dataset.graphs), "ppi", metric="micro_f1")
+    return GraphTask.from_graph(read_raw(_read, "ppi", "ppi", raw_dir), "ppi", metric="micro_f1")

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.npz import room_of
 from lipzoo.datasets.pyg_data import FIELDS, graph_of_pyg
 from lipzoo.errors import DataError, shown
@@ -28,7 +28,7 @@ __all__ = ["read_pt"]
 _ADVICE = "save it with torch.save(data.to_dict(), path)"
 
 
-def read_pt(path: Path) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+def read_pt(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
     """Read what ``torch.save(data.to_dict(), path)`` wrote; see `graph_of_pyg`.
 
     Raises

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._edges import graph_kind, read_edges
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, node_columns
 from lipzoo.datasets.convert import MASKS
@@ -22,7 +22,7 @@ _READ = ("x", "y", *MASKS)
 FIELDS = ("edge_index", "adj_t", *_READ)
 
 
-def graph_of_pyg(data: Any, name: str) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+def graph_of_pyg(data: Any, name: str) -> tuple[AnyGraph, dict[str, Any]]:
     """The graph of a ``Data``, and what `GraphTask.from_graph` is to be told besides.
 
     ``x`` are the features, ``y`` the labels, ``train_mask``, ``val_mask``, ``test_mask`` the split,

@@ -1,26 +1,30 @@
-"""DGL's dataset classes without their caches: raw files are read, and only read.
+"""The raw files of DGL's datasets: the same archives in the same folders, which are only read.
 
 DGL's own classes write a cache beside the raw files (which fails in a read-only folder, and goes
-stale), print while they work, and try a download ten times over.
+stale), unpickle whatever they find, print while they work, and try a download ten times over. Here
+the files have readers of their own, which need no DGL.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 import urllib.request
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from lipzoo._dgl import dgl
 from lipzoo._files import check_folder
 from lipzoo._paths import as_path
 from lipzoo.errors import DataError, LipzooError
 
-__all__ = ["InMemory", "raw_root", "read_dataset"]
+__all__ = ["raw_root", "read_raw"]
+
+T = TypeVar("T")
 
 _TIMEOUT = 20  # seconds in which the server must answer
 
@@ -32,36 +36,22 @@ def raw_root(raw_dir: str | os.PathLike | None = None) -> Path:
     return as_path(os.environ.get("DGL_DOWNLOAD_DIR") or "~/.dgl", "DGL_DOWNLOAD_DIR")
 
 
-class InMemory:
-    """Mixin, named before one of DGL's dataset classes: no caches, one quiet download."""
-
-    def has_cache(self) -> bool:
-        return False
-
-    def save(self) -> None:
-        pass
-
-    def _download(self) -> None:
-        if not os.path.isdir(self.raw_path):
-            _fetch(self.url, Path(self.raw_path))
-        check_folder(self.raw_path)  # DGL opens files by their names
-
-
-def read_dataset(
-    dataset_class: type, name: str, raw_dir: str | os.PathLike | None, **options: Any
-) -> dgl.data.DGLDataset:
-    """Build one of DGL's dataset classes from raw files, downloading them where they are absent.
+def read_raw(
+    read: Callable[[Path], T], archive: str, name: str, raw_dir: str | os.PathLike | None
+) -> T:
+    """What ``read`` makes of the folder of raw files, downloaded where it is absent.
 
     Parameters
     ----------
-    dataset_class : type
-        A class of DGL's with `InMemory` before it.
+    read : callable
+        Takes the folder.
+    archive : str
+        What DGL calls it: ``archive.zip`` at ``https://data.dgl.ai/dataset``, or where
+        ``DGL_REPO`` says.
     name : str
         The dataset's name, for error messages.
     raw_dir : path, optional
         See `raw_root`.
-    **options
-        Further arguments of the class.
 
     Raises
     ------
@@ -69,15 +59,20 @@ def read_dataset(
         If the raw files are absent and cannot be downloaded, or cannot be read.
     """
     root = raw_root(raw_dir)
+    url = f"{(os.environ.get('DGL_REPO') or 'https://data.dgl.ai').rstrip('/')}/dataset/{archive}"
+    # As DGL names it, so that its users need no second copy.
+    folder = root / f"{archive}_{hashlib.sha1(f'{url}.zip'.encode()).hexdigest()[:8]}"
     try:
+        if not folder.is_dir():
+            _fetch(f"{url}.zip", folder)
+        check_folder(folder)
         with warnings.catch_warnings():
-            # Old pickles and DGL's unclosed files are nothing that a user could act on.
-            warnings.simplefilter("ignore")
-            return dataset_class(raw_dir=str(root), verbose=False, **options)
+            warnings.simplefilter("ignore")  # old pickles are nothing that a user could act on
+            return read(folder)
     except LipzooError as fault:
         raise type(fault)(f"{name}: {fault}") from fault.__cause__
     except Exception as fault:
-        # A pickle, a JSON or an .npz that is cut short fails in ways that have no common base.
+        # A pickle or a JSON that is cut short fails in ways that have no common base.
         raise DataError(
             f"{name}: its raw files under {root} cannot be read ({type(fault).__name__}: "
             f"{fault}); delete its folder there to download it again"

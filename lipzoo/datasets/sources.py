@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._edges import graph_kind, read_edges
+from lipzoo._graph import is_graph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import node_columns
 from lipzoo.datasets.convert import MASKS
@@ -45,7 +45,7 @@ class Sources:
         DataError
             If it is none of these; the message says what to do.
         """
-        if isinstance(data, dgl.DGLGraph):
+        if is_graph(data):
             return cls.from_graph(data, name)
         kind = graph_kind(data)
         if kind == "pyg":

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from lipzoo._dgl import dgl
 from lipzoo._files import read_regular
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table
 from lipzoo.datasets.csv_table import csv_row, read_table
@@ -39,7 +39,7 @@ _KINDS = "nodes.csv (or .parquet) beside edges.csv (or .parquet, or graph.mtx)"
 
 def read_table_folder(
     folder: Path, features: Sequence[str] | None = None
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a folder of tables.
 
     Raises
@@ -71,7 +71,7 @@ def _table(path: Path, folder: Path) -> Table:
 
 def _with_matrix(
     path: Path, folder: Path, nodes: Table, features: Sequence[str] | None
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     ids, columns, facts = node_table(nodes, None, features)
     src, dst = _read_matrix(path, read_regular(path, folder=folder), len(ids))
     return graph_with_columns(nodes.where, src, dst, columns, node_ids=ids, **facts)

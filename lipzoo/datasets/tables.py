@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, is_missing, node_columns
 from lipzoo.errors import DataError, did_you_mean, shown
@@ -27,7 +27,7 @@ def graph_of_tables(
     target: str | None = None,
     node_id: str | None = None,
     features: Sequence[str] | None = None,
-) -> tuple[dgl.DGLGraph, dict[str, Any]]:
+) -> tuple[AnyGraph, dict[str, Any]]:
     """The graph, and what `GraphTask.from_graph` is to be told besides.
 
     Parameters

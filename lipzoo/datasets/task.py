@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
@@ -30,7 +30,7 @@ class GraphTask(Sources):
     ----------
     name : str
         A name that `load_dataset` knows, or the path that the graph was read from.
-    graph : dgl.DGLGraph
+    graph : dgl.DGLGraph, or lipzoo._graph.Graph where DGL is not installed
         Homogeneous. ``ndata["feat"]`` float32 (N, F); ``ndata["label"]`` int64 (N,), or float32
         (N, C) when multilabel, with -1 for a node without a label; ``ndata["train_mask"]``,
         ``["val_mask"]`` and ``["test_mask"]`` bool (N,), disjoint; perhaps ``edata["feat"]``
@@ -56,7 +56,7 @@ class GraphTask(Sources):
     """
 
     name: str
-    graph: dgl.DGLGraph
+    graph: AnyGraph
     num_classes: int
     multilabel: bool = False
     options: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class GraphTask(Sources):
     @classmethod
     def from_graph(
         cls,
-        graph: dgl.DGLGraph,
+        graph: AnyGraph,
         name: str = "graph",
         *,
         num_classes: int | None = None,
@@ -117,9 +117,9 @@ class GraphTask(Sources):
     @classmethod
     def from_graphs(
         cls,
-        train: Sequence[dgl.DGLGraph],
-        val: Sequence[dgl.DGLGraph],
-        test: Sequence[dgl.DGLGraph],
+        train: Sequence[AnyGraph],
+        val: Sequence[AnyGraph],
+        test: Sequence[AnyGraph],
         name: str = "graphs",
         *,
         num_classes: int | None = None,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lipzoo._dgl import DGLError
+from lipzoo._dgl import dgl_error
 from lipzoo.attention import Scores, Structure, as_structure, graph_attention, make_score_norm
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
@@ -333,8 +333,7 @@ class AttentionConv(nn.Module):
                 )
         is_allowed = self.allow_zero_in_degree or self.sep  # such a node has its own part
         if not is_allowed and structure.has_zero_in_degree:
-            # DGL's layers raise this class, and users catch it.
-            raise DGLError(
+            raise dgl_error(
                 "There are 0-in-degree nodes in the graph: nothing reaches them. Add self-loops "
                 "with dgl.add_self_loop(g), or construct the layer with allow_zero_in_degree=True."
             )

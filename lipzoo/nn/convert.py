@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from torch import nn
 
-from lipzoo._dgl import dgl
+from lipzoo._dgl import find_dgl
 from lipzoo.attention import SCORE_NORMS
 from lipzoo.nn.conv import AttentionConv
 from lipzoo.nn.dotconv import DotGatConv
@@ -53,17 +54,18 @@ def lipschitzify(
     # Holds the old layer too: the id of one that is freed could be given to a new one.
     converted: dict[int, tuple[nn.Module, nn.Module]] = {}
     count = 0
+    ours = _of_dgl()
 
     def convert(name: str, layer: nn.Module) -> nn.Module:
         nonlocal count
         if id(layer) in converted:
             return converted[id(layer)][1]
         new = layer
-        if type(layer) in _OURS:
-            new = _from_dgl(layer)
+        if type(layer) in ours:
+            new = _from_dgl(layer, ours[type(layer)])
         elif type(layer) is nn.MultiheadAttention:
             new = _from_torch(layer)
-        elif isinstance(layer, (*_OURS, nn.MultiheadAttention)) and not isinstance(layer, _LAYERS):
+        elif isinstance(layer, (*ours, nn.MultiheadAttention)) and not isinstance(layer, _LAYERS):
             warnings.warn(
                 f"{name}: {type(layer).__name__} is a subclass of a stock layer and was left as it "
                 "is; derive it from lipzoo.nn's layer instead",
@@ -99,12 +101,13 @@ def lipschitzify(
     return replacement
 
 
-#: DGL's layer -> ours.
-_OURS: dict[type[nn.Module], type[AttentionConv]] = {
-    dgl.nn.GATConv: GATConv,
-    dgl.nn.GATv2Conv: GATv2Conv,
-    dgl.nn.DotGatConv: DotGatConv,
-}
+def _of_dgl() -> dict[type[nn.Module], type[AttentionConv]]:
+    """DGL's layer -> ours."""
+    dgl = find_dgl()
+    if dgl is None:
+        return {}
+    return {getattr(dgl.nn, ours.__name__): ours for ours in (GATConv, GATv2Conv, DotGatConv)}
+
 
 #: What takes a score norm.
 _LAYERS = (AttentionConv, LipschitzMultiheadAttention)
@@ -128,10 +131,10 @@ def _from_torch(old: nn.MultiheadAttention) -> LipschitzMultiheadAttention:
     return _adopt(new, old)
 
 
-def _from_dgl(old) -> AttentionConv:
+def _from_dgl(old: Any, ours: type[AttentionConv]) -> AttentionConv:
     """Our layer with everything that DGL's layer holds."""
     feats = (old._in_src_feats, old._in_dst_feats)
-    new = _OURS[type(old)](
+    new = ours(
         feats if hasattr(old, "fc_src") else feats[0],
         old._out_feats,
         old._num_heads,

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from lipzoo._dgl import dgl
+from lipzoo._graph import make_graph
 from lipzoo.context import ClosedFormStack
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean
@@ -278,7 +278,7 @@ def _task(
     X: Any, edges: np.ndarray, codes: np.ndarray, held_out: np.ndarray, classes: np.ndarray
 ) -> GraphTask:
     """The graph: features (N, F), edges (2, E), and what is known of the labels (N,)."""
-    graph = dgl.graph(tuple(torch.from_numpy(edges)), num_nodes=len(codes))
+    graph = make_graph(*torch.from_numpy(edges), len(codes))
     feat = X.toarray() if sp.issparse(X) else np.array(X)
     graph.ndata["feat"] = torch.from_numpy(feat)
     graph.ndata["label"] = torch.from_numpy(codes)

@@ -10,8 +10,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from lipzoo._dgl import dgl
 from lipzoo._edges import graph_kind, read_edges
+from lipzoo._graph import is_graph
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["edges_of", "edges_to_new", "neighbour_edges"]
@@ -31,7 +31,7 @@ def edges_of(adjacency: Any, num_nodes: int) -> np.ndarray:
     DataError
         If it is none of these, or has another number of nodes.
     """
-    if isinstance(adjacency, dgl.DGLGraph):
+    if is_graph(adjacency):
         if not adjacency.is_homogeneous:
             raise DataError("adjacency: the DGLGraph is heterogeneous; dgl.to_homogeneous joins it")
         return _checked(*adjacency.edges(), adjacency.num_nodes(), num_nodes)
