@@ -11,7 +11,7 @@ THOROUGH := tests/trust tests/tools tests/hub/test_at_once.py tests/test_example
 	tests/attention/test_fused_cuda.py tests/attention/test_fused_cuda_compiles.py
 PYTEST   := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all test-without-dgl lint install clean
 
 install: $(READY)
 
@@ -32,6 +32,12 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(PYTEST) $(PYTEST_ARGS)
+
+# The scenarios of tests/without_dgl.py where DGL is not installed at all.
+test-without-dgl:
+	$(PYTHON) -m venv .venv-without-dgl
+	LIPZOO_WITHOUT_DGL=1 .venv-without-dgl/bin/python -m pip install --quiet -c constraints.txt .
+	.venv-without-dgl/bin/python tests/without_dgl.py $$(mktemp -d)
 
 lint: $(READY)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

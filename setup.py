@@ -1,5 +1,6 @@
 """Packaging: `zoo_configs/` and `pretrained/` are installed as data of the package."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,17 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "lipzoo/__init__.py").read_text())[1]
 
 EXTRAS = {
+    "dgl": [
+        # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12: see
+        # lipzoo/_environment.py. For 3.13 PyPI has none: `python -m lipzoo.install_dgl`.
+        'dgl>=1.1.3,<2; python_version<"3.12"',
+        'dgl==2.1.0; python_version=="3.12"',
+        'pandas; python_version>="3.12"',
+        'networkx; python_version>="3.13"',
+        'psutil; python_version>="3.13"',
+        'wheel>=0.40; python_version>="3.13"',
+        "packaging",  # DGL 1.1.3 imports it without naming it
+    ],
     "tensorboard": ["tensorboard>=2.10"],
     "ogb": ["ogb>=1.3.6"],
     "plot": ["matplotlib>=3.6"],
@@ -73,15 +85,8 @@ setup(
         "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
     },
     install_requires=[
-        # PyPI's DGL 2.x does not import with a current PyTorch below Python 3.12: see
-        # lipzoo/_environment.py. For 3.13 PyPI has none: `python -m lipzoo.install_dgl`.
-        'dgl>=1.1.3,<2; python_version<"3.12"',
-        'dgl==2.1.0; python_version=="3.12"',
-        'pandas; python_version>="3.12"',
-        'networkx; python_version>="3.13"',
-        'psutil; python_version>="3.13"',
-        'wheel>=0.40; python_version>="3.13"',
-        "packaging",  # DGL 1.1.3 imports it without naming it
+        # Where DGL is not wanted, or has no wheel: docs/without_dgl.md.
+        *(() if os.environ.get("LIPZOO_WITHOUT_DGL") else EXTRAS["dgl"]),
         "torch>=2.1",
         "numba>=0.59",
         "numpy>=1.24",

@@ -9,7 +9,8 @@ Python      DGL       how
                       depend on Python's version, and DGL falls back to ctypes
 =========== ========= ==================================================================
 
-`pip` does the first two by itself; the third it cannot be told in a dependency. What DGL 2.1 needs
+`pip` does the first two by itself (not under ``LIPZOO_WITHOUT_DGL=1``); the third it cannot be told
+in a dependency. What DGL 2.1 needs
 besides (pandas, networkx, psutil) are dependencies of lipzoo there.
 """
 

@@ -1,6 +1,7 @@
 """``pip install .`` into a clean environment, away from the checkout."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -82,3 +83,22 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     assert "Project-URL: Paper, https://arxiv.org/abs/2103.04886" in text
     for minor in (10, 11, 12, 13):
         assert f"Classifier: Programming Language :: Python :: 3.{minor}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without", ["", "1"])
+def test_dgl_can_be_left_out(tmp_path, without):
+    """Of the requirements that an installer is told, not of the extra."""
+    for name in ("setup.py", "README.md", "lipzoo", "zoo_configs", "pretrained"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {**os.environ, "LIPZOO_WITHOUT_DGL": without}
+    command = [sys.executable, "setup.py", "-q", "dist_info", "-o", str(tmp_path)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    [metadata] = tmp_path.glob("*.dist-info/METADATA")
+    required = [
+        line.removeprefix("Requires-Dist: ")
+        for line in metadata.read_text().splitlines()
+        if line.startswith("Requires-Dist: dgl")
+    ]
+    assert len([line for line in required if "extra ==" in line]) == 2
+    assert len([line for line in required if "extra ==" not in line]) == (0 if without else 2)

@@ -20,6 +20,7 @@ import codecs
 import collections
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ import torch
 
 from lipzoo._files import read_regular
 from lipzoo._graph import AnyGraph, make_graph
-from lipzoo.errors import DataError
+from lipzoo.datasets.csr import entries
+from lipzoo.errors import DataError, shown
 
 __all__ = ["read_planetoid"]
 
@@ -125,60 +127,87 @@ def _of_sum_one(feat: sp.lil_matrix) -> np.ndarray:
 
 def _unpickle(folder: Path, name: str) -> Any:
     made = _Unpickler(io.BytesIO(read_regular(folder / name, folder=folder))).load()
+    if isinstance(made, _Array):
+        return made.array
     if isinstance(made, _Csr):
-        made = made.checked()
-    if isinstance(made, np.ndarray) and made.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds other things than numbers")
-    return made
+        return made.matrix()
+    if isinstance(made, dict):
+        nodes = [*made, *(other for others in made.values() for other in others)]
+        if all(type(node) is int for node in nodes):
+            return made
+    raise DataError(f"{name} holds neither arrays nor lists of neighbours; fetch it again")
+
+
+class _Dtype:
+    """Takes the place of ``numpy.dtype``, which takes any state that it is given."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.code, self.order = str(code), "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = str(state[1])
+
+    def numbers(self) -> np.dtype:
+        if not re.fullmatch(r"[=<>|][biuf][1248]", self.order + self.code):
+            raise DataError(f"{shown(self.code)} are no numbers")
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """Takes the place of ``numpy.ndarray``."""
+
+    array: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, raw = state
+        data = raw.encode("latin1") if isinstance(raw, str) else raw
+        flat = np.frombuffer(data, dtype.numbers())
+        self.array = flat.reshape([int(n) for n in shape], order="F" if is_fortran else "C").copy()
 
 
 class _Csr:
-    """Takes the place of SciPy's class, whose arrays are checked before it is made."""
+    """Takes the place of SciPy's class, which can crash on arrays that do not fit each other."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._state = state
+        self.state = state
 
-    def checked(self) -> sp.csr_matrix:
-        state = self._state
-        data, indices, indptr = (state[key] for key in ("data", "indices", "indptr"))
-        rows, columns = map(int, state["_shape"])
-        fits = (
-            data.ndim == indices.ndim == indptr.ndim == 1
-            and len(data) == len(indices)
-            and len(indptr) == rows + 1
-            and (indptr[0], indptr[-1]) == (0, len(data))
-            and (indptr[1:] >= indptr[:-1]).all()
-            and (not len(indices) or 0 <= indices.min() <= indices.max() < columns)
-        )
-        if not fits or data.dtype.kind not in "biuf" or columns < 0:
-            raise DataError("a matrix is damaged; fetch the files again")
-        return sp.csr_matrix((data, indices, indptr), shape=(rows, columns))
+    def matrix(self) -> sp.csr_matrix:
+        parts = [self.state[key].array for key in ("data", "indices", "indptr")]
+        shape = tuple(map(int, self.state["_shape"]))
+        entries("ind.*", "", *parts, np.array(shape))  # checks them
+        return sp.csr_matrix(tuple(parts), shape=shape)
 
 
-def _reconstruct(kind: type, *_: Any) -> np.ndarray:
-    """An empty array, to be filled by its state; nothing of another class."""
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError(f"{kind!r} is no array")
-    return np.empty(0)
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+def _no_bytes() -> bytes:
+    """How Python 3 writes an empty array for Python 2."""
+    return b""
 
 
 #: By Python 2 and 3 and any NumPy and SciPy.
 _CLASSES = {
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Dtype,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "scipy.sparse.csr.csr_matrix": _Csr,
     "scipy.sparse._csr.csr_matrix": _Csr,
     "collections.defaultdict": collections.defaultdict,
+    "__builtin__.bytes": _no_bytes,
     "__builtin__.list": list,
     "builtins.list": list,
     "_codecs.encode": codecs.encode,
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes nothing but the few classes that these files hold."""
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """Makes nothing but the few classes that these files hold.
+
+    Python's own, not the one in C, which takes memory for as many objects as a file announces.
+    """
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, encoding="latin1")
@@ -187,4 +216,4 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _CLASSES[f"{module}.{name}"]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not unpickled") from None
+            raise pickle.UnpicklingError(f"{shown(f'{module}.{name}')} is not unpickled") from None

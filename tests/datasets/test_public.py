@@ -49,16 +49,46 @@ def test_real_graphs(raw_dir, name, nodes, edges, features, classes, split, caps
     assert capsys.readouterr() == ("", "")
 
 
-def test_cora_is_what_dgl_gives(raw_dir, tmp_path, monkeypatch):
-    folder = next(raw_dir.glob("cora_v2_*"))
+@pytest.mark.parametrize(
+    ("name", "archive", "theirs"),
+    [
+        ("cora", "cora_v2", dgl.data.CoraGraphDataset),
+        ("citeseer", "citeseer", dgl.data.CiteseerGraphDataset),
+    ],
+)
+def test_citations_are_what_dgl_gives(raw_dir, tmp_path, monkeypatch, name, archive, theirs):
+    folder = next(raw_dir.glob(f"{archive}_*"))
     shutil.copytree(folder, tmp_path / folder.name, copy_function=shutil.copyfile)
     (tmp_path / folder.name).chmod(0o755)
-    expected = dgl.data.CoraGraphDataset(raw_dir=str(tmp_path), verbose=False)[0]
+    expected = theirs(raw_dir=str(tmp_path), verbose=False)[0]
     monkeypatch.setenv("DGL_DOWNLOAD_DIR", str(raw_dir))
-    task = load_dataset("cora")
+    task = load_dataset(name)
     for column in ("feat", "label", "train_mask", "val_mask", "test_mask"):
         assert torch.equal(task.graph.ndata[column], expected.ndata[column])
     assert torch.equal(torch.stack(task.graph.edges()), torch.stack(expected.edges()))
+
+
+def test_shopping_is_what_dgl_gives(raw_dir):
+    """But for the numbers of the nodes: see `lipzoo.datasets.public`."""
+
+    class InFileOrder(dgl.data.AmazonCoBuyPhotoDataset):
+        def has_cache(self):
+            return False
+
+        def save(self):
+            pass
+
+        def process(self):
+            graph = self._load_npz(f"{self.raw_path}/{self.name}.npz")
+            self._graph = dgl.reorder_graph(
+                graph, node_permute_algo=None, edge_permute_algo="dst", store_ids=False
+            )
+
+    expected = InFileOrder(raw_dir=str(raw_dir))[0]
+    graph = load_dataset("amazon_photo", raw_dir=raw_dir).graph
+    for column in ("feat", "label"):
+        assert torch.equal(graph.ndata[column], expected.ndata[column])
+    assert torch.equal(torch.stack(graph.edges()), torch.stack(expected.edges()))
 
 
 def test_a_random_split_of_cora(raw_dir):
@@ -188,6 +218,32 @@ def test_raw_files_that_are_damaged(tmp_path):
     folder_of(tmp_path, "pubmed")
     with pytest.raises(DataError, match=r"pubmed: its raw files under .* cannot be read") as caught:
         load_dataset("pubmed", raw_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+class Harmful:
+    def __reduce__(self):
+        return eval, ("open('/tmp/harm', 'w')",)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "words"),
+    [
+        ("graph", Harmful(), "builtins.eval is not unpickled"),
+        ("graph", {0: [10**6]}, "names nodes outside of"),
+        ("graph", {0: ["b"]}, "neither arrays nor lists"),
+        ("y", np.array([["a"]], dtype=object), "no numbers"),
+        ("tx", sp.csr_matrix(np.ones((3, 9))), "of different graphs"),
+        ("allx", np.ones((3, 9)), "expected CSR matrices"),
+    ],
+)
+def test_pickles_that_do_not_fit(raw_dir, tmp_path, part, content, words):
+    folder = next(raw_dir.glob("cora_v2_*"))
+    shutil.copytree(folder, tmp_path / folder.name, copy_function=shutil.copyfile)
+    (tmp_path / folder.name).chmod(0o755)
+    (tmp_path / folder.name / f"ind.cora_v2.{part}").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=words) as caught:
+        load_dataset("cora", raw_dir=tmp_path)
     assert "\n" not in str(caught.value)
 
 

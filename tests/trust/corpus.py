@@ -8,6 +8,7 @@ is made anew around it.
 import hashlib
 import io
 import json
+import pickle
 import random
 import re
 import struct
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from trust import strategies as damage
 from trust.kinds import (
     ARCHITECTURE,
@@ -197,15 +199,34 @@ def _ppi_seed() -> bytes:
     return join(parts)
 
 
-#: Where DGL looks for them.
-_PPI_FOLDER = f"ppi_{hashlib.sha1(b'https://data.dgl.ai/dataset/ppi.zip').hexdigest()[:8]}"
+def _raw(name: str) -> Callable[[Path], None]:
+    """Reads a public graph from a folder that lies where DGL looks for its raw files."""
+    digest = hashlib.sha1(f"https://data.dgl.ai/dataset/{name}.zip".encode()).hexdigest()
+
+    def read(folder: Path) -> None:
+        place = folder.parent / f"{name}_{digest[:8]}"
+        if not place.exists():
+            place.symlink_to(folder)
+        lipzoo.load_dataset(name, raw_dir=folder.parent)
+
+    return read
 
 
-def _read_ppi(folder: Path) -> None:
-    place = folder.parent / _PPI_FOLDER
-    if not place.exists():
-        place.symlink_to(folder)
-    lipzoo.load_dataset("ppi", raw_dir=folder.parent)
+_PLANETOID = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+
+
+def _planetoid(case: bytes) -> dict[str, bytes]:
+    parts = [*case.split(_PARTS), *[b""] * len(_PLANETOID)]
+    return {f"ind.pubmed.{name}": data for name, data in zip(_PLANETOID, parts)}
+
+
+def _planetoid_seed(protocol: int) -> bytes:
+    words, labels = sp.csr_matrix(np.eye(560, 8, dtype=np.float32)), np.eye(560, 3, dtype=np.int32)
+    labels[3:, 0] = 1
+    graph = {node: [(node + 1) % 560] for node in range(20)}
+    known = [words[:6], labels[:6], words[550:], labels[550:], words[:550], labels[:550], graph]
+    pickles = [pickle.dumps(part, protocol=protocol) for part in known]
+    return join([*pickles, "\n".join(map(str, range(550, 560))).encode()])
 
 
 def _with_its_hash(case: bytes) -> dict[str, bytes]:
@@ -218,6 +239,17 @@ def _with_its_hash(case: bytes) -> dict[str, bytes]:
 def _yaml_start(name: str, *seeds: dict) -> Start:
     kind = KINDS[name]
     return Start([to_yaml(seed) for seed in seeds], kind.files, kind.read, _YAML)
+
+
+#: Of pickles: those that name, build, call, and take lengths.
+_OPCODES = [
+    b"c__builtin__\neval\n",
+    b"R.",
+    b"b",
+    b"\x93",
+    b"\x8e" + 8 * b"\x7f",
+    b"r\xff\xff\xff\x7f",
+]
 
 
 def _starts() -> dict[str, Start]:
@@ -250,7 +282,10 @@ def _starts() -> dict[str, Start]:
         "graph of a .bin": Start(
             [*map(_inside, graphs)], _shell, lambda f: dataset(f / "x.bin"), []
         ),
-        "PPI's raw files": Start([_ppi_seed()], _ppi, _read_ppi, [*_JSON, *_HEADERS], 0.5),
+        "PPI's raw files": Start([_ppi_seed()], _ppi, _raw("ppi"), [*_JSON, *_HEADERS], 0.5),
+        "Planetoid's raw files": Start(
+            [_planetoid_seed(2), _planetoid_seed(4)], _planetoid, _raw("pubmed"), _OPCODES, 0.5
+        ),
     }
 
 
