@@ -36,7 +36,7 @@ test-all: $(READY)
 # The scenarios of tests/without_dgl.py where DGL is not installed at all.
 test-without-dgl:
 	$(PYTHON) -m venv .venv-without-dgl
-	LIPZOO_WITHOUT_DGL=1 .venv-without-dgl/bin/python -m pip install --quiet -c constraints.txt .
+	LIPZOO_WITHOUT_DGL=1 .venv-without-dgl/bin/python -m pip install --quiet -c constraints.txt --editable .
 	.venv-without-dgl/bin/python tests/without_dgl.py $$(mktemp -d)
 
 lint: $(READY)
