@@ -1,4 +1,4 @@
-"""Columns of a table of nodes as arrays: features, labels, masks and ids, whatever the cells hold.
+"""Columns of a table of nodes or edges as arrays: features, labels, masks, ids; any kind of cell.
 
 A column may be an array, a tensor, a sparse matrix, or a list of cells: numbers, words, lists. Text
 is read as in DGL's CSV folders: a number, ``true`` or ``false``, or a list ``"0.5, 0.1"``; an empty
@@ -7,8 +7,9 @@ cell is missing, as are None and NaN.
 
 from __future__ import annotations
 
+import math
 import numbers
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,18 @@ from torch import Tensor
 from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["Table", "is_missing", "is_whole_text", "node_columns"]
+__all__ = [
+    "Table",
+    "check_lengths",
+    "edge_columns",
+    "is_missing",
+    "is_whole_text",
+    "node_columns",
+]
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
 _LABEL = ("label", "y")
+_EDGE_FEATURES = ("feat", "edge_attr")
 _SPLITS = {
     "train": "train_mask",
     "training": "train_mask",
@@ -45,6 +54,8 @@ class Table:
     def numbers(self, name: str) -> np.ndarray:
         """A column as int64 where all is whole, else float32: (N,), or (N, D) of lists.
 
+        A missing cell is NaN, among lists a row of NaN.
+
         Raises
         ------
         DataError
@@ -53,14 +64,19 @@ class Table:
         column = _plain(self.columns[name])
         if isinstance(column, np.ndarray):
             return column
-        rows = [self._parse(name, row, cell) for row, cell in enumerate(column)]
-        widths = {len(row) for row in rows}
+        rows = [
+            None if is_missing(cell) else self._parse(name, row, cell)
+            for row, cell in enumerate(column)
+        ]
+        widths = {len(row) for row in rows if row is not None} or {1}
         if len(widths) > 1:
             raise DataError(
                 f"{self.where}: the lists in column '{shown(name)}' differ in length: "
                 f"{sorted(widths)[:8]}"
             )
-        found = np.array(rows, dtype=np.float64)
+        unknown = [float("nan")] * min(widths)
+        found = np.array([unknown if row is None else row for row in rows], dtype=np.float64)
+        found = found.reshape(len(rows), len(unknown))
         found = found[:, 0] if widths == {1} else found
         # Below 2^63, for no other number may become an int64 at all.
         whole = (np.abs(found) < 2.0**63).all() and (found == found.astype(np.int64)).all()
@@ -154,8 +170,6 @@ class Table:
                     _WORDS[part] if (part := item.strip().lower()) in _WORDS else float(part)
                     for item in cell.strip("[]()").rstrip(",").split(",")
                 ]
-            if is_missing(cell):
-                return [float("nan")]
             cell = cell.detach().cpu() if isinstance(cell, Tensor) else cell
             return np.asarray(cell, dtype=np.float64).reshape(-1).tolist()
         except (ValueError, TypeError, OverflowError, RuntimeError):
@@ -219,12 +233,7 @@ def node_columns(
             f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
             "a column 'feat' of lists or a column each, and say features=[...] to choose among them"
         )
-    absent = [name for name in features if name not in columns]
-    if absent:
-        raise DataError(
-            f"{table.where}: there is no column '{shown(absent[0])}'"
-            f"{did_you_mean(absent[0], others)}"
-        )
+    _check_there(table, features, others)
     try:
         arrays["feat"] = _side_by_side(table, features)
     except DataError as fault:
@@ -234,12 +243,65 @@ def node_columns(
     return arrays, facts
 
 
+def edge_columns(
+    table: Table, features: Sequence[str] | None = None, skip: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """What a table says of edges: ``edge_feat``, or nothing.
+
+    Parameters
+    ----------
+    table : Table
+    features : sequence of str, optional
+        The columns that are features, in this order; an empty one says that none is. By default
+        ``feat``, or ``edge_attr``, alone: weights and all else that edges have are not features.
+    skip : sequence of str
+        Columns that are something else.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or it holds what it should not.
+    """
+    if features is not None:
+        if isinstance(features, str):
+            raise DataError(
+                f"{table.where}: edge_features is '{shown(features)}'; give a list of names"
+            )
+        _check_there(table, features, [name for name in table.columns if name not in skip])
+        return {"edge_feat": _side_by_side(table, features)} if features else {}
+    usual = next((name for name in _EDGE_FEATURES if name in table.columns), None)
+    if usual is None or usual in skip:
+        return {}
+    try:
+        return {"edge_feat": table.numbers(usual)}
+    except DataError as fault:
+        raise DataError(f"{fault}; or leave the edges' features out: edge_features=[]") from None
+
+
+def _check_there(table: Table, names: Sequence[str], choices: Sequence[str]) -> None:
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise DataError(
+            f"{table.where}: there is no column '{shown(absent[0])}'"
+            f"{did_you_mean(absent[0], choices)}"
+        )
+
+
 def _side_by_side(table: Table, names: Sequence[str]) -> np.ndarray:
     parts = [table.numbers(name) for name in names]
     if len(parts) == 1:
         return parts[0]
+    check_lengths(table.where, {name: len(part) for name, part in zip(names, parts)})
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        return np.concatenate([p.reshape(len(p), -1).astype(np.float32) for p in parts], axis=1)
+        parts = [p.astype(np.float32).reshape(len(p), math.prod(p.shape[1:])) for p in parts]
+        return np.concatenate(parts, axis=1)
+
+
+def check_lengths(where: str, lengths: Mapping[str, int]) -> None:
+    """Raise `DataError` where columns differ in their numbers of rows."""
+    if len(set(lengths.values())) > 1:
+        words = shown(", ".join(f"{name} {length}" for name, length in lengths.items()), 500)
+        raise DataError(f"{where}: the columns have different numbers of rows ({words})")
 
 
 def is_missing(cell: Any) -> bool:

@@ -37,7 +37,7 @@ _READERS = {
     ".graphml": read_graphml,
     ".gml": read_gml,
 }
-#: Those that can be told which columns are features.
+#: Those that can be told which columns of nodes and of edges are features.
 _WITH_COLUMNS = (read_graphml, read_gml, read_table_folder)
 #: Files that are half a graph.
 _HALVES = (".csv", ".parquet", ".mtx")
@@ -60,8 +60,10 @@ def graph_loader(path: Path, name: str) -> Callable[..., GraphTask]:
     def load() -> GraphTask:
         return read_graph(path, name)
 
-    def load_tables(*, features: list[str] | None = None) -> GraphTask:
-        return read_graph(path, name, features=features)
+    def load_tables(
+        *, features: list[str] | None = None, edge_features: list[str] | None = None
+    ) -> GraphTask:
+        return read_graph(path, name, features=features, edge_features=edge_features)
 
     return load_tables if _reader(path) in _WITH_COLUMNS else load
 
@@ -74,7 +76,11 @@ def _reader(path: Path) -> _Reader | None:
 
 
 def read_graph(
-    path: str | os.PathLike, name: str | None = None, *, features: list[str] | None = None
+    path: str | os.PathLike,
+    name: str | None = None,
+    *,
+    features: list[str] | None = None,
+    edge_features: list[str] | None = None,
 ) -> GraphTask:
     """Read a graph of any kind that lipzoo reads, neither split nor checked.
 
@@ -84,8 +90,9 @@ def read_graph(
         A file or a folder; see the module's docstring.
     name : str, optional
         The task's name; by default the path.
-    features : list of str, optional
-        Of a ``.graphml``, a ``.gml`` or a folder of tables, the columns that are features.
+    features, edge_features : list of str, optional
+        Of a ``.graphml``, a ``.gml`` or a folder of tables, the columns of nodes and of edges that
+        are features.
 
     Raises
     ------
@@ -104,7 +111,8 @@ def read_graph(
     if reader is None:
         raise DataError(f"{path}: not a graph file; give {_KINDS}")
     try:
-        graph, facts = reader(path, features) if reader in _WITH_COLUMNS else reader(path)
+        chosen = (features, edge_features) if reader in _WITH_COLUMNS else ()
+        graph, facts = reader(path, *chosen)
         return GraphTask.from_graph(graph, name or str(path), **facts)
     except OSError as fault:
         raise DataError(f"{path}: cannot be read ({fault.strerror or fault})") from fault

@@ -95,8 +95,8 @@ def load_dataset(
         False takes graphs without labels or masks, to predict on; no split is drawn then.
     **options
         What the dataset's own loader takes, such as ``k`` (neighbours of a node, 8) for the graphs
-        that are made of scikit-learn's data sets, or ``features`` (the names of columns) for
-        GraphML, GML and folders of tables.
+        that are made of scikit-learn's data sets, or ``features`` and ``edge_features``
+        (the names of columns) for GraphML, GML and folders of tables.
 
     Returns
     -------
@@ -201,7 +201,8 @@ def is_same_data(task: GraphTask, name: str, options: dict[str, Any], fingerprin
     dataset = DATASETS.get(name) or Dataset(lambda: task)
     if options.get("split") == "fixed":
         return False  # the masks are in a file that is not at hand
-    left_out = {*dataset.options(), "encoding", "features", "missing_fill", "metric", "scaling"}
+    left_out = {*dataset.options(), "encoding", "features", "edge_features"}
+    left_out |= {"missing_fill", "metric", "scaling"}
     options = {key: value for key, value in options.items() if key not in left_out}
     try:
         check_arguments(load_dataset, options, where=name)

@@ -20,7 +20,7 @@ __all__ = ["read_gml", "read_graphml"]
 
 
 def read_graphml(
-    path: Path, features: Sequence[str] | None = None
+    path: Path, features: Sequence[str] | None = None, edge_features: Sequence[str] | None = None
 ) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a ``.graphml`` file.
 
@@ -36,10 +36,12 @@ def read_graphml(
     import networkx
 
     graph = _parsed(path, "GraphML", lambda: networkx.read_graphml(io.BytesIO(data)))
-    return graph_of_networkx(graph, str(path), features)
+    return graph_of_networkx(graph, str(path), features, edge_features)
 
 
-def read_gml(path: Path, features: Sequence[str] | None = None) -> tuple[AnyGraph, dict[str, Any]]:
+def read_gml(
+    path: Path, features: Sequence[str] | None = None, edge_features: Sequence[str] | None = None
+) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a ``.gml`` file.
 
     Raises
@@ -57,7 +59,8 @@ def read_gml(path: Path, features: Sequence[str] | None = None) -> tuple[AnyGrap
         except networkx.NetworkXError:
             return networkx.read_gml(io.BytesIO(data), label="id")
 
-    return graph_of_networkx(_parsed(path, "GML", parse), str(path), features)
+    graph = _parsed(path, "GML", parse)
+    return graph_of_networkx(graph, str(path), features, edge_features)
 
 
 def _parsed(path: Path, what: str, parse: Callable[[], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,26 @@ from torch import Tensor
 from lipzoo._edges import graph_kind, read_edges
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
-from lipzoo.datasets.columns import Table, node_columns
+from lipzoo.datasets.columns import Table, edge_columns, node_columns
 from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import DataError, shown
 
 __all__ = ["FIELDS", "graph_of_pyg"]
 
 _READ = ("x", "y", *MASKS)
+_OF_EDGES = "edge_attr"
 #: What is read of a ``Data``, beside ``num_nodes``.
-FIELDS = ("edge_index", "adj_t", *_READ)
+FIELDS = ("edge_index", "adj_t", _OF_EDGES, *_READ)
 
 
-def graph_of_pyg(data: Any, name: str) -> tuple[AnyGraph, dict[str, Any]]:
+def graph_of_pyg(
+    data: Any, name: str, edge_features: Sequence[str] | None = None
+) -> tuple[AnyGraph, dict[str, Any]]:
     """The graph of a ``Data``, and what `GraphTask.from_graph` is to be told besides.
 
     ``x`` are the features, ``y`` the labels, ``train_mask``, ``val_mask``, ``test_mask`` the split,
-    (N,), or (N, S) of S splits. Edge weights and all else are not read.
+    (N,), or (N, S) of S splits; ``edge_attr`` (E,) or (E, K), in the order of the edges, those of
+    the edges. Edge weights, values of ``adj_t`` and all else are not read.
 
     Parameters
     ----------
@@ -34,6 +38,8 @@ def graph_of_pyg(data: Any, name: str) -> tuple[AnyGraph, dict[str, Any]]:
         Or what ``data.to_dict()`` gives.
     name : str
         For error messages.
+    edge_features : sequence of str, optional
+        The fields that are features of the edges instead; an empty one says that none is.
 
     Raises
     ------
@@ -63,6 +69,16 @@ def graph_of_pyg(data: Any, name: str) -> tuple[AnyGraph, dict[str, Any]]:
     columns, facts = node_columns(Table(name, {k: fields[k] for k in _READ if k in fields}), ["x"])
     if isinstance(number, int):
         columns["num_nodes"] = np.array(number)
+    columns |= _edge_columns(fields, f"{name}: edges", edge_features)
     src, dst = (ends.cpu().numpy() for ends in (edges.src, edges.dst))
     graph, facts = graph_with_columns(name, src, dst, columns, **facts)
     return graph.to(fields["x"].device) if isinstance(fields["x"], Tensor) else graph, facts
+
+
+def _edge_columns(
+    fields: dict[str, Any], where: str, asked: Sequence[str] | None
+) -> dict[str, np.ndarray]:
+    chosen = fields if asked is not None else {_OF_EDGES: fields.get(_OF_EDGES)}
+    # A number, such as num_nodes, has no rows.
+    rows = {k: v for k, v in chosen.items() if getattr(v, "shape", ()) or isinstance(v, list)}
+    return edge_columns(Table(where, rows, lambda row: f"edge {row}"), asked)

@@ -55,7 +55,14 @@ class Sources:
         raise DataError(f"{name}: {_advice(data, kind)}")
 
     @classmethod
-    def from_pyg(cls, data: Any, name: str = "graph", *, metric: str = "") -> Self:
+    def from_pyg(
+        cls,
+        data: Any,
+        name: str = "graph",
+        *,
+        edge_features: Sequence[str] | None = None,
+        metric: str = "",
+    ) -> Self:
         """Make a task of a ``Data`` of PyG, or of what its ``to_dict()`` gives.
 
         Parameters
@@ -63,12 +70,14 @@ class Sources:
         data : Data
             ``x`` (N, F) are the features; ``y``, int (N,) or 0/1 (N, C), the labels;
             ``train_mask``, ``val_mask``, ``test_mask`` (N,) the split, or (N, S) of S splits, of
-            which `with_split` takes one. The edges are ``edge_index``, or ``adj_t``. All else is
-            not read.
+            which `with_split` takes one. The edges are ``edge_index``, or ``adj_t``; ``edge_attr``
+            (E,) or (E, K), in their order, are their features. All else is not read.
+        edge_features : sequence of str, optional
+            The fields that are features of the edges instead; an empty one: they have none.
         metric : str
             See the class.
         """
-        graph, facts = graph_of_pyg(data, name)
+        graph, facts = graph_of_pyg(data, name, edge_features)
         return cls.from_graph(graph, name, **_judged(facts, metric))
 
     @classmethod
@@ -78,6 +87,7 @@ class Sources:
         name: str = "graph",
         *,
         features: Sequence[str] | None = None,
+        edge_features: Sequence[str] | None = None,
         metric: str = "",
     ) -> Self:
         """Make a task of a graph of networkx whose nodes have attributes.
@@ -90,14 +100,16 @@ class Sources:
         graph : networkx.Graph, DiGraph, MultiGraph or MultiDiGraph
             Attributes of the nodes: ``feat``, or ``x`` with lists (else all numeric attributes
             are a feature each); ``label`` or ``y``, a number or a word; ``train_mask``,
-            ``val_mask``, ``test_mask``, or ``split`` with the words train, val, test. Attributes
-            of edges are not read.
+            ``val_mask``, ``test_mask``, or ``split`` with the words train, val, test.
+            Attributes of the edges: ``feat``, or ``edge_attr``.
         features : sequence of str, optional
             The attributes that are features.
+        edge_features : sequence of str, optional
+            The attributes of edges that are features, such as ``["weight"]``; an empty one: none.
         metric : str
             See the class.
         """
-        made, facts = graph_of_networkx(graph, name, features)
+        made, facts = graph_of_networkx(graph, name, features, edge_features)
         return cls.from_graph(made, name, **_judged(facts, metric))
 
     @classmethod
@@ -154,6 +166,7 @@ class Sources:
         target: str | None = None,
         node_id: str | None = None,
         features: Sequence[str] | None = None,
+        edge_features: Sequence[str] | None = None,
         metric: str = "",
     ) -> Self:
         """Make a task of a table of edges and one of nodes.
@@ -163,7 +176,7 @@ class Sources:
         edges : DataFrame, pyarrow Table, dict of columns, or array (2, E)
             An edge a row: ids of nodes in the columns ``source`` and ``target`` (or ``src`` and
             ``dst``, ``from`` and ``to``). An array holds the sources above the targets, as an
-            ``edge_index``. Other columns are not read.
+            ``edge_index``. ``feat``, or ``edge_attr``, are features of the edges.
         nodes : DataFrame, pyarrow Table or dict of columns
             A node a row, in the order of the task: the id, a number or a word, in the column
             ``node_id``, ``id`` or ``node`` (without one ids are 0..N-1); ``label`` or ``y``;
@@ -173,6 +186,8 @@ class Sources:
             What these columns are called.
         features : sequence of str, optional
             The columns that are features.
+        edge_features : sequence of str, optional
+            The columns of ``edges`` that are features, such as ``["weight"]``; an empty one: none.
         metric : str
             See the class.
         """
@@ -190,6 +205,7 @@ class Sources:
             target=target,
             node_id=node_id,
             features=features,
+            edge_features=edge_features,
         )
         return cls.from_graph(graph, name, **_judged(facts, metric))
 

@@ -5,7 +5,8 @@ file                                          what it holds
 ============================================  ===================================================
 ``nodes.csv`` or ``nodes.parquet``            a node a row: id, features, ``label``, masks or
                                               ``split``; see `GraphTask.from_edges`
-``edges.csv`` or ``edges.parquet``            an edge a row: the ids of source and target
+``edges.csv`` or ``edges.parquet``            an edge a row: the ids of source and target, and
+                                              perhaps features in ``feat``
 or ``graph.mtx``                              an adjacency matrix in Matrix Market's format, its
                                               rows those of the nodes: an entry [i, j] is i -> j;
                                               both ways where it says that it is symmetric
@@ -38,7 +39,9 @@ _KINDS = "nodes.csv (or .parquet) beside edges.csv (or .parquet, or graph.mtx)"
 
 
 def read_table_folder(
-    folder: Path, features: Sequence[str] | None = None
+    folder: Path,
+    features: Sequence[str] | None = None,
+    edge_features: Sequence[str] | None = None,
 ) -> tuple[AnyGraph, dict[str, Any]]:
     """Read a folder of tables.
 
@@ -59,8 +62,15 @@ def read_table_folder(
             )
     table = _table(folder / nodes[0], folder)
     if edges[0] == _MATRIX:
+        if edge_features:
+            raise DataError(
+                f"{folder / _MATRIX}: a matrix has no columns, and its values are not read; leave "
+                "edge_features out, or write edges.csv"
+            )
         return _with_matrix(folder / _MATRIX, folder, table, features)
-    return graph_of_tables(_table(folder / edges[0], folder), table, features=features)
+    return graph_of_tables(
+        _table(folder / edges[0], folder), table, features=features, edge_features=edge_features
+    )
 
 
 def _table(path: Path, folder: Path) -> Table:

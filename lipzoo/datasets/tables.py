@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
-from lipzoo.datasets.columns import Table, is_missing, node_columns
+from lipzoo.datasets.columns import Table, check_lengths, edge_columns, is_missing, node_columns
 from lipzoo.errors import DataError, did_you_mean, shown
 
 __all__ = ["as_table", "graph_of_tables", "is_table", "node_table"]
@@ -27,6 +27,7 @@ def graph_of_tables(
     target: str | None = None,
     node_id: str | None = None,
     features: Sequence[str] | None = None,
+    edge_features: Sequence[str] | None = None,
 ) -> tuple[AnyGraph, dict[str, Any]]:
     """The graph, and what `GraphTask.from_graph` is to be told besides.
 
@@ -35,13 +36,13 @@ def graph_of_tables(
     edges : Table, array or tensor
         An edge a row, from the id in the column ``source`` to that in ``target``, by default
         ``src`` and ``dst``, ``source`` and ``target``, ``src_id`` and ``dst_id``, or ``from`` and
-        ``to``; or an array (2, E) of ids. Other columns are not read.
+        ``to``; or an array (2, E) of ids.
     nodes : Table
         A node a row, in the order that the graph has them; see `node_columns`. The column
         ``node_id``, by default ``node_id``, ``id`` or ``node``, holds the ids; without one they are
         0..N-1.
-    features : sequence of str, optional
-        Columns that are features, in this order.
+    features, edge_features : sequence of str, optional
+        Columns that are features, in this order; of the edges see `edge_columns`.
 
     Raises
     ------
@@ -52,16 +53,18 @@ def graph_of_tables(
     ids, columns, facts = node_table(nodes, node_id, features)
     place = {each: row for row, each in enumerate(ids)}
     ends = []
-    for table, name in _ends(edges, source, target):
-        named = table.ends(name)
+    edges, names = _ends(edges, source, target)
+    for name in names:
+        named = edges.ends(name)
         places = [place.get(each) for each in named]
         if None in places:
             row = places.index(None)
             raise DataError(
-                f"{table.where}, {table.row(row)}: {name} '{shown(named[row])}' is not among the "
+                f"{edges.where}, {edges.row(row)}: {name} '{shown(named[row])}' is not among the "
                 f"{len(ids)} ids of the nodes{_hint(named[row], ids)}"
             )
         ends.append(np.array(places, np.int64))
+    columns |= edge_columns(edges, edge_features, skip=names)
     return graph_with_columns(nodes.where, *ends, columns, node_ids=ids, **facts)
 
 
@@ -105,10 +108,7 @@ def as_table(table: Any, where: str) -> Table:
     found = dict(columns)
     if len(found) < len(columns):
         raise DataError(f"{where}: two columns have the same name; rename one")
-    lengths = {name: _rows(where, name, column) for name, column in found.items()}
-    if len(set(lengths.values())) > 1:
-        words = shown(", ".join(f"{name} {length}" for name, length in lengths.items()), 500)
-        raise DataError(f"{where}: the columns have different numbers of rows ({words})")
+    check_lengths(where, {name: _rows(where, name, column) for name, column in found.items()})
     return Table(where, found)
 
 
@@ -151,8 +151,8 @@ def _named(table: Table, name: str | None, usual: Sequence[str]) -> str | None:
     return name
 
 
-def _ends(edges: Any, source: str | None, target: str | None) -> list[tuple[Table, str]]:
-    """The table and the column of sources and of targets."""
+def _ends(edges: Any, source: str | None, target: str | None) -> tuple[Table, list[str]]:
+    """The table, and its columns of sources and of targets."""
     if not isinstance(edges, Table):
         array = edges.detach().cpu().numpy() if isinstance(edges, Tensor) else np.asarray(edges)
         if array.ndim != 2 or array.shape[0] != 2:
@@ -170,7 +170,7 @@ def _ends(edges: Any, source: str | None, target: str | None) -> list[tuple[Tabl
             f"{edges.where}: no columns of sources and targets (found: "
             f"{shown(', '.join(edges.columns), 500)}); name them source and target, or say which"
         )
-    return [(edges, _named(edges, name, ())) for name in pair]
+    return edges, [_named(edges, name, ()) for name in pair]
 
 
 def _hint(missing: Any, ids: list) -> str:

@@ -153,3 +153,185 @@ def test_several_graphs():
         DataError, match=r"graph 0 of test: it has edge features, .* first graph non"
     ):
         GraphTask.from_graphs([graph_of()], [graph_of()], [graphs[2]])
+
+
+# ---------------------------------------------------------- of other libraries
+
+
+def as_data(**fields):
+    geometric = pytest.importorskip("torch_geometric")
+    index = torch.tensor([SRC, DST])
+    return geometric.data.Data(**{"edge_index": index, "x": graph_of().ndata["feat"], **fields})
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [EDGE, EDGE.double(), EDGE.half().float(), EDGE.numpy(), EDGE.tolist(), EDGE.to_sparse()],
+)
+def test_edge_attr_of_pyg(edge):
+    wanted = GraphTask.from_graph(graph_of(torch.as_tensor(edge).to_dense()))
+    for data in (as_data(edge_attr=edge), as_data(edge_attr=edge).to_dict()):
+        task = GraphTask.from_pyg(data)
+        assert torch.equal(task.edge_feat, wanted.edge_feat)
+    assert GraphTask.from_pyg(as_data(edge_attr=torch.arange(6))).edge_feat.shape == (6, 1)
+    assert GraphTask.from_pyg(data, edge_features=[]).edge_feat is None
+
+
+def test_weights_are_no_features_unless_one_says_so():
+    data = as_data(edge_weight=torch.ones(6), edge_attr=EDGE, feat=torch.ones(3))
+    assert GraphTask.from_pyg(data).edge_feats == 2
+    both = GraphTask.from_pyg(data, edge_features=["edge_weight", "edge_attr"]).edge_feat
+    assert torch.equal(both, torch.cat([torch.ones(6, 1), EDGE], 1))
+    index = torch.tensor([DST, SRC])
+    valued = torch.sparse_coo_tensor(index, torch.arange(6.0), (5, 5), check_invariants=True)
+    assert GraphTask.from_pyg(as_data(edge_index=None, adj_t=valued)).edge_feat is None
+    of_entries = GraphTask.from_pyg(as_data(edge_index=None, adj_t=valued, edge_attr=EDGE))
+    assert torch.equal(of_entries.edge_feat, EDGE)
+    assert [ends.tolist() for ends in of_entries.graph.edges()] == [SRC, DST]
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "words"),
+    [
+        ({"edge_attr": EDGE[:5]}, None, r"edge_feat is \(5, 2\), but there are 6 edges; give it"),
+        ({"edge_attr": EDGE[..., None]}, None, r"edge_feat is \(6, 2, 1\), but"),
+        (
+            {"edge_attr": ["red"] * 6},
+            None,
+            r"edges, edge 0, column 'edge_attr': 'red' is no number.*leave .* out: edge_features=",
+        ),
+        ({"edge_attr": EDGE.to(torch.complex64)}, None, "edge_feat must be numbers, but is comple"),
+        ({"edge_w": EDGE}, ["edge_v"], "edges: there is no column 'edge_v'; did you mean 'edge_w'"),
+        ({"edge_w": EDGE}, ["num_nodes"], "there is no column 'num_nodes'"),
+        ({"edge_w": EDGE}, "edge_w", "edge_features is 'edge_w'; give a list of names"),
+        ({"edge_w": EDGE}, ["edge_w", "x"], "different numbers of rows .edge_w 6, x 5"),
+    ],
+)
+def test_edge_attr_that_does_not_fit(fields, asked, words):
+    with pytest.raises(DataError, match=words) as caught:
+        GraphTask.from_pyg(as_data(num_nodes=5, **fields), edge_features=asked)
+    assert "\n" not in str(caught.value)
+
+
+def road(make):
+    """Roads between five towns, one of them twice where that can be, and one round a town."""
+    graph = make()
+    for town in "abcde":
+        graph.add_node(town, feat=[1.0, 2.0])
+    roads = zip(["a", "b", "c", "a", "a", "e"], ["b", "c", "a", "b", "d", "e"])
+    for number, (u, v) in enumerate(roads):
+        graph.add_edge(u, v, feat=[number, 0.5], length=10 * number, lanes=2, name=f"B{number}")
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["Graph", "DiGraph", "MultiGraph", "MultiDiGraph"])
+def test_attributes_of_networkx(kind):
+    nx = pytest.importorskip("networkx")
+    graph = road(getattr(nx, kind))
+    wanted = []
+    for u, v, held in graph.edges(data=True):
+        wanted.append((u, v, *held["feat"], held["length"]))
+        if not graph.is_directed() and u != v:
+            wanted.append((v, u, *held["feat"], held["length"]))
+
+    def rows(task):
+        ends = [[task.node_ids[node] for node in each.tolist()] for each in task.graph.edges()]
+        return list(zip(*ends, task.edge_feat.tolist()))
+
+    found = rows(GraphTask.from_networkx(graph))
+    assert sorted(found) == sorted((u, v, [a, b]) for u, v, a, b, _ in wanted)
+    found = rows(GraphTask.from_networkx(graph, edge_features=["lanes", "length"]))
+    assert sorted(found) == sorted((u, v, [2, length]) for u, v, _, _, length in wanted)
+    assert GraphTask.from_networkx(graph, edge_features=[]).edge_feat is None
+    with pytest.raises(DataError, match=r"edges, 'a' -> 'b', column 'name': 'B\d' is no number"):
+        GraphTask.from_networkx(graph, edge_features=["name"])
+    with pytest.raises(DataError, match="no column 'lenght'; did you mean 'length'"):
+        GraphTask.from_networkx(graph, edge_features=["lenght"])
+
+
+def test_attributes_that_are_not_asked_for_or_not_everywhere():
+    nx = pytest.importorskip("networkx")
+    graph = road(nx.DiGraph)
+    for _, _, held in graph.edges(data=True):
+        del held["feat"]
+    assert GraphTask.from_networkx(graph).edge_feat is None
+    some = road(nx.DiGraph)
+    del some.edges["b", "c"]["feat"], some.edges["c", "a"]["length"]
+    for asked in (None, ["feat"], ["length"]):
+        task = GraphTask.from_networkx(some, edge_features=asked)
+        with pytest.raises(DataError, match="edge features are NaN or infinite on edge"):
+            task.validate(require_labels=False)
+    bare = nx.create_empty_copy(some)
+    assert GraphTask.from_networkx(bare, edge_features=["length", "lanes"]).edge_feats == 2
+    assert GraphTask.from_networkx(bare).edge_feat is None
+
+
+def test_columns_of_edges():
+    edges = {"source": SRC, "target": DST, "feat": EDGE.tolist(), "w": range(6), "kind": ["a"] * 6}
+    nodes = {"feat": graph_of().ndata["feat"], "label": [0, 1, 0, 1, 1]}
+    task = GraphTask.from_edges(edges, nodes)
+    assert task.fingerprint == GraphTask.from_graph(graph_of(EDGE)).fingerprint
+    task = GraphTask.from_edges(edges, nodes, edge_features=["w"])
+    assert task.edge_feat.flatten().tolist() == [0, 1, 2, 3, 4, 5]
+    del edges["feat"]
+    assert GraphTask.from_edges(edges, nodes).edge_feat is None
+    with pytest.raises(DataError, match="edges, row 0, column 'kind': 'a' is no number"):
+        GraphTask.from_edges(edges, nodes, edge_features=["kind"])
+    assert GraphTask.from_edges([SRC, DST], nodes).edge_feat is None
+    with pytest.raises(DataError, match="edges: there is no column 'w'"):
+        GraphTask.from_edges([SRC, DST], nodes, edge_features=["w"])
+    for rows in (0, 1):  # hardly anything
+        few = {"src": [0] * rows, "dst": [0] * rows, "w": [1] * rows, "v": [2] * rows}
+        few = GraphTask.from_edges(few, {"a": [1], "b": [2]}, edge_features=["w", "v"])
+        assert few.edge_feat.tolist() == [[1, 2]] * rows
+    nobody = GraphTask.from_edges({"src": [], "dst": []}, {"id": [], "a": [], "b": []})
+    assert nobody.feat.shape == (0, 2)
+
+
+def test_files_of_networkx_and_tables(tmp_path):
+    nx = pytest.importorskip("networkx")
+    graph = nx.DiGraph()
+    lines = ["source,target,feat,length"]
+    for u, v, (a, b) in zip(SRC[:3], DST[:3], EDGE.tolist()):
+        graph.add_edge(f"n{u}", f"n{v}", feat=[a, b], length=u + v)
+        lines.append(f'n{u},n{v},"{a}, {b}",{u + v}')
+    for node in graph:
+        graph.nodes[node]["a"] = 1.0
+    nx.write_gml(graph, tmp_path / "x.gml")
+    for _, _, held in graph.edges(data=True):
+        held["feat"] = str(held["feat"])[1:-1]  # GraphML has no lists
+    nx.write_graphml(graph, tmp_path / "x.graphml")
+    (tmp_path / "nodes.csv").write_text("id,a\nn0,1\nn1,1\nn2,1\n")
+    (tmp_path / "edges.csv").write_text("\n".join(lines) + "\n")
+    for path in (tmp_path / "x.gml", tmp_path / "x.graphml", tmp_path):
+        assert torch.equal(load(path).edge_feat, EDGE[:3])
+        task = lipzoo.load_dataset(path, edge_features=["length"], require_labels=False)
+        assert task.edge_feat.flatten().tolist() == [1, 3, 2]
+        assert task.options == {"edge_features": ["length"]}
+        again = lipzoo.load_dataset(task.name, **task.options, require_labels=False)
+        assert again.fingerprint == task.fingerprint
+    (tmp_path / "edges.csv").unlink()
+    (tmp_path / "graph.mtx").write_text(
+        "%%MatrixMarket matrix coordinate real general\n3 3 1\n1 2 7\n"
+    )
+    assert load(tmp_path).edge_feat is None
+    with pytest.raises(DataError, match=r"graph.mtx: a matrix has no columns.* write edges.csv"):
+        lipzoo.load_dataset(tmp_path, edge_features=["length"], require_labels=False)
+
+
+def test_tensors_of_pyg_in_a_file(tmp_path):
+    torch.save(as_data(edge_attr=EDGE).to_dict(), tmp_path / "x.pt")
+    assert torch.equal(load(tmp_path / "x.pt").edge_feat, EDGE)
+
+
+def test_what_reads_none_leaves_them_alone():
+    """Data of another library whose edges carry something go on working."""
+    label = torch.tensor([0, 1, 0, 1, 1])
+    with_edges = GraphTask.from_pyg(as_data(edge_attr=EDGE, y=label))
+    without = GraphTask.from_pyg(as_data(edge_attr=EDGE, y=label), edge_features=[])
+    model = lipzoo.create_model("gat_lip_2", in_feats=2, num_classes=2).eval()
+    proba = lipzoo.training.predict(model, with_edges)
+    assert torch.equal(proba, lipzoo.training.predict(model, without))
+    reader = lipzoo.create_model("gat_lip_2", in_feats=2, num_classes=2, edge_feats=2).eval()
+    logits = reader(with_edges.graph, with_edges.feat)
+    assert torch.equal(logits, reader(graph_of(EDGE), graph_of().ndata["feat"]))
