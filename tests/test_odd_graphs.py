@@ -65,6 +65,15 @@ def int32():
     return ring().int()
 
 
+def only_csc():
+    """As message passing wants it, and nothing else."""
+    return multi_edges().formats("csc")
+
+
+def only_csr():
+    return multi_edges().formats("csr")
+
+
 def hub():
     """100,000 nodes around one, both ways."""
     leaves = torch.arange(1, 100_001)
@@ -103,6 +112,8 @@ ODD = {
         multi_edges,
         directed,
         int32,
+        only_csc,
+        only_csr,
         hub,
         class_without_training_node,
         float64,
@@ -196,7 +207,9 @@ def test_one_node_is_predicted_but_not_trained_on(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["int32", "float64", "bfloat16", "isolated", "multi_edges"])
+@pytest.mark.parametrize(
+    "name", ["int32", "float64", "bfloat16", "isolated", "multi_edges", "only_csc"]
+)
 def test_from_a_file(name, tmp_path):
     graph = ODD[name]()
     graph = graph if "feat" in graph.ndata else with_data(graph)

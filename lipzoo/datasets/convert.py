@@ -12,7 +12,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from lipzoo._edges import graph_kind
+from lipzoo._edges import graph_kind, with_all_formats
 from lipzoo._graph import AnyGraph, is_graph
 from lipzoo.errors import DataError
 
@@ -25,8 +25,8 @@ MAX_DENSITY = 0.1
 
 
 def tidy_graph(graph: AnyGraph, name: str) -> AnyGraph:
-    """Return a copy of ``graph`` (tensors shared) with tidy ``feat``, ``label`` and masks, and
-    ``feat`` of its edges.
+    """Return a copy of ``graph`` (tensors shared) in all of DGL's formats, with tidy ``feat``,
+    ``label`` and masks, and ``feat`` of its edges.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def tidy_graph(graph: AnyGraph, name: str) -> AnyGraph:
             f"{name}: the graph has {len(graph.ntypes)} node types and {len(graph.etypes)} edge "
             "types, lipzoo takes one of each; convert it with dgl.to_homogeneous"
         )
-    graph = graph.local_var()
+    graph = with_all_formats(graph).local_var()
     if "feat" in graph.ndata:
         graph.ndata["feat"] = _tidy_features(graph.ndata["feat"], name)
     if "feat" in graph.edata:

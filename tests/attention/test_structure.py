@@ -25,6 +25,21 @@ def test_edges_are_those_of_the_graph_in_their_order(name):
     assert s.has_zero_in_degree == bool((graph.in_degrees() == 0).any())
 
 
+@pytest.mark.parametrize("only", ["coo", "csr", "csc", ["csr", "csc"]])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_of_a_graph_that_is_kept_to_one_format(name, only):
+    graph, wanted = GRAPHS[name]().formats(only), as_structure(GRAPHS[name]())
+    before = graph.formats()
+    for _ in range(2):
+        s = as_structure(graph)
+        assert torch.equal(s.src, wanted.src)
+        assert torch.equal(s.dst, wanted.dst)
+        assert (s.num_src, s.num_dst) == (wanted.num_src, wanted.num_dst)
+        assert s.is_bipartite == wanted.is_bipartite
+    assert as_structure(graph) is s
+    assert graph.formats() == before
+
+
 @pytest.mark.parametrize("name", GRAPHS)
 def test_csc_and_csr(name):
     graph = GRAPHS[name]()

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import DataError
@@ -112,3 +113,25 @@ def test_fingerprint_depends_on_everything_that_training_sees(graph, change):
     else:
         graph.ndata[change] = graph.ndata[change] + 1
     assert GraphTask.from_graph(graph).fingerprint != before
+
+
+@pytest.mark.parametrize("only", ["coo", "csr", "csc"])
+def test_a_graph_that_is_kept_to_one_format(graph, only):
+    """It is the same task, to the bit, and stays as it is."""
+    order = torch.tensor([3, 5, 0, 4, 2, 1])
+    src, dst = graph.edges()
+    mixed = dgl.graph((src[order], dst[order]), num_nodes=6)
+    mixed.ndata.update(graph.ndata)
+    mixed.edata["feat"] = torch.arange(6.0)[:, None]
+    wanted, kept = GraphTask.from_graph(mixed), mixed.formats(only)
+    task = GraphTask.from_graph(kept)
+    assert task.fingerprint == wanted.fingerprint == GraphTask("g", kept, 3).fingerprint
+    model = lipzoo.create_model("gat_lip_2", in_feats=2, num_classes=3, edge_feats=1).eval()
+    logits = model(wanted.graph, wanted.feat)
+    for other in (kept, task.graph):
+        edge_feat = task.edge_feat if other is kept else None
+        assert torch.equal(model(other, task.feat, edge_feat=edge_feat), logits)
+    assert lipzoo.training.evaluate(model, kept) == lipzoo.training.evaluate(model, wanted)
+    several = GraphTask.from_graphs([kept], [kept], [kept])
+    assert several.fingerprint == GraphTask.from_graphs([mixed], [mixed], [mixed]).fingerprint
+    assert kept.formats() == {"created": [only], "not created": []}
