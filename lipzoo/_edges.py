@@ -33,13 +33,17 @@ from torch import Tensor
 
 from lipzoo.errors import DataError
 
-__all__ = ["Edges", "graph_kind", "read_edges", "with_all_formats"]
+__all__ = ["Edges", "check_size", "graph_kind", "read_edges", "with_all_formats"]
 
 _TAKEN = (
     "a DGLGraph, a block, an edge_index of whole numbers (2, E), a PyG Data, a SciPy sparse matrix "
     "or a networkx graph"
 )
 _ORDER = "the graph comes first, then the features: model(graph, feat)"
+#: Nodes that nobody is surprised at, whatever the edges: where an edge names one, and where the
+#: graph itself says how many there are.
+_ROOM, _MANY = 10**7, 2**31
+_NODES_AN_EDGE = 1000
 _ADVICE = {
     "ndarray": "torch.from_numpy makes an edge_index of it, scipy.sparse.coo_array takes an "
     "adjacency matrix",
@@ -63,9 +67,12 @@ class Edges(NamedTuple):
         Raises
         ------
         DataError
-            If an edge names a node that there is not.
+            If an edge names a node that there is not, or there are far more nodes than so many
+            edges can need, and no features to say so.
         """
         known = num_nodes if self.num_nodes is None else self.num_nodes
+        if known != num_nodes:
+            check_size(known, self.src.numel())
         if not self.src.numel():
             return known or 0
         least, most = (int(x) for x in torch.aminmax(torch.cat([self.src, self.dst])))
@@ -76,7 +83,26 @@ class Edges(NamedTuple):
                 f"an edge names node {most}, and there are {known} nodes, numbered "
                 f"0..{known - 1}: give the features one row a node"
             )
+        if known is None and most >= _ROOM + _NODES_AN_EDGE * self.src.numel():
+            raise DataError(
+                f"an edge names node {most}, far beyond what the number of edges, "
+                f"{self.src.numel():,}, lets expect; pass the features, whose rows say how many "
+                "nodes there are, or number the nodes 0..N-1: "
+                "torch.unique(edge_index, return_inverse=True)[1]"
+            )
         return most + 1 if known is None else known
+
+
+def check_size(num_nodes: int, num_edges: int) -> None:
+    """Raise `DataError` where a graph says that it has absurdly many nodes.
+
+    What is computed has a number a node: it is refused before memory for it is asked for.
+    """
+    if num_nodes > _MANY + _NODES_AN_EDGE * num_edges:
+        raise DataError(
+            f"the graph says that it has {num_nodes:,} nodes, far beyond what the number of its "
+            f"edges, {num_edges:,}, lets expect; number the nodes 0..N-1 without gaps"
+        )
 
 
 def graph_kind(graph: Any) -> str | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import need_dgl
-from lipzoo._edges import read_edges, with_all_formats
+from lipzoo._edges import check_size, read_edges, with_all_formats
 from lipzoo._graph import is_graph
 from lipzoo._torch import is_exporting, lasting
 from lipzoo.errors import DataError
@@ -275,6 +275,7 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
 
 @lasting()
 def _read(graph) -> Structure:
+    check_size(max(graph.num_src_nodes(), graph.num_dst_nodes()), graph.num_edges())
     src, dst = with_all_formats(graph).edges(order="eid")
     source_type, _, target_type = graph.canonical_etypes[0]
     return Structure(

@@ -15,6 +15,7 @@ from graph_zoo import GRAPHS, directed, homogeneous
 
 import lipzoo
 from lipzoo._dgl import dgl
+from lipzoo._edges import read_edges
 from lipzoo.attention import Structure, as_structure, structure
 from lipzoo.errors import DataError
 from lipzoo.models import DeepGAT, DeepGraphTransformer
@@ -465,3 +466,38 @@ def test_a_type_is_recognised_without_its_package():
 
     assert graph_kind(made()) == "networkx"
     assert graph_kind(object()) is None
+
+
+# ------------------------------------------------------------------ absurd sizes
+
+
+ABSURD = {
+    "edge_index": lambda: torch.tensor([[0, 1], [1, 10**12]]),
+    "the largest number": lambda: torch.tensor([[0], [2**63 - 1]]),
+    "Data": lambda: Data(edge_index=torch.tensor([[0], [10**12]])),
+    "Data that says it": lambda: Data(edge_index=torch.tensor([[0], [1]]), num_nodes=10**12),
+    "scipy": lambda: sp.coo_array(([1.0], ([0], [1])), (10**12, 10**12)),
+    "dgl": lambda: dgl.graph(([0], [1]), num_nodes=10**12),
+}
+
+
+@pytest.mark.parametrize("form", ABSURD)
+def test_terabytes_are_not_asked_for(form):
+    model = LAYERS["DeepGAT"]().eval()
+    graph = ABSURD[form]()
+    for run in (lipzoo.lipschitz.bound, lambda model, graph: model(graph, torch.ones(5, 4))):
+        with pytest.raises(DataError, match=r"far beyond what .* lets expect|there are 5 nodes"):
+            run(model, graph)
+
+
+def test_what_is_merely_large_is_taken():
+    """A node in a thousand with an edge, or ten million without."""
+    assert read_edges(torch.tensor([[0], [10**7]])).count() == 10**7 + 1
+    many = torch.stack([torch.zeros(10**6, dtype=torch.int64), torch.arange(10**6) * 1000])
+    assert read_edges(many).count() == 10**9 - 999
+    with pytest.raises(DataError, match=r"number the nodes 0\.\.N-1: torch.unique"):
+        read_edges(torch.tensor([[0], [2 * 10**7]])).count()
+    # The features' rows are believed.
+    assert read_edges(torch.tensor([[0], [2 * 10**7]])).count(10**8) == 10**8
+    lone = sp.coo_array((2**31, 2**31))
+    assert read_edges(lone).count() == 2**31
