@@ -229,6 +229,31 @@ def test_a_graph_that_does_not_fit_is_refused(moons, adjacency, words):
     assert isinstance(fault.value, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("array", "wanted"),
+    [
+        (np.array([[0.0, 1.0], [0.0, 0.0]]), {(0, 1)}),
+        (np.array([[False, True], [True, True]]), {(0, 1), (1, 0), (1, 1)}),
+        (np.array([[0, 7], [0, 0]]), {(0, 1)}),  # no node 7
+        (np.array([[0, -1], [0, 0]]), {(0, 1)}),
+        ([[0, 1], [1, 0]], {(0, 1), (1, 0)}),  # both say the same
+        (torch.tensor([[0, 0], [1, 1]]), {(0, 1)}),  # a tensor is an edge_index
+        (sp.coo_array(np.array([[0, 0], [1, 1]])), {(1, 0), (1, 1)}),
+        ([[0], [1]], {(0, 1)}),
+        ([[0, 1, 1], [0, 1, 1]], {(0, 0), (1, 1)}),
+    ],
+)
+def test_what_an_array_beside_two_nodes_is(array, wanted):
+    assert set(zip(*edges_of(array, 2).tolist())) == wanted
+
+
+@pytest.mark.parametrize("array", [[[0, 0], [1, 1]], [[1, 1], [1, 1]], [[0, 1], [0, 0]]])
+def test_an_array_that_may_be_either_is_refused(array):
+    with pytest.raises(DataError, match=r"coo_array\(adjacency\), or torch.tensor\(edge_index\)"):
+        edges_of(np.array(array), 2)
+    assert edges_of(torch.tensor(array), 2).tolist() == array
+
+
 # ------------------------------------------------------------------ new rows
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.errors import DataError, did_you_mean
+from lipzoo.errors import DataError, did_you_mean, shown
 
 __all__ = ["as_class_names", "as_node_ids", "recount"]
 
@@ -40,7 +40,7 @@ def as_node_ids(ids: Any, num_nodes: int, where: str) -> list[int | str] | None:
     Raises
     ------
     DataError
-        If they are neither, or not as many as the nodes.
+        If they are neither, not as many as the nodes, or two are the same once they are written.
     """
     if ids is None:
         return None
@@ -51,6 +51,14 @@ def as_node_ids(ids: Any, num_nodes: int, where: str) -> list[int | str] | None:
         )
     if not all(isinstance(node, (int, str)) and not isinstance(node, bool) for node in found):
         raise DataError(f"{where}: node_ids must be whole numbers or words")
+    written: dict[str, int] = {}
+    for row, node in enumerate(found):
+        first = written.setdefault(str(node), row)
+        if first != row:
+            raise DataError(
+                f"{where}: nodes {first} and {row} are both called '{shown(node)}', at least in a "
+                "file, where 1 and '1' are one; rename one"
+            )
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from lipzoo._edges import graph_kind, read_edges
@@ -58,7 +59,7 @@ def graph_of_networkx(
         lambda row: f"'{shown(nodes[src[row]])}' -> '{shown(nodes[dst[row]])}'",
     )
     arrays |= edge_columns(table, edge_features)
-    ids = [node if isinstance(node, int) else str(node) for node in nodes]
+    ids = [int(node) if isinstance(node, Integral) else str(node) for node in nodes]
     return graph_with_columns(name, src.numpy(), dst.numpy(), arrays, node_ids=ids, **facts)
 
 

@@ -25,6 +25,7 @@ def edges_of(adjacency: Any, num_nodes: int) -> np.ndarray:
     adjacency
         What `lipzoo._edges.read_edges` takes, a ``DGLGraph``, an ``edge_index`` that is an array or
         a list, or a dense matrix (N, N), whose nonzero entries ``[i, j]`` are edges ``i -> j``.
+        Of 2 nodes an array (2, 2) may be either; it is refused where both can be and differ.
 
     Raises
     ------
@@ -85,10 +86,24 @@ def _of_array(adjacency: Any, num_nodes: int) -> Any:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError("adjacency: holds NaN or infinity; write 0 where there is no edge")
-    if array.shape == (num_nodes, num_nodes) and num_nodes != 2:
+    if array.shape == (num_nodes, num_nodes) and (num_nodes != 2 or _is_matrix(array)):
         return sp.coo_array(array)
     whole = array.dtype.kind in "iu" or not array.size
     return torch.from_numpy(array.astype(np.int64 if whole else np.float64))
+
+
+def _is_matrix(array: np.ndarray) -> bool:
+    """Whether an array (2, 2) beside two nodes is their adjacency matrix, and no edge_index."""
+    if array.dtype.kind in "bf" or (array > 1).any() or (array < 0).any():
+        return True  # an edge_index holds the numbers 0 and 1
+    as_matrix = sorted(zip(*(ends.tolist() for ends in np.nonzero(array))))
+    if as_matrix != sorted(zip(*array.tolist())):
+        raise DataError(
+            "adjacency: an array (2, 2) of 0 and 1 beside 2 nodes may be an adjacency matrix or an "
+            "edge_index, and their edges differ; pass scipy.sparse.coo_array(adjacency), or "
+            "torch.tensor(edge_index)"
+        )
+    return True
 
 
 def _checked(src: Tensor, dst: Tensor, found: int | None, num_nodes: int) -> np.ndarray:

@@ -156,6 +156,20 @@ def test_names_of_any_kind(graph):
     for node in (7, "a", (1, 2)):
         odd.add_node(node, feat=[1.0])
     assert GraphTask.from_networkx(odd).node_ids == [7, "a", "(1, 2)"]
+    odd.add_node(np.int64(8), feat=[1.0])
+    assert GraphTask.from_networkx(odd).node_ids == [7, "a", "(1, 2)", 8]
+
+
+@pytest.mark.parametrize("pair", [(1, "1"), ((1, 2), "(1, 2)"), (0.5, "0.5")])
+def test_names_that_are_one_in_a_file(pair):
+    graph = nx.Graph()
+    graph.add_nodes_from([("zoe", {"feat": [1]}), *((node, {"feat": [1]}) for node in pair)])
+    with pytest.raises(DataError, match=r"graph: nodes 1 and 2 are both called '.*rename one"):
+        GraphTask.from_networkx(graph)
+    table = {"id": np.array([pair[0], "zoe", str(pair[0])], object), "feat": [1, 2, 3]}
+    if isinstance(pair[0], int):
+        with pytest.raises(DataError, match=r"nodes 0 and 2 are both called '1'"):
+            GraphTask.from_edges({"src": [], "dst": []}, table)
 
 
 @pytest.mark.parametrize(
