@@ -14,7 +14,7 @@ from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
 from lipzoo.datasets.scaling import scale_features
-from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.errors import CheckpointError, ConfigError, shown
 from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
@@ -101,9 +101,10 @@ def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
     """
     if start is None:
         return None
-    if not isinstance(start, Start):
-        content = start if isinstance(start, dict) else {"of": start}
-        start = validate(Start, content, where="start")
+    if isinstance(start, dict):
+        start = validate(Start, start, where="start")
+    elif not isinstance(start, Start):
+        start = _start_of(start)
     if start.of == "stack":
         return start
     card = find_checkpoint(_CONTEXT if start.of == "context" else start.of).card
@@ -121,6 +122,16 @@ def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
     read = {key: value for key, value in card.encoding.items() if key != "kind"}
     named = {"of": start.of if is_whole else card.full_name, "sha256": card.weights.sha256}
     return Start(**read, **named)
+
+
+def _start_of(name: Any) -> Start:
+    try:
+        return validate(Start, {"of": name}, where="start")
+    except ConfigError:
+        raise ConfigError(
+            f"start: expected 'stack', 'context' or the name of weights in context, such as "
+            f"'{_CONTEXT}', and no path, got {shown(repr(name))}; None starts from the features"
+        ) from None
 
 
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:

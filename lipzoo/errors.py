@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 _MAX_SHOWN = 80
+#: Of more choices than that, the nearest.
+_MAX_CHOICES = 10
 
 
 class LipzooError(Exception):
@@ -47,12 +49,22 @@ class OutputError(LipzooError):
     """A result cannot be written where the user asked for it."""
 
 
-def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and all."""
-    choices = sorted(map(str, choices))
-    near = difflib.get_close_matches(str(name)[:_MAX_SHOWN], choices, n=1, cutoff=0.5)
+def did_you_mean(name: object, choices: Iterable[str], *, all_of: str = "") -> str:
+    """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and the choices.
+
+    Parameters
+    ----------
+    all_of : str
+        What lists them all, for where they are many and only the nearest are named.
+    """
+    choices, name = sorted(map(str, choices)), str(name)[:_MAX_SHOWN]
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{hint} (choices: {', '.join(choices) or 'none'})"
+    if len(choices) <= _MAX_CHOICES:
+        return f"{hint} (choices: {', '.join(choices) or 'none'})"
+    nearest = difflib.get_close_matches(name, choices, n=_MAX_CHOICES, cutoff=0)
+    rest = f" and {len(choices) - len(nearest)} more" + (f": {all_of}" if all_of else "")
+    return f"{hint} (choices: {', '.join(nearest)}{rest})"
 
 
 def shown(words: object, length: int = _MAX_SHOWN) -> str:

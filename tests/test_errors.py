@@ -36,6 +36,18 @@ def test_did_you_mean(name, choices, wanted):
     assert did_you_mean(name, choices) == wanted
 
 
+def test_of_many_choices_the_nearest_are_named():
+    many = [f"gat_{n}" for n in range(1, 90)]
+    words = did_you_mean("gat_42x", many)
+    assert words.startswith("; did you mean 'gat_42'? (choices: gat_42, gat_")
+    assert words.endswith(" and 79 more)")
+    assert words.count(",") == 9
+    words = did_you_mean("zzz", many, all_of="`lipzoo list` shows all")
+    assert words.endswith(" and 79 more: `lipzoo list` shows all)")
+    assert len(words) < 200
+    assert did_you_mean("zzz", many[:10]).count("gat_") == 10
+
+
 @pytest.mark.parametrize(
     ("words", "length", "wanted"),
     [

@@ -28,6 +28,7 @@ from lipzoo.errors import (
 
 __all__ = ["as_task", "is_same_data", "list_datasets", "load_dataset", "load_graph"]
 
+_ALL = "lipzoo.datasets.list_datasets() names all"
 #: Where masks may come from.
 _SPLITS = ("public", "random", "fixed")
 
@@ -280,7 +281,7 @@ def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:
     if not isinstance(name_or_path, str) or looks_like_path(name_or_path):
         path = as_path(name_or_path, error=DataError)
         return Dataset(graph_loader(path, name))
-    hint = f"{path_hint(name_or_path)}{did_you_mean(name_or_path, DATASETS)}"
+    hint = f"{path_hint(name_or_path)}{did_you_mean(name_or_path, DATASETS, all_of=_ALL)}"
     raise UnknownNameError(
         f"there is no dataset named '{shown(name_or_path)}'{hint}; a graph of your own is given by "
         "its path"

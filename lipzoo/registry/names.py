@@ -114,7 +114,7 @@ def is_architecture(name: str) -> bool:
 
 def near(name: str) -> str:
     """The architectures that may have been meant; see :func:`~lipzoo.errors.did_you_mean`."""
-    return did_you_mean(name, list_models())
+    return did_you_mean(name, list_models(), all_of="`lipzoo list` shows all")
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
