@@ -226,7 +226,7 @@ def test_what_cannot_be(tmp_path, weights):
     with pytest.raises(UnknownNameError, match="gat_lip_contxt_8"):
         as_start("gat_lip_contxt_8")
     for place in (str(folder), "https://somewhere/weights", "hf-hub:some/body", "", 3, True):
-        with pytest.raises(ConfigError, match="start: expected 'stack', .* no path, got"):
+        with pytest.raises(ConfigError, match=r"start: expected 'stack', .* no path, got"):
             as_start(place)
     with pytest.raises(ConfigError, match="other weights than those"):
         as_start(Start(of=weights, sha256="0" * 64))
