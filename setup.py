@@ -30,7 +30,7 @@ EXTRAS = {
     "hub": ["huggingface_hub>=2"],
     "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tune": ["optuna>=5", "matplotlib>=3.6"],
-    "completion": ["shtab>=1.7"],
+    "completion": ["shtab>=1.9"],
 }
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],

@@ -220,3 +220,10 @@ def test_demo(tmp_path, capsys):
     again = lipzoo.load_pretrained(folder)
     assert f"test accuracy {again.card.weights.metrics['test_accuracy']:.4f}" in text
     assert str(folder / "model.safetensors") in text
+    printed = output(capsys, "demo", "--out", tmp_path / "demo", "--overwrite", "--json")
+    facts = json.loads(printed)
+    assert facts["name"] == "gat_lip_16.digits"
+    assert facts["evaluated"]["on_the_card"] == card.weights.metrics["test_accuracy"]
+    assert facts["loaded_again"]["test_accuracy"] == facts["finetuned"]["metrics"]["test_accuracy"]
+    assert facts["files"] == [str(path) for path in sorted(folder.iterdir()) if path.is_file()]
+    assert facts["finetuned"]["replaced"] == ["input", "head"]

@@ -11,6 +11,7 @@ import pytest
 import lipzoo
 from lipzoo._tables import text_table
 from lipzoo.cli import COMMANDS, command, main
+from lipzoo.cli.completion import DATASETS
 from lipzoo.errors import ConfigError
 from lipzoo.info import percent
 from lipzoo.listing import list_rows
@@ -179,8 +180,14 @@ def test_completion(shell, capsys):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
-def test_bash_completes(capsys):
+def test_bash_completes(capsys, tmp_path, monkeypatch):
     pytest.importorskip("shtab")
+    (tmp_path / "cora_of_mine.npz").touch()
+    (tmp_path / "mine_16.folder").mkdir()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "my_own.yaml").write_text("model: DeepGAT\ndescription: Mine.\n")
+    monkeypatch.setenv("LIPZOO_CONFIG_PATH", str(tmp_path / "configs"))
+    monkeypatch.chdir(tmp_path)
     script = printed(capsys, "completion", "bash")
 
     def completed(*words):
@@ -191,6 +198,30 @@ def test_bash_completes(capsys):
 
     assert {"finetune"} == set(completed("lipzoo", "fi"))
     assert "--pretrained" in completed("lipzoo", "list", "--pre")
+    # Names, and beside them files.
+    assert completed("lipzoo", "evaluate", "gat_lip_16.d") == ["gat_lip_16.digits"]
+    assert completed("lipzoo", "evaluate", "mine_") == ["mine_16.folder"]
+    both = completed("lipzoo", "finetune", "gat_lip_16.digits", "--data", "cora")
+    assert both == ["cora", "cora_of_mine.npz"]
+    assert completed("lipzoo", "train", "--architecture", "gatv2_lip_1") == ["gatv2_lip_16"]
+    assert "my_own" in completed("lipzoo", "train", "my")
+    assert completed("lipzoo", "list", "--graph", "win") == ["wine"]
+    assert completed("lipzoo", "evaluate", "x", "--metric", "roc") == ["roc_auc"]
+    assert completed("lipzoo", "finetune", "x", "--freeze", "all") == ["all-but-head"]
+    assert completed("lipzoo", "new", "gat") == []
+
+
+def test_completion_runs_nothing_that_a_name_says(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("shtab")
+    odd = "$(touch hacked)"
+    (tmp_path / f"{odd}.yaml").write_text("model: DeepGAT\ndescription: Mine.\n")
+    monkeypatch.setenv("LIPZOO_CONFIG_PATH", str(tmp_path))
+    for shell in ("bash", "zsh", "fish"):
+        assert "hacked" not in printed(capsys, "completion", shell)
+
+
+def test_completion_knows_all_datasets():
+    assert list(DATASETS) == lipzoo.datasets.list_datasets()
 
 
 def test_completion_without_shtab_says_what_to_install(capsys, monkeypatch):

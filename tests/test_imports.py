@@ -57,6 +57,7 @@ COMMANDS = [
     ["info", "gat_lip_16"],
     ["info", "gat_lip_16.cora", "--json"],
     ["info", "gat_lip_17"],
+    ["completion", "bash"],
     *(
         [command, "--help"]
         for command in ("train", "tune", "evaluate", "finetune", "export", "convert")
