@@ -1,8 +1,8 @@
 """`lipzoo train` and `finetune`: an architecture on one's own data, more epochs, what is said."""
 
 import json
+import shutil
 import threading
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -327,15 +327,56 @@ def registered(tmp_path):
         yield tmp_path
 
 
-def test_a_plain_module_learns_early_that_it_cannot_be_fine_tuned(registered, monkeypatch):
+@pytest.fixture
+def plain(registered):
+    """Weights of a plain module: 4 features, 3 classes."""
     recipe = make_recipe({**TINY, "architecture": "plain", "epochs": 2, "seeds": [0]}, "test")
-    with pytest.warns(UserWarning, match="cannot be fine-tuned: it has no layer_groups"):
+    with pytest.warns(UserWarning, match="fine-tuned as a whole, .* it has no layer_groups, reset"):
         train(recipe, registered / "run", verbose=False)
-    made = export_run(registered / "run", registered / "plain.iris")
-    module = import_module("lipzoo.training.finetune")
-    monkeypatch.setattr(module, "encode_to_train", None)  # it is refused before the work
-    with pytest.raises(ConfigError, match="a Plain cannot be fine-tuned, it has no layer_groups"):
-        lipzoo.finetune(made, lipzoo.load_dataset("wine"), epochs=1, verbose=False)
+    return export_run(registered / "run", registered / "plain.iris")
+
+
+def test_a_plain_module_is_fine_tuned_as_a_whole(plain, tmp_path):
+    before, wine = lipzoo.load_pretrained(plain), lipzoo.load_dataset("wine")
+    other = wine.with_ndata(feat=wine.feat[:, :4] / wine.feat[:, :4].amax(0))
+    for task in (lipzoo.load_dataset("iris", split_seed=1), other):
+        still = lipzoo.finetune(plain, task, epochs=1, lr=1e-12, verbose=False)
+        assert still.metrics == pytest.approx(evaluate(before, task), abs=1e-6)
+        result = lipzoo.finetune(plain, task, epochs=5, lr=0.01, out=tmp_path / "o", verbose=False)
+        assert (result.kept, result.replaced) == (["model"], [])
+        after = lipzoo.load_pretrained(tmp_path / "o")
+        assert evaluate(after, task) == pytest.approx(result.metrics, abs=1e-7)
+        for name, tensor in before.state_dict().items():
+            assert not torch.equal(tensor, after.state_dict()[name]), name
+        again = lipzoo.finetune(tmp_path / "o", task, epochs=1, verbose=False)  # its own result too
+        assert again.kept == ["model"]
+        shutil.rmtree(tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "words"),
+    [
+        (
+            "wine",
+            {},
+            "wine: to go from 4 features and 3 classes to 13 and 3: a Plain has no reset_in",
+        ),
+        ("digits", {}, "to 64 and 10: a Plain has no reset_input and no reset_classifier"),
+        ("iris", {"freeze": "body"}, "freeze: a Plain has no layer_groups; add"),
+        (
+            "iris",
+            {"unfreeze_every": 2, "layer_lr_decay": 0.5},
+            "unfreeze_every and layer_lr_decay: a Plain has no layer_groups",
+        ),
+        ("iris", {"edge_feats": 2}, "edge_feats is 2, and the width of the graph's edge features"),
+        ("iris", {"start": "stack"}, "has no start_logits"),
+        ("iris", {"warm_start": True}, "warm_start: a Plain has no linear head"),
+    ],
+)
+def test_what_a_plain_module_would_need(plain, tmp_path, dataset, options, words):
+    with pytest.raises(ConfigError if "edge_feats" not in options else DataError, match=words):
+        lipzoo.finetune(plain, dataset, **options, out=tmp_path / "o", verbose=False)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_plain_module_with_what_is_needed_is_fine_tuned(registered, recwarn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -9,9 +10,9 @@ from torch import nn
 from lipzoo.errors import ConfigError
 from lipzoo.models.base import DeepAttentionNet
 
-__all__ = ["check_has_head", "missing_for_finetuning"]
+__all__ = ["check_has", "check_has_head", "missing_for_finetuning", "parameter_groups"]
 
-#: What `lipzoo.finetune` takes a model apart with.
+#: What `lipzoo.finetune` takes a model apart with, where it has to.
 _FINETUNING = ("layer_groups", "reset_classifier", "reset_input")
 
 
@@ -35,5 +36,29 @@ def check_has_head(model: nn.Module, name: str = "") -> None:
 
 
 def missing_for_finetuning(model: nn.Module | type[nn.Module] | Any) -> list[str]:
-    """The methods that a model, or its class, would need to be fine-tuned."""
+    """The methods without which a model, or its class, is fine-tuned whole, at its sizes alone."""
     return [name for name in _FINETUNING if not hasattr(model, name)]
+
+
+def check_has(model: nn.Module | type[nn.Module], methods: Iterable[str], what: str) -> None:
+    """Refuse a class of one's own that lacks what somebody asks of it.
+
+    Raises
+    ------
+    ConfigError
+        ``"{what}: a Mine has no layer_groups; …"``.
+    """
+    kind = model if isinstance(model, type) else type(model)
+    missing = [name for name in methods if not hasattr(model, name)]
+    if missing:
+        raise ConfigError(
+            f"{what}: a {kind.__name__} has no {' and no '.join(missing)}; add to the class what "
+            "lipzoo.models.DeepAttentionNet has under that name, or derive it from that"
+        )
+
+
+def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """``layer_groups()``; of a model that has none, all its parameters as ``model``."""
+    if hasattr(model, "layer_groups"):
+        return model.layer_groups()
+    return {"model": list(model.parameters())}

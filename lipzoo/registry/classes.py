@@ -53,9 +53,9 @@ def register_model(model: Any = None, *, name: str | None = None, force: bool = 
     ----------
     model : type
         A subclass of ``torch.nn.Module`` whose ``__init__`` takes ``in_feats`` and
-        ``num_classes``; :class:`~lipzoo.models.DeepAttentionNet` is a good base. Any is trained and
-        exported; to be fine-tuned it needs ``layer_groups``, ``reset_classifier`` and
-        ``reset_input`` as that has them.
+        ``num_classes``; :class:`~lipzoo.models.DeepAttentionNet` is a good base. Any is trained,
+        exported and fine-tuned; for data with other features it needs ``reset_input``, with other
+        classes ``reset_classifier``, to freeze some layers ``layer_groups``, as that has them.
     name : str, optional
         The name, by default that of the class.
     force : bool

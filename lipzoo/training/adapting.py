@@ -10,7 +10,7 @@ from lipzoo.card import Card
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.models import DeepAttentionNet
+from lipzoo.models import DeepAttentionNet, check_has
 from lipzoo.registry import build_pretrained, find_class
 from lipzoo.weights import Checkpoint
 
@@ -20,7 +20,13 @@ __all__ = ["adapt", "sizes_of"]
 def adapt(
     checkpoint: Checkpoint, task: GraphTask, overrides: dict[str, Any]
 ) -> tuple[nn.Module, list[str]]:
-    """The pretrained model with input and head of the task's sizes; which layer groups are new."""
+    """The pretrained model with input and head of the task's sizes; which layer groups are new.
+
+    Raises
+    ------
+    ConfigError
+        If a class of one's own would need methods for that which it has not.
+    """
     if checkpoint.card.reads_context:
         model, _ = build_pretrained(checkpoint, **overrides)
         return model.to(task.device), []
@@ -38,15 +44,26 @@ def adapt(
     model, _ = build_pretrained(checkpoint, **(sizes if is_ours else {}), **others)
     card, before = checkpoint.card, checkpoint.card.architecture.args
     begins_anew = task.options.get("start") != (card.start and card.start.model_dump())
+    new_input = before["in_feats"] != task.in_feats or begins_anew
+    new_edges = getattr(model, "edge_feats", 0) != edge_feats
+    new_sizes = before["num_classes"] != task.num_classes or begins_anew
+    needed = {"reset_input": new_input, "reset_edges": new_edges, "reset_classifier": new_sizes}
+    check_has(
+        model,
+        [method for method, is_needed in needed.items() if is_needed],
+        f"{task.name}: to go from {before['in_feats']} features and {before['num_classes']} "
+        f"classes to {task.in_feats} and {task.num_classes}",
+    )
     replaced = []
-    if before["in_feats"] != task.in_feats or begins_anew:
+    if new_input:
         model.reset_input(task.in_feats)
         replaced.append("input")
-    if getattr(model, "edge_feats", 0) != edge_feats:
+    if new_edges:
         model.reset_edges(edge_feats)
         replaced.append("edges")
-    is_same = before["num_classes"] == task.num_classes and not begins_anew
-    if not (is_same and _was_trained_on(card, task)):
+    # A class of one's own that cannot do that goes on with the head it has.
+    can_reset = hasattr(model, "reset_classifier")
+    if new_sizes or (can_reset and not _was_trained_on(card, task)):
         model.reset_classifier(task.num_classes)
         replaced.append("head")
     return model.to(task.device), replaced

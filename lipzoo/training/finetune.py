@@ -31,7 +31,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
-from lipzoo.models import DeepAttentionNet, missing_for_finetuning
+from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
 from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
 from lipzoo.training.adapting import adapt
@@ -78,7 +78,8 @@ class FinetuneResult:
         From 1; 0 where no epoch was better than the (warm) start.
     kept, replaced : list of str
         Layer groups that kept the pretrained weights, and those freshly initialised; ``edges`` is
-        what reads edge features (or was taken off), which belongs to the group ``input``.
+        what reads edge features (or was taken off), which belongs to the group ``input``. A class
+        of one's own without ``layer_groups`` is one group, ``model``.
     folder : Path or None
         The checkpoint that was written.
     only_class : int or None
@@ -121,6 +122,10 @@ def finetune(
     **overrides: Any,
 ) -> FinetuneResult:
     """Load pretrained weights and train them on ``task``.
+
+    A class of one's own (:func:`~lipzoo.register_model`) is trained as a whole. What it would need
+    methods for, other sizes or some layers alone, is refused where it lacks them; without
+    ``reset_classifier`` it goes on with the head that it has.
 
     The input layer is replaced where the feature width differs, and what reads edge features where
     theirs does; the head always is, since the
@@ -234,7 +239,7 @@ def finetune(
     torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)
     source = checkpoint.card
-    _check_class(checkpoint)
+    _check_class(checkpoint, settings)
     start = _start(source, start, warm_start)
     with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
         task = encode_to_train(checkpoint, task, start)
@@ -281,7 +286,7 @@ def finetune(
         result.metrics,
         result.history,
         result.best_epoch,
-        kept=[group for group in model.layer_groups() if group not in replaced],
+        kept=[group for group in parameter_groups(model) if group not in replaced],
         replaced=replaced,
         only_class=result.only_class,
     )
@@ -297,16 +302,17 @@ def finetune(
     return finetuned
 
 
-def _check_class(checkpoint: Checkpoint) -> None:
-    """Refuse a class that cannot be taken apart, before any work."""
+def _check_class(checkpoint: Checkpoint, settings: FinetuneSettings) -> None:
+    """Refuse to train by layers what cannot be taken apart, before any work."""
     kind = find_class(checkpoint.card.architecture.model)
-    missing = [] if kind is None or checkpoint.card.reads_context else missing_for_finetuning(kind)
-    if missing:
-        raise ConfigError(
-            f"{checkpoint.name}: a {kind.__name__} cannot be fine-tuned, it has no "
-            f"{', '.join(missing)}; derive the class from lipzoo.models.DeepAttentionNet, or add "
-            "them"
-        )
+    by_layers = {
+        "freeze": settings.freeze != "none",
+        "unfreeze_every": settings.unfreeze_every is not None,
+        "layer_lr_decay": settings.layer_lr_decay != 1,
+    }
+    asked = [option for option, is_asked in by_layers.items() if is_asked]
+    if asked and kind is not None:
+        check_has(kind, ["layer_groups"], " and ".join(asked))
 
 
 def _start(card: Card, start: str | Start | None, warm_start: bool) -> Start | None:
@@ -335,7 +341,7 @@ def _train(
     **options: Any,
 ) -> FitResult:
     """`fit`, on what is to be trained."""
-    groups = model.layer_groups()
+    groups = parameter_groups(model)
     has_fresh_edges = "edges" in replaced and model.edge_feats
     fresh = [*replaced, *(["input"] if has_fresh_edges else [])]
     epochs = thaw_epochs(list(groups), fresh, settings.freeze, settings.unfreeze_every)

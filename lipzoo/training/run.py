@@ -171,9 +171,9 @@ def train(
         missing = [] if place else missing_for_finetuning(model)
         if missing:
             warnings.warn(
-                f"a {type(model).__name__} trains and exports, but cannot be fine-tuned: it has no "
-                f"{', '.join(missing)}; add them, or derive the class from "
-                "lipzoo.models.DeepAttentionNet",
+                f"a {type(model).__name__} trains and exports, and is fine-tuned as a whole, on "
+                f"data of its own sizes, for it has no {', '.join(missing)}; for more add them, or "
+                "derive the class from lipzoo.models.DeepAttentionNet",
                 stacklevel=3,
             )
 
