@@ -14,12 +14,13 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from trust import libraries
 from trust import strategies as damage
 from trust.kinds import (
     ARCHITECTURE,
@@ -136,6 +137,46 @@ _HEADERS = [
     b"'fortran_order': True",
     *(b"'descr': '%s'" % kind for kind in (b"<u8", b">f8", b"|b1", b"<f2", b"<c16", b"<M8[s]")),
 ]
+_MARKET = [
+    b"symmetric",
+    b"skew-symmetric",
+    b"complex",
+    b"array",
+    b"% ",
+    b"30 30 1000000000000",
+    b"-1 ",
+]
+_XML = [
+    *(b"<node id='n0'/>", b"<edge source='n0' target='n0'/>", b"</graph>", b"<graph>", b"<!--"),
+    *(b"<data key='d0'>", b"nan", b" attr.type='int'", b" attr.type='boolean'", b"yfiles:x"),
+    *(b"<port name='a'/>", b"<hyperedge/>", b"<key id='d0'/>", b"<?xml?>", b"&#0;", b"&lt;"),
+    *(b"<default>1</default>", b" edgedefault='undirected'", b"xmlns='x'", b"<![CDATA[", b"d1"),
+]
+_GML = [
+    *(b"node [ id 0 ]", b"edge [ source 0 target 0 ]", b"[", b"]", b"multigraph 1", b"directed 0"),
+    *(b"label", b'"&#0;"', b'"&amp;"', b"NAN", b"+INF", b"1E999", b"key 1", b"id 1", b"# "),
+    *(b'_networkx_list_start"', b'"[]"', b'"()"', b"9" * 30, b"feat [ a 1 ]", b"version 2"),
+]
+_PICKLE = [
+    *(
+        b"ctorch\nload\n",
+        b"cos\nsystem\n",
+        b"R.",
+        b"}",
+        b"q\x00",
+        b"K\xff",
+        b"\x8a\x08" + b"\xff" * 8,
+    ),
+    *(
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"X\x04\0\0\0",
+        b"edge_attr",
+        b"adj_t",
+        b"N.",
+        b"\x89",
+    ),
+    *(b"ctorch\nQInt8Storage\n", b"ctorch\nDoubleStorage\n", b"ctorch\nBoolStorage\n", b"meta"),
+]
 _JSON = [b'"shape":[0]', b'"dtype":"F64"', b'"data_offsets":[0,8]', b"null", b"-1", b"[", b"1e400"]
 
 
@@ -143,8 +184,8 @@ def join(parts: list[bytes]) -> bytes:
     return _PARTS.join(parts)
 
 
-def _members(case: bytes) -> dict[str, bytes]:
-    """An archive of the parts, each a name, a newline and an .npy."""
+def _members(case: bytes, file_name: str = "x.npz") -> dict[str, bytes]:
+    """An archive of the parts, each a name, a newline and what it holds."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two of one name are a fine attack
@@ -152,7 +193,7 @@ def _members(case: bytes) -> dict[str, bytes]:
             name, _, data = part.partition(b"\n")
             info = zipfile.ZipInfo(name.decode("latin-1").replace("\0", "") or "x")
             file.writestr(info, data)
-    return {"x.npz": target.getvalue()}
+    return {file_name: target.getvalue()}
 
 
 def _unpacked(archive: bytes) -> bytes:
@@ -174,9 +215,14 @@ def _inside(data: bytes) -> bytes:
     return data[4104:begin] + _PARTS + data[begin:-24]
 
 
-def _csv(case: bytes) -> dict[str, bytes]:
-    parts = [*case.split(_PARTS), b"", b"", b""]
-    return dict(zip(sorted(CSV), parts))
+def _folder(names: Iterable[str]) -> Callable[[bytes], dict[str, bytes]]:
+    """The parts under these names, in the order of the alphabet."""
+    names = sorted(names)
+    return lambda case: dict(zip(names, [*case.split(_PARTS), *[b""] * len(names)]))
+
+
+def _joined(files: dict[str, bytes]) -> bytes:
+    return join([files[name] for name in sorted(files)])
 
 
 _PPI_PARTS = ("graph.json", "feats.npy", "labels.npy", "graph_id.npy")
@@ -241,17 +287,6 @@ def _yaml_start(name: str, *seeds: dict) -> Start:
     return Start([to_yaml(seed) for seed in seeds], kind.files, kind.read, _YAML)
 
 
-#: Of pickles: those that name, build, call, and take lengths.
-_OPCODES = [
-    b"c__builtin__\neval\n",
-    b"R.",
-    b"b",
-    b"\x93",
-    b"\x8e" + 8 * b"\x7f",
-    b"r\xff\xff\xff\x7f",
-]
-
-
 def _starts() -> dict[str, Start]:
     archives = [npz(), npz(**CSR), npz(**SPLITS)]
     graphs = [graph_file(form) for form in ("coo", "csr", "csc")]
@@ -275,18 +310,56 @@ def _starts() -> dict[str, Start]:
         "public .npz": Start(
             [public_npz()], KINDS["public .npz"].files, KINDS["public .npz"].read, []
         ),
-        "CSV folder": Start(
-            [join([CSV[name] for name in sorted(CSV)])], _csv, dataset, [*_CELLS, *_YAML]
-        ),
+        "CSV folder": Start([_joined(CSV)], _folder(CSV), dataset, [*_CELLS, *_YAML]),
         ".bin": Start(graphs, KINDS[".bin"].files, lambda f: dataset(f / "x.bin"), []),
         "graph of a .bin": Start(
             [*map(_inside, graphs)], _shell, lambda f: dataset(f / "x.bin"), []
         ),
+        **_of_libraries(),
         "PPI's raw files": Start([_ppi_seed()], _ppi, _raw("ppi"), [*_JSON, *_HEADERS], 0.5),
         "Planetoid's raw files": Start(
-            [_planetoid_seed(2), _planetoid_seed(4)], _planetoid, _raw("pubmed"), _OPCODES, 0.5
+            [_planetoid_seed(2), _planetoid_seed(4)], _planetoid, _raw("pubmed"), _PICKLE, 0.5
         ),
     }
+
+
+def _of_libraries() -> dict[str, Start]:
+    """Tables, and the graphs of SciPy, networkx and PyG."""
+    dataset = lipzoo.load_dataset
+    table = libraries.COLUMNS["nodes.csv"]
+    matrices = [{"nodes.csv": table, "graph.mtx": matrix} for matrix in libraries.MATRIX]
+    tables, packed = libraries.COLUMNS, libraries.PARQUET
+    starts = {
+        "tables": Start([_joined(tables)], _folder(tables), dataset, _CELLS),
+        "matrix and table": Start(
+            [*map(_joined, matrices)], _folder(matrices[0]), dataset, [*_CELLS, *_MARKET]
+        ),
+        ".graphml": Start(
+            libraries.graphml(),
+            lambda case: {"x.graphml": case},
+            lambda f: dataset(f / "x.graphml"),
+            [*_XML, *_CELLS],
+        ),
+        ".gml": Start(
+            libraries.gml(),
+            lambda case: {"x.gml": case},
+            lambda f: dataset(f / "x.gml"),
+            [*_GML, *_CELLS],
+        ),
+        ".pt": Start(
+            libraries.TENSORS, lambda case: {"x.pt": case}, lambda f: dataset(f / "x.pt"), []
+        ),
+        "members of a .pt": Start(
+            [*map(_unpacked, libraries.TENSORS)],
+            lambda case: _members(case, "x.pt"),
+            lambda f: dataset(f / "x.pt"),
+            _PICKLE,
+            0.3,
+        ),
+    }
+    if packed:
+        starts["Parquet"] = Start([_joined(packed)], _folder(packed), dataset, [])
+    return starts
 
 
 STARTS = _starts()
