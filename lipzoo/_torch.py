@@ -9,13 +9,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._functorch.pyfunctorch import (
     coerce_cinterpreter,
     temporarily_pop_interpreter_stack,
 )
 
-__all__ = ["is_exporting", "is_stack", "is_transformed", "lasting", "threads"]
+__all__ = ["evaluating", "is_exporting", "is_stack", "is_transformed", "lasting", "threads"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards each module is in the mode it was in, whatever was raised."""
+    were_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in were_training:
+            module.training = True
 
 
 def _is_in_functorch() -> bool:

@@ -19,7 +19,7 @@ from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
 
-__all__ = ["add_start", "as_start", "encode_for", "encode_to_train"]
+__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "started"]
 
 #: What a card's encoding may be, by its ``kind``; without one, encoded features.
 _ENCODINGS = {None: encode_task, "context": encode_context}
@@ -132,6 +132,12 @@ def _start_of(name: Any) -> Start:
             f"start: expected 'stack', 'context' or the name of weights in context, such as "
             f"'{_CONTEXT}', and no path, got {shown(repr(name))}; None starts from the features"
         ) from None
+
+
+def started(task: GraphTask, start: Start | dict[str, Any] | str | None) -> GraphTask:
+    """:func:`add_start` of what :func:`as_start` takes; the task itself where that is None."""
+    found = as_start(start)
+    return task if found is None else add_start(task, found)
 
 
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:

@@ -13,7 +13,7 @@ from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["CSR_ARRAYS", "NODE_ARRAYS", "graph_of_arrays", "graph_with_columns"]
+__all__ = ["CSR_ARRAYS", "NODE_ARRAYS", "as_numbers", "graph_of_arrays", "graph_with_columns"]
 
 #: Of the nodes, a row each.
 NODE_ARRAYS = ("feat", "label", *MASKS)
@@ -82,13 +82,25 @@ def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list
 def _column(
     path: str | Path, key: str, array: np.ndarray, count: int, row: str = "node"
 ) -> torch.Tensor:
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
+    found = as_numbers(path, key, array)
     if array.ndim not in (1, 2) or len(array) != count:
         each = f"{'an' if row == 'edge' else 'a'} {row}"
         raise DataError(
             f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}"
         )
+    return found
+
+
+def as_numbers(path: str | Path, key: str, array: np.ndarray) -> torch.Tensor:
+    """An array of numbers as a tensor: float32, int64 or bool.
+
+    Raises
+    ------
+    DataError
+        If it holds something else, or a number too large for int64.
+    """
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {key} must be numbers, but is {array.dtype}; convert it")
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")
     # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.

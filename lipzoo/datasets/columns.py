@@ -28,6 +28,7 @@ __all__ = [
     "is_missing",
     "is_whole_text",
     "node_columns",
+    "plain",
 ]
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
@@ -61,7 +62,7 @@ class Table:
         DataError
             If a cell is no number, or lists differ in length.
         """
-        column = _plain(self.columns[name])
+        column = plain(self.columns[name])
         if isinstance(column, np.ndarray):
             return column
         rows = [
@@ -89,7 +90,7 @@ class Table:
         Numbers stay what they are, and have no names. Words are counted in sorted order. A missing
         label is -1.
         """
-        column = _plain(self.columns[name])
+        column = plain(self.columns[name])
         if isinstance(column, np.ndarray) and column.dtype.kind in "biu":
             return column, ()
         if not isinstance(column, np.ndarray):
@@ -110,7 +111,7 @@ class Table:
 
     def mask(self, name: str) -> np.ndarray:
         """A mask; a missing cell is a no."""
-        column = _plain(self.columns[name])
+        column = plain(self.columns[name])
         if not isinstance(column, np.ndarray):
             cells = [False if is_missing(cell) else cell for cell in column]
             column = Table(self.where, {name: cells}, self.row).numbers(name)
@@ -118,7 +119,7 @@ class Table:
 
     def split(self, name: str) -> dict[str, np.ndarray]:
         """The three masks of a column that holds ``train``, ``val``, ``test`` or nothing."""
-        column = _plain(self.columns[name])
+        column = plain(self.columns[name])
         masks = {mask: np.zeros(len(column), bool) for mask in MASKS}
         for row, cell in enumerate(column):
             if is_missing(cell):
@@ -147,7 +148,7 @@ class Table:
 
     def ends(self, name: str) -> list[Hashable]:
         """Ids, none of them missing; whole numbers where all are."""
-        column = _plain(self.columns[name])
+        column = plain(self.columns[name])
         cells = column.tolist() if isinstance(column, np.ndarray) else list(column)
         for row, cell in enumerate(cells):
             if is_missing(cell) or not isinstance(cell, Hashable):
@@ -330,7 +331,7 @@ def _is_list(cell: Any) -> bool:
     return isinstance(cell, (list, tuple, np.ndarray))
 
 
-def _plain(column: Any) -> Any:
+def plain(column: Any) -> Any:
     """An array of numbers where it is one, else something to iterate over."""
     if isinstance(column, Tensor):
         column = column.detach().cpu()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lipzoo._graph import make_graph
+from lipzoo.datasets.arrays import as_numbers
+from lipzoo.datasets.columns import plain
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import DataError
@@ -154,10 +157,10 @@ def check_growth(
 
 def _numbers(task: GraphTask, name: str, values: Any) -> Tensor:
     try:
-        found = torch.as_tensor(values.toarray() if hasattr(values, "toarray") else values).float()
-        found = found if found.layout is torch.strided else found.to_dense()
-    except (TypeError, ValueError, RuntimeError):
-        raise DataError(f"{task.name}: {name} must be an array of numbers") from None
+        array = np.asarray(plain(values))
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    found = as_numbers(task.name, name, array).float()
     if not found.isfinite().all():
         raise DataError(f"{task.name}: {name} holds NaN or infinite numbers")
     return found

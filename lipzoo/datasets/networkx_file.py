@@ -7,14 +7,16 @@ In GML ``label`` is what a node is called; the class is ``y``. Where a file has 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from lipzoo._files import read_regular
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.networkx_graph import graph_of_networkx
-from lipzoo.errors import DataError, shown
+from lipzoo.datasets.parsing import parsing
+from lipzoo.errors import DataError
 
 __all__ = ["read_gml", "read_graphml"]
 
@@ -35,7 +37,8 @@ def read_graphml(
 
     import networkx
 
-    graph = _parsed(path, "GraphML", lambda: networkx.read_graphml(io.BytesIO(data)))
+    with _parsing(path, "GraphML"):
+        graph = networkx.read_graphml(io.BytesIO(data))
     return graph_of_networkx(graph, str(path), features, edge_features)
 
 
@@ -53,23 +56,14 @@ def read_gml(
 
     import networkx
 
-    def parse() -> Any:
+    with _parsing(path, "GML"):
         try:
-            return networkx.read_gml(io.BytesIO(data), label="label")
+            graph = networkx.read_gml(io.BytesIO(data), label="label")
         except networkx.NetworkXError:
-            return networkx.read_gml(io.BytesIO(data), label="id")
-
-    graph = _parsed(path, "GML", parse)
+            graph = networkx.read_gml(io.BytesIO(data), label="id")
     return graph_of_networkx(graph, str(path), features, edge_features)
 
 
-def _parsed(path: Path, what: str, parse: Callable[[], Any]) -> Any:
-    try:
-        return parse()
-    except MemoryError:
-        raise
-    except Exception as fault:  # XML's errors, networkx's, KeyError, RecursionError: no common base
-        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
-        raise DataError(
-            f"{path}: is no {what} that networkx reads ({words}); write it with networkx"
-        ) from None
+def _parsing(path: Path, what: str) -> AbstractContextManager[None]:
+    # XML's errors, networkx's, KeyError, RecursionError: no common base.
+    return parsing(path, f"is no {what} that networkx reads", "write it with networkx")

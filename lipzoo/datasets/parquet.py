@@ -13,8 +13,9 @@ from typing import Any
 from lipzoo._files import read_regular
 from lipzoo.datasets.columns import Table
 from lipzoo.datasets.npz import room_of
+from lipzoo.datasets.parsing import parsing
 from lipzoo.datasets.tables import as_table
-from lipzoo.errors import DataError, shown
+from lipzoo.errors import DataError
 
 __all__ = ["read_parquet"]
 
@@ -39,7 +40,8 @@ def read_parquet(path: Path, folder: Path) -> Table:
         ) from None
     data = read_regular(path, folder=folder)
     room = room_of(len(data))
-    try:
+    # pyarrow's errors derive from several.
+    with parsing(path, "is no Parquet that pyarrow reads", "write it again"):
         schema = parquet.read_schema(io.BytesIO(data))
         # A word that many rows share is held once.
         kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
@@ -56,10 +58,3 @@ def read_parquet(path: Path, folder: Path) -> Table:
         table = pa.Table.from_batches(batches, file.schema_arrow)
         table.validate(full=True)
         return as_table(table, str(path))
-    except (DataError, MemoryError):
-        raise
-    except Exception as fault:  # pyarrow's errors derive from several
-        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
-        raise DataError(
-            f"{path}: is no Parquet that pyarrow reads ({words}); write it again"
-        ) from None

@@ -20,8 +20,9 @@ from torch import Tensor
 from lipzoo._files import read_regular
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.npz import room_of
+from lipzoo.datasets.parsing import parsing
 from lipzoo.datasets.pyg_data import FIELDS, graph_of_pyg
-from lipzoo.errors import DataError, shown
+from lipzoo.errors import DataError
 
 __all__ = ["read_pt"]
 
@@ -40,23 +41,13 @@ def read_pt(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
     room = room_of(len(data))
     if not data.startswith(b"PK"):
         raise DataError(f"{path}: not a file of torch.save; {_ADVICE}")
-    try:
+    # Damage shows in zipfile, zlib, RuntimeError …: no common base.
+    with parsing(path, "damaged", _ADVICE):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
         if unpacked > room:
             raise DataError(f"{path}: unpacks to {unpacked:,} bytes, and there may be {room:,}")
-        # Of a sparse tensor the entries are looked at, not believed.
-        with torch.sparse.check_sparse_tensor_invariants():
-            fields = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (DataError, MemoryError):
-        raise
-    except pickle.UnpicklingError:
-        raise DataError(
-            f"{path}: holds objects beside tensors, and nothing is unpickled; {_ADVICE}"
-        ) from None
-    except Exception as fault:  # damage shows in zipfile, zlib, RuntimeError …: no common base
-        words = shown(" ".join(str(fault).split()) or type(fault).__name__, 200)
-        raise DataError(f"{path}: damaged ({words}); {_ADVICE}") from None
+        fields = _loaded(path, data)
     if not isinstance(fields, dict):
         several = ", of one graph (dataset[0])" if isinstance(fields, (tuple, list)) else ""
         raise DataError(f"{path}: holds a {type(fields).__name__}, no graph; {_ADVICE}{several}")
@@ -72,10 +63,18 @@ def read_pt(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
             f"{path}: its tensors have {announced:,} bytes, and there may be {room:,}; save "
             "contiguous ones"
         )
-    try:
-        if isinstance(fields.get("num_nodes"), int):
-            read["num_nodes"] = fields["num_nodes"]
+    if isinstance(fields.get("num_nodes"), int):
+        read["num_nodes"] = fields["num_nodes"]
+    with parsing(path, "damaged", _ADVICE, RuntimeError):  # a sparse tensor of odd parts
         return graph_of_pyg(read, str(path))
-    except RuntimeError as fault:  # a sparse tensor whose parts do not go together
-        words = shown(" ".join(str(fault).split()), 200)
-        raise DataError(f"{path}: damaged ({words}); {_ADVICE}") from None
+
+
+def _loaded(path: Path, data: bytes) -> Any:
+    # Of a sparse tensor the entries are looked at, not believed.
+    with torch.sparse.check_sparse_tensor_invariants():
+        try:
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise DataError(
+                f"{path}: holds objects beside tensors, and nothing is unpickled; {_ADVICE}"
+            ) from None

@@ -28,8 +28,9 @@ from lipzoo.datasets.columns import Table
 from lipzoo.datasets.csv_table import csv_row, read_table
 from lipzoo.datasets.matrix_market import read_matrix_market
 from lipzoo.datasets.parquet import read_parquet
+from lipzoo.datasets.parsing import parsing
 from lipzoo.datasets.tables import graph_of_tables, node_table
-from lipzoo.errors import DataError, shown
+from lipzoo.errors import DataError
 
 __all__ = ["read_table_folder"]
 
@@ -88,13 +89,9 @@ def _with_matrix(
 
 
 def _read_matrix(path: Path, data: bytes, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
+    advice, faults = "write one with scipy.io.mmwrite", (ValueError, OverflowError)
+    with parsing(path, "is no sparse matrix of Matrix Market", advice, faults):
         shape, src, dst = read_matrix_market(data)
-    except (ValueError, OverflowError) as fault:
-        raise DataError(
-            f"{path}: is no sparse matrix of Matrix Market ({shown(fault, 200)}); write one with "
-            "scipy.io.mmwrite"
-        ) from None
     if shape != (num_nodes, num_nodes):
         raise DataError(
             f"{path}: is {shape[0]} x {shape[1]}, and there are {num_nodes} nodes; make it (N, N)"

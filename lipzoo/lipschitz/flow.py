@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lipzoo._atomic import write_atomically
 from lipzoo._tables import to_csv
+from lipzoo._torch import evaluating
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models import DeepAttentionNet
@@ -163,15 +164,12 @@ def gradient_flow(
 
 @contextmanager
 def _evaluation(model: DeepAttentionNet) -> Iterator[None]:
-    was_training = [module for module in model.modules() if module.training]
     checkpointed, model.checkpoint_layers = getattr(model, "checkpoint_layers", False), False
-    model.eval()
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         model.checkpoint_layers = checkpointed
-        for module in was_training:
-            module.training = True
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,14 +16,15 @@ from lipzoo._paths import is_path
 from lipzoo._schema import validate
 from lipzoo.card import ArchitectureEntry, Card, versions
 from lipzoo.datasets import GraphTask
-from lipzoo.encoding import add_start, as_start
+from lipzoo.encoding import started
 from lipzoo.errors import ConfigError
 from lipzoo.models import InContextGATv2
-from lipzoo.registry import build_model, get_architecture, split_name
+from lipzoo.registry import get_architecture, split_name
 from lipzoo.settings import FitSettings
 from lipzoo.training import finetune, fit
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry, with_result
+from lipzoo.training.fresh import arguments_for, fresh_model
 
 __all__ = ["learn"]
 
@@ -116,21 +117,17 @@ def _train(
     }
     settings = validate(FitSettings, content, where="NodeClassifier")
     weights = class_weights(options.pop("class_weight"), task)
-    start = as_start(params["start"])
-    if start is not None:
-        task = add_start(task, start)
-        overrides = {**overrides, "start_logits": True}
-    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
-    args = {**architecture.args, **overrides, **sizes}
+    task = started(task, params["start"])
+    what = (task, architecture, overrides, params["start"])
     torch.manual_seed(seed)
-    model = build_model(architecture.model, args, where=name)
+    model = fresh_model(*what)
     result = fit(model, task, settings, class_weight=weights, title=name, **options)
     card = Card(
         name=name,
         tag="fit",
         description=f"{name}, trained by scikit-learn's fit",
         source=architecture.source,
-        architecture=ArchitectureEntry(model=architecture.model, args=args),
+        architecture=ArchitectureEntry(model=architecture.model, args=arguments_for(*what)),
         dataset=dataset_entry(task),
         start=task.options.get("start"),
         seeds=[seed],

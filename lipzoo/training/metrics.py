@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import Tensor, nn
 
+from lipzoo._torch import evaluating
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
 from lipzoo.datasets.loading import as_task
@@ -129,10 +130,8 @@ def check_metric(task: GraphTask) -> None:
 @torch.no_grad()
 def infer(model: nn.Module, task: GraphTask) -> Tensor:
     """Logits (N, C) in evaluation mode; the model is left in the mode it was in."""
-    was_training = model.training
-    logits = model.eval()(task.graph, model_feat(model, task))
-    model.train(was_training)
-    return logits
+    with evaluating(model):
+        return model(task.graph, model_feat(model, task))
 
 
 def evaluate(

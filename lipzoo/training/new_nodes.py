@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lipzoo._torch import evaluating
 from lipzoo.attention import Structure
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.growing import check_growth
@@ -97,9 +98,8 @@ def predict_new(
     affected = graph.reached_from(model)
     new = torch.arange(graph.num_old, graph.num_nodes, device=affected.device)
     targets = torch.cat([new, affected]) if with_affected else new
-    was_training = model.training
-    logits = graph.logits(model.eval(), targets)
-    model.train(was_training)
+    with evaluating(model):
+        logits = graph.logits(model, targets)
     proba = probabilities(logits, is_multilabel(model, task))
     rest = proba[len(new) :] if with_affected else None
     return NewPredictions(proba[: len(new)], affected, rest)

@@ -15,7 +15,8 @@ from lipzoo._torch import threads
 from lipzoo._yaml import write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
-from lipzoo.registry import Architecture, build_model, get_architecture
+from lipzoo.registry import Architecture, get_architecture
+from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.recipe import Recipe
 from lipzoo.weights import WEIGHTS_FILE
@@ -86,11 +87,9 @@ def build_from_recipe(
     ``architecture`` is by default the one that the recipe's name means today.
     """
     found = architecture or get_architecture(recipe.architecture)
-    return build_model(found.model, model_args(recipe, task, found), where=recipe.architecture)
+    return fresh_model(task, found, recipe.overrides, recipe.start)
 
 
 def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
     """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
-    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
-    start = {} if recipe.start is None else {"start_logits": True}
-    return {**architecture.args, **recipe.overrides, **start, **sizes}
+    return arguments_for(task, architecture, recipe.overrides, recipe.start)

@@ -7,7 +7,7 @@ import os
 
 from lipzoo._schema import check_arguments
 from lipzoo.datasets import GraphTask, load_dataset
-from lipzoo.encoding import add_start, as_start
+from lipzoo.encoding import started
 from lipzoo.settings import per_seed
 from lipzoo.training.recipe import Recipe
 
@@ -29,7 +29,7 @@ def load_task(
     check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
     name = recipe.dataset["name"]
     task = load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
-    return task if recipe.start is None else add_start(task, as_start(recipe.start))
+    return started(task, recipe.start)
 
 
 class Tasks:

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from lipzoo._torch import evaluating
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
@@ -73,10 +74,9 @@ def warm_start_head(
     """
     check_warm_start(model, task)
     task = encode_for(model, task)
-    was_training = model.training
-    hidden = model.eval().forward_features(task.graph, model_feat(model, task))
+    with evaluating(model):
+        hidden = model.forward_features(task.graph, model_feat(model, task))
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    model.train(was_training)
     mean = hidden.mean(0)
     scale = (hidden - mean).norm(dim=1).mean().clamp_min(1e-12)
     found = best_regression(((hidden - mean) / scale).cpu().numpy(), task, class_weight)

@@ -228,3 +228,25 @@ def test_an_older_card_of_several_labels_a_node(multilabel, tiny_source):
     before = card.dataset.model_copy(update={"multilabel": None})
     result.model.card = card.model_copy(update={"dataset": before})
     assert is_multilabel(result.model, GraphTask.from_graph(multilabel.graph))
+
+
+def test_each_module_keeps_its_mode_even_where_the_model_fails():
+    task = lipzoo.load_dataset("iris")
+    sizes = {"in_feats": task.in_feats, "num_classes": task.num_classes}
+    model = lipzoo.create_model("gat_lip_2", **sizes).train()
+    model.layers[0].eval()  # frozen by its owner
+    modes = [module.training for module in model.modules()]
+    seen = []
+    model.head.register_forward_hook(lambda *_: seen.append(model.head.training))
+    evaluate(model, task)
+    lipzoo.training.predict(model, task)
+    assert seen == [False, False]
+    assert [module.training for module in model.modules()] == modes
+
+    def fail(*_):
+        raise RuntimeError("in the middle")
+
+    model.head.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        evaluate(model, task)
+    assert [module.training for module in model.modules()] == modes

@@ -199,7 +199,7 @@ def test_whatever_holds_a_graph_grows():
         (torch.zeros(2, 5), [[0], [1]], r"feat_new is \(2, 5\); it must be \(M, 6\)"),
         (torch.zeros(6), [[0], [1]], r"it must be \(M, 6\)"),
         (torch.full((1, 6), torch.nan), [[0], [1]], "NaN"),
-        ([["a"] * 6], [[0], [1]], "array of numbers"),
+        ([["a"] * 6], [[0], [1]], "feat_new must be numbers, but is"),
         (torch.zeros(2, 6), [[0, 1, 2]], "sources, destinations"),
         (torch.zeros(2, 6), torch.zeros(2, 3), "whole numbers"),
         (torch.zeros(2, 6), [[0], [62]], r"0\.\.62, but the nodes of the grown graph are 0\.\.61"),

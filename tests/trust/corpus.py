@@ -66,9 +66,8 @@ class Start:
         if self.words and chance.random() < self.worded:
             word = chance.choice(self.words)
             end = place
-            if chance.random() < 0.5:  # instead of a value
-                place = data.find(b": ", place) + 2
-                end = data.find(b"\n", place)
+            if chance.random() < 0.5:
+                place, end = _value(data, place)
             data[place : max(end, place)] = word
             return bytes(data)
         form = chance.choice(["<q", "<q", "<i"])
@@ -81,6 +80,15 @@ class Start:
             place = max(end - 8 * (1 + chance.randrange(min(steps, chance.choice([2, 40])))), 0)
         data[place : place + len(raw)] = raw
         return bytes(data)
+
+
+def _value(data: bytearray, place: int) -> tuple[int, int]:
+    """Where the next value of YAML begins and ends; without one, the next word."""
+    colon = data.find(b": ", place)
+    if colon >= 0:
+        return colon + 2, data.find(b"\n", colon)
+    word = re.compile(rb"[^\s,;\"'<>=\[\]]+").search(data, place)
+    return word.span() if word else (place, place)
 
 
 def _part(data: bytes, chance: random.Random) -> tuple[int, int]:

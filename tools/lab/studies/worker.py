@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
+from lipzoo._torch import evaluating
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.training.loop import fit
@@ -157,17 +158,15 @@ def gradient_norms(model: nn.Module, task: GraphTask) -> tuple[float, list[tuple
 
     The loss is that of the training nodes; the model stays in the mode it was in.
     """
-    was_training = model.training
-    model.eval()
-    states = model.forward_intermediates(task.graph, task.feat)
-    logits = model.head(model.residual.output(states))[task.train_mask]
-    loss = task_loss(logits, task.labels[task.train_mask], task.multilabel)
-    groups = [
-        parameters for name, parameters in model.layer_groups().items() if name.startswith("layer_")
-    ]
-    wanted = [*states[1:], *(parameter for group in groups for parameter in group)]
-    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    model.train(was_training)
+    with evaluating(model):
+        states = model.forward_intermediates(task.graph, task.feat)
+        logits = model.head(model.residual.output(states))[task.train_mask]
+        loss = task_loss(logits, task.labels[task.train_mask], task.multilabel)
+        named = model.layer_groups().items()
+        groups = [parameters for name, parameters in named if name.startswith("layer_")]
+        wanted = [*states[1:], *(parameter for group in groups for parameter in group)]
+        # Layers that are computed anew for their gradients are so in this mode too.
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     features, rest = gradients[: len(groups)], iter(gradients[len(groups) :])
     norms = [
         (_norm([next(rest) for _ in group]), _norm([feature]))

@@ -15,9 +15,10 @@ from torch import nn
 from lab.transfer.study import Point, Study
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
-from lipzoo.encoding import add_start, as_start
-from lipzoo.registry import build_pretrained, create_model
+from lipzoo.encoding import started
+from lipzoo.registry import build_pretrained, get_architecture
 from lipzoo.training.baselines import fit_estimator
+from lipzoo.training.fresh import fresh_model
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate, score, score_estimator
 from lipzoo.training.recipe import FitSettings
@@ -76,12 +77,9 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
 
 def _from_scratch(point: Point, study: Study, task: GraphTask) -> Outcome:
     method = study.methods[point.method]
-    sizes = {"num_classes": task.num_classes}
-    if method.start is not None:
-        task = add_start(task, as_start(method.start))
-        sizes["start_logits"] = True
-    name = method.architecture or point.checkpoint.card.name
-    model = create_model(name, in_feats=task.in_feats, **sizes, **method.overrides)
+    task = started(task, method.start)
+    architecture = get_architecture(method.architecture or point.checkpoint.card.name)
+    model = fresh_model(task, architecture, method.overrides, method.start)
     return _trained(model, task, study.settings(point.method))
 
 
