@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lipzoo.errors import DataError
 
-__all__ = ["Edges", "check_size", "graph_kind", "read_edges", "with_all_formats"]
+__all__ = ["Edges", "check_size", "graph_kind", "read_edges"]
 
 _TAKEN = (
     "a DGLGraph, a block, an edge_index of whole numbers (2, E), a PyG Data, a SciPy sparse matrix "
@@ -133,17 +133,6 @@ def read_edges(graph: Any) -> Edges:
         advice = _ADVICE.get(name, _ORDER)
         raise DataError(f"expected {_TAKEN}, got {name}; {advice}")
     return _READERS[kind](graph)
-
-
-def with_all_formats(graph: Any) -> Any:
-    """A DGLGraph that can list its edges by their ids: itself, or a copy of the same edges.
-
-    One that was kept to CSR or CSC, ``graph.formats("csc")``, cannot. It is not touched, and of
-    what it carries nothing is copied.
-    """
-    formats = ["coo", "csr", "csc"]
-    there = {name for names in graph.formats().values() for name in names}
-    return graph if there.issuperset(formats) else graph.formats(formats)
 
 
 def _of_edge_index(edge_index: Tensor) -> Edges:

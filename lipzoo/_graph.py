@@ -20,7 +20,15 @@ from lipzoo.errors import DataError
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-__all__ = ["AnyGraph", "Graph", "batch", "is_graph", "make_graph", "to_bidirected"]
+__all__ = [
+    "AnyGraph",
+    "Graph",
+    "batch",
+    "is_graph",
+    "make_graph",
+    "to_bidirected",
+    "with_all_formats",
+]
 
 
 class Graph:
@@ -209,6 +217,19 @@ def batch(graphs: Sequence[AnyGraph]) -> AnyGraph:
         for key in parts[0]:
             getattr(made, columns)[key] = torch.cat([part[key] for part in parts])
     return made
+
+
+def with_all_formats(graph: Any) -> Any:
+    """A DGLGraph that can list its edges by their ids: itself, or a copy of the same edges.
+
+    One that was kept to CSR or CSC, ``graph.formats("csc")``, cannot. It is not touched, and of
+    what it carries nothing is copied. Other graphs list them always.
+    """
+    if not is_dgl_graph(graph):
+        return graph
+    formats = ["coo", "csr", "csc"]
+    there = {name for names in graph.formats().values() for name in names}
+    return graph if there.issuperset(formats) else graph.formats(formats)
 
 
 def to_bidirected(graph: AnyGraph) -> AnyGraph:

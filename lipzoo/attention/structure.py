@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import need_dgl
-from lipzoo._edges import check_size, read_edges, with_all_formats
-from lipzoo._graph import is_graph
+from lipzoo._edges import check_size, read_edges
+from lipzoo._graph import is_graph, with_all_formats
 from lipzoo._torch import is_exporting, lasting
 from lipzoo.errors import DataError
 

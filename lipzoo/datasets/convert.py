@@ -12,8 +12,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from lipzoo._edges import graph_kind, with_all_formats
-from lipzoo._graph import AnyGraph, is_graph
+from lipzoo._edges import graph_kind
+from lipzoo._graph import AnyGraph, is_graph, with_all_formats
 from lipzoo.errors import DataError
 
 __all__ = ["MASKS", "class_count", "compress", "tidy_graph"]

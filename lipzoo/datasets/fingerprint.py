@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo._edges import with_all_formats
-from lipzoo._graph import AnyGraph
+from lipzoo._graph import AnyGraph, with_all_formats
 from lipzoo.datasets.convert import MASKS
 
 __all__ = ["fingerprint_of"]
