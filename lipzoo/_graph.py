@@ -147,8 +147,10 @@ class Graph:
         return f"Graph(num_nodes={self._num_nodes}, num_edges={self.num_edges()})"
 
 
-#: The two.
-AnyGraph: TypeAlias = "DGLGraph | Graph"
+if TYPE_CHECKING:
+    AnyGraph: TypeAlias = DGLGraph | Graph
+else:
+    AnyGraph = Any  # who reads annotations at run time may have no DGL
 
 
 class Columns(UserDict):
