@@ -165,6 +165,7 @@ def test_any_form_of_a_graph_gives_the_same(moons):
         *(adjacency, adjacency.tocsr(), sp.csc_matrix(adjacency), adjacency.toarray(), graph),
         *(torch.from_numpy(edge_index), edge_index.tolist(), tuple(edge_index)),
         dgl.graph(tuple(edge_index), num_nodes=N),
+        dgl.graph(tuple(edge_index), num_nodes=N).formats("csc"),
     ]
     wanted = NodeClassifier(**QUICK).fit(X, y, edge_index)
     assert wanted.edge_index_.tolist() == edge_index.tolist()

@@ -49,7 +49,7 @@ class Table:
     """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which."""
 
     where: str
-    columns: dict[str, Any]
+    columns: Mapping[str, Any]
     row: Callable[[int], str] = lambda row: f"row {row}"
 
     def numbers(self, name: str) -> np.ndarray:
@@ -65,20 +65,10 @@ class Table:
         column = plain(self.columns[name])
         if isinstance(column, np.ndarray):
             return column
-        rows = [
-            None if is_missing(cell) else self._parse(name, row, cell)
-            for row, cell in enumerate(column)
-        ]
-        widths = {len(row) for row in rows if row is not None} or {1}
-        if len(widths) > 1:
-            raise DataError(
-                f"{self.where}: the lists in column '{shown(name)}' differ in length: "
-                f"{sorted(widths)[:8]}"
-            )
-        unknown = [float("nan")] * min(widths)
-        found = np.array([unknown if row is None else row for row in rows], dtype=np.float64)
-        found = found.reshape(len(rows), len(unknown))
-        found = found[:, 0] if widths == {1} else found
+        if set(map(type, column)) == {float}:  # as fast as half a million edges need
+            found = np.array(column, dtype=np.float64)
+        else:
+            found = self._parsed(name, column)
         # Below 2^63, for no other number may become an int64 at all.
         whole = (np.abs(found) < 2.0**63).all() and (found == found.astype(np.int64)).all()
         with np.errstate(over="ignore"):  # what becomes infinite is refused as such
@@ -163,6 +153,23 @@ class Table:
             int(cell) if isinstance(cell, numbers.Real) and cell == cell // 1 else cell
             for cell in cells
         ]
+
+    def _parsed(self, name: str, column: Sequence[Any]) -> np.ndarray:
+        rows = [
+            None if is_missing(cell) else self._parse(name, row, cell)
+            for row, cell in enumerate(column)
+        ]
+        widths = {len(row) for row in rows if row is not None} or {1}
+        if len(widths) > 1:
+            raise DataError(
+                f"{self.where}: the lists in column '{shown(name)}' differ in length: "
+                f"{sorted(widths)[:8]}"
+            )
+        width = min(widths)
+        unknown = [float("nan")] * width
+        found = np.array([unknown if row is None else row for row in rows], dtype=np.float64)
+        found = found.reshape(len(rows), width)
+        return found[:, 0] if width == 1 else found
 
     def _parse(self, name: str, row: int, cell: Any) -> list[float]:
         try:

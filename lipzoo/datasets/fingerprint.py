@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo._graph import AnyGraph, with_all_formats
+from lipzoo._graph import AnyGraph
 from lipzoo.datasets.convert import MASKS
 
 __all__ = ["fingerprint_of"]
@@ -17,7 +17,7 @@ __all__ = ["fingerprint_of"]
 
 def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS) -> str:
     """SHA-256 of edges, features, labels and masks, the same for any order of the edges."""
-    src, dst = (ends.cpu().long() for ends in with_all_formats(graph).edges(order="eid"))
+    src, dst = (ends.cpu().long() for ends in graph.edges(order="eid"))
     # One number an edge sorts edges by (source, destination), whatever order they came in.
     edges = src * graph.num_nodes() + dst
     on_edges = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -46,13 +46,13 @@ def graph_of_networkx(
     if graph_kind(graph) != "networkx":
         raise DataError(f"{name}: expected a graph of networkx, got {type(graph).__name__}")
     nodes = list(graph)
-    columns = _columns([held for _, held in graph.nodes(data=True)])
+    columns = _Columns([held for _, held in graph.nodes(data=True)])
     table = Table(name, columns, lambda row: f"node '{shown(nodes[row])}'")
     arrays, facts = node_columns(table, features)
     src, dst, _ = read_edges(graph)
     of_edges = _of_edges(graph)
     # A graph without edges has no attributes by which to know theirs.
-    columns = _columns(of_edges) if of_edges else {each: [] for each in edge_features or ()}
+    columns = _Columns(of_edges) if of_edges else {each: [] for each in edge_features or ()}
     table = Table(
         f"{name}: edges",
         columns,
@@ -71,6 +71,23 @@ def _of_edges(graph: Any) -> list[Mapping[str, Any]]:
     return edges
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list]:
-    found = dict.fromkeys(str(key) for held in rows for key in held)
-    return {key: [held.get(key) for held in rows] for key in found}
+class _Columns(Mapping):
+    """Attributes by name, each a list that is made when it is read."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows = rows
+        self._names = {key: None for held in rows for key in held if isinstance(key, str)}
+
+    def __getitem__(self, name: str) -> list:
+        if name not in self._names:
+            raise KeyError(name)
+        return [held.get(name) for held in self._rows]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # without making a list
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo._graph import AnyGraph
+from lipzoo._graph import AnyGraph, with_all_formats
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
@@ -69,6 +69,7 @@ class GraphTask(Sources):
     _source: GraphTask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        self.graph = with_all_formats(self.graph)
         if not self.metric:
             self.metric = default_metric(self.multilabel)
 

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lipzoo._edges import graph_kind, read_edges
-from lipzoo._graph import is_graph
+from lipzoo._graph import is_graph, with_all_formats
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["edges_of", "edges_to_new", "neighbour_edges"]
@@ -35,7 +35,7 @@ def edges_of(adjacency: Any, num_nodes: int) -> np.ndarray:
     if is_graph(adjacency):
         if not adjacency.is_homogeneous:
             raise DataError("adjacency: the DGLGraph is heterogeneous; dgl.to_homogeneous joins it")
-        return _checked(*adjacency.edges(), adjacency.num_nodes(), num_nodes)
+        return _checked(*with_all_formats(adjacency).edges(), adjacency.num_nodes(), num_nodes)
     graph = adjacency if graph_kind(adjacency) else _of_array(adjacency, num_nodes)
     try:
         edges = read_edges(graph)
