@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,7 +236,7 @@ def node_columns(
         features = ["feat"] if "feat" in columns else others
         if features is others and "x" in columns and table.numbers("x").ndim == 2:
             features = ["x"]  # and no coordinate
-    if isinstance(features, str) or not features:
+    if isinstance(features, str) or not isinstance(features, Iterable) or not features:
         raise DataError(
             f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
             "a column 'feat' of lists or a column each, and say features=[...] to choose among them"
@@ -271,9 +271,9 @@ def edge_columns(
         If there is no such column, or it holds what it should not.
     """
     if features is not None:
-        if isinstance(features, str):
+        if isinstance(features, str) or not isinstance(features, Iterable):
             raise DataError(
-                f"{table.where}: edge_features is '{shown(features)}'; give a list of names"
+                f"{table.where}: edge_features is {shown(repr(features))}; give a list of names"
             )
         _check_there(table, features, [name for name in table.columns if name not in skip])
         return {"edge_feat": _side_by_side(table, features)} if features else {}

@@ -13,6 +13,7 @@ from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, edge_columns, node_columns
 from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.tables import as_table
 from lipzoo.errors import DataError, shown
 
 __all__ = ["FIELDS", "graph_of_pyg"]
@@ -78,7 +79,12 @@ def graph_of_pyg(
 def _edge_columns(
     fields: dict[str, Any], where: str, asked: Sequence[str] | None
 ) -> dict[str, np.ndarray]:
-    chosen = fields if asked is not None else {_OF_EDGES: fields.get(_OF_EDGES)}
-    # A number, such as num_nodes, has no rows.
-    rows = {k: v for k, v in chosen.items() if getattr(v, "shape", ()) or isinstance(v, list)}
-    return edge_columns(Table(where, rows, lambda row: f"edge {row}"), asked)
+    if asked is None:
+        given = fields.get(_OF_EDGES)
+        columns = as_table({} if given is None else {_OF_EDGES: given}, where).columns
+    else:
+        # A number, such as num_nodes, has no rows.
+        columns = {
+            k: v for k, v in fields.items() if getattr(v, "shape", ()) or isinstance(v, list)
+        }
+    return edge_columns(Table(where, columns, lambda row: f"edge {row}"), asked)

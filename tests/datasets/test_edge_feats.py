@@ -204,6 +204,9 @@ def test_weights_are_no_features_unless_one_says_so():
         ({"edge_w": EDGE}, ["edge_v"], "edges: there is no column 'edge_v'; did you mean 'edge_w'"),
         ({"edge_w": EDGE}, ["num_nodes"], "there is no column 'num_nodes'"),
         ({"edge_w": EDGE}, "edge_w", "edge_features is 'edge_w'; give a list of names"),
+        ({"edge_w": EDGE}, 3, "edge_features is 3; give a list of names"),
+        ({"edge_attr": torch.tensor(3.0)}, None, "column 'edge_attr' is one Tensor; give a cell"),
+        ({"edge_attr": "red"}, None, "column 'edge_attr' is one str; give a cell a row"),
         ({"edge_w": EDGE}, ["edge_w", "x"], "different numbers of rows .edge_w 6, x 5"),
     ],
 )

@@ -200,6 +200,8 @@ def test_no_such_features(graph):
         GraphTask.from_networkx(some, features=["hieght"])
     with pytest.raises(DataError, match="no features"):
         GraphTask.from_networkx(some, features="age")
+    with pytest.raises(DataError, match="no features"):
+        GraphTask.from_networkx(some, features=3)
 
 
 # ----------------------------------------------------------------------- SciPy
