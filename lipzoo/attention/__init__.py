@@ -1,6 +1,7 @@
 """Attention over the edges of a graph, its scores, its score norms and its backends."""
 
 from lipzoo.attention.functional import graph_attention
+from lipzoo.attention.fused import compact
 from lipzoo.attention.ops import BACKENDS, resolve_backend
 from lipzoo.attention.score_norms import (
     SCORE_NORMS,
@@ -24,6 +25,7 @@ __all__ = [
     "Scores",
     "Structure",
     "as_structure",
+    "compact",
     "graph_attention",
     "make_score_norm",
     "resolve_backend",

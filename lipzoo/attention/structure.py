@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -13,16 +14,89 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import need_dgl
-from lipzoo._edges import check_size, read_edges
+from lipzoo._edges import Edges, check_size, read_edges
 from lipzoo._graph import is_graph, with_all_formats
 from lipzoo._torch import is_exporting, lasting
 from lipzoo.errors import DataError
 
-__all__ = ["Structure", "as_structure"]
+__all__ = ["EdgeList", "HeldEdges", "Structure", "as_structure"]
 
 T = TypeVar("T")
 
 _ITSELF = object()
+
+_INT32_MAX = 2**31 - 1
+
+
+class HeldEdges:
+    """Edges as they are held, and what is done about self-loops.
+
+    ``src`` and ``dst`` are int32 or int64, (E0,). ``left_out`` is the number of self-loops among
+    them, where these are left out; 0: none are. ``added`` are the nodes ``i`` whose edge
+    ``i -> i`` follows after the others; None: there are no such.
+    """
+
+    src: Tensor
+    dst: Tensor
+    left_out: int = 0
+    added: Tensor | None = None
+
+    @property
+    def num_edges(self) -> int:
+        added = 0 if self.added is None else self.added.numel()
+        return self.src.numel() - self.left_out + added
+
+    @property
+    def device(self) -> torch.device:
+        return self.src.device
+
+    def written_out(self) -> tuple[Tensor, Tensor]:
+        """Sources and destinations, int64 (E,); the tensors that are held where these are it."""
+        ends = self.src, self.dst
+        if self.left_out:
+            others = self.src != self.dst
+            ends = self.src[others], self.dst[others]
+        if self.added is not None:
+            ends = tuple(torch.cat([end, self.added.to(end.dtype)]) for end in ends)
+        return ends[0].long(), ends[1].long()
+
+    def counted_in(self, num_dst: int) -> Tensor:
+        """Number of in-edges of each destination node, int64 (num_dst,)."""
+        one = torch.ones(1, dtype=torch.int64, device=self.dst.device)
+        counts = one.new_zeros(num_dst).index_add(0, self.dst, one.expand(self.dst.numel()))
+        if self.left_out:
+            loops = self.dst[self.src == self.dst]
+            counts = counts.index_add(0, loops, -one.expand(loops.numel()))
+        if self.added is not None:
+            counts = counts.index_add(0, self.added, one.expand(self.added.numel()))
+        return counts
+
+    def lacking(self, num_dst: int) -> Tensor:
+        """Destination nodes without a self-loop, in order."""
+        has_loop = torch.zeros(num_dst, dtype=torch.bool, device=self.dst.device)
+        if not self.left_out:
+            has_loop[self.dst[self.src == self.dst].long()] = True
+        if self.added is not None:
+            has_loop[self.added.long()] = True
+        return torch.nonzero(~has_loop).squeeze(1)
+
+    def with_loops(self, left_out: int, added: Tensor | None) -> EdgeList:
+        """The same edges, with something else done about self-loops."""
+        return EdgeList(self.src, self.dst, left_out, added)
+
+    def to(self, device: torch.device) -> EdgeList:
+        added = None if self.added is None else self.added.to(device)
+        return EdgeList(self.src.to(device), self.dst.to(device), self.left_out, added)
+
+
+@dataclass(frozen=True)
+class EdgeList(HeldEdges):
+    """Those of a graph, borrowed."""
+
+    src: Tensor
+    dst: Tensor
+    left_out: int = 0
+    added: Tensor | None = None
 
 
 class Structure:
@@ -43,7 +117,9 @@ class Structure:
 
     Notes
     -----
-    Build it with :func:`as_structure`, which caches one structure per graph.
+    Build it with :func:`as_structure`, which caches one structure per graph. The tensors given
+    are held, not copied; all others, ``src`` and ``dst`` among them where self-loops are added or
+    left out, are made when they are first asked for. The fused kernels ask for none of them.
     """
 
     def __init__(
@@ -55,7 +131,7 @@ class Structure:
         is_bipartite: bool = False,
         parent_degrees: Tensor | None = None,
     ) -> None:
-        self.src, self.dst = src.long(), dst.long()
+        self.stored: HeldEdges = EdgeList(_whole(src), _whole(dst))
         self.num_src, self.num_dst = num_src, num_dst
         self.is_bipartite = is_bipartite
         self.parent_degrees = parent_degrees
@@ -82,24 +158,45 @@ class Structure:
         found = self._derived[key]
         return self if found is _ITSELF else found
 
+    @cached_property
+    @lasting()
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        return self.stored.written_out()
+
+    @property
+    def src(self) -> Tensor:
+        """Source node of each edge, int64 (E,)."""
+        return self._ends[0]
+
+    @property
+    def dst(self) -> Tensor:
+        """Destination node of each edge, int64 (E,)."""
+        return self._ends[1]
+
     @property
     def num_edges(self) -> int:
-        return self.src.numel()
+        return self.stored.num_edges
 
     @property
     def device(self) -> torch.device:
-        return self.src.device
+        return self.stored.device
 
     @cached_property
     @lasting()
     def in_degrees(self) -> Tensor:
         """Number of in-edges of each destination node, (num_dst,)."""
-        counts = self.dst.new_zeros(self.num_dst)
-        return counts.index_add(0, self.dst, torch.ones_like(self.dst))
+        return self.stored.counted_in(self.num_dst)
 
     @cached_property
     def has_zero_in_degree(self) -> bool:
-        return bool((self.in_degrees == 0).any())
+        # Loops are added to all nodes that lack one.
+        return self.stored.added is None and bool((self.in_degrees == 0).any())
+
+    @cached_property
+    @lasting()
+    def has_all_self_loops(self) -> bool:
+        """Whether each destination node ``i`` has an edge ``i -> i``."""
+        return self.stored.added is not None or not self.stored.lacking(self.num_dst).numel()
 
     @cached_property
     @lasting()
@@ -142,6 +239,14 @@ class Structure:
         of different kinds, that is all of them."""
         return self.derived(_without_self_loops)
 
+    def holding(self, stored: HeldEdges, parent_degrees: Tensor | None = None) -> Structure:
+        """Other edges between the same nodes."""
+        degrees = self.parent_degrees if parent_degrees is None else parent_degrees
+        none = torch.empty(0, dtype=torch.int64)
+        made = Structure(none, none, self.num_src, self.num_dst, self.is_bipartite, degrees)
+        made.stored = stored
+        return made
+
     def to(self, device: torch.device | str) -> Structure:
         """The structure on another device; copies are kept, so that a model moves it once."""
         if device == self.device:
@@ -156,43 +261,40 @@ class Structure:
         )
 
 
+def _whole(index: Tensor) -> Tensor:
+    return index if index.dtype in (torch.int32, torch.int64) else index.long()
+
+
 def _copy(structure: Structure, device: torch.device) -> Structure:
-    return Structure(
-        structure.src.to(device),
-        structure.dst.to(device),
-        structure.num_src,
-        structure.num_dst,
-        structure.is_bipartite,
-        None if structure.parent_degrees is None else structure.parent_degrees.to(device),
-    )
+    degrees = structure.parent_degrees
+    degrees = None if degrees is None else degrees.to(device)
+    return structure.holding(structure.stored.to(device), degrees)
 
 
 def _with_self_loops(structure: Structure) -> Structure:
-    has_loop = torch.zeros(structure.num_dst, dtype=torch.bool, device=structure.device)
-    has_loop[structure.dst[structure.src == structure.dst]] = True
-    missing = torch.nonzero(~has_loop).squeeze(1)
+    stored = structure.stored
+    if stored.added is not None:
+        return structure
+    missing = stored.lacking(structure.num_dst)
     if not missing.numel():
         return structure
-    return Structure(
-        torch.cat([structure.src, missing]),
-        torch.cat([structure.dst, missing]),
-        structure.num_src,
-        structure.num_dst,
-        parent_degrees=structure.parent_degrees,
-    )
+    if structure.num_dst <= _INT32_MAX:
+        missing = missing.int()
+    return structure.holding(stored.with_loops(stored.left_out, missing))
 
 
 def _without_self_loops(structure: Structure) -> Structure:
-    others = structure.src != structure.dst
-    if structure.is_bipartite or (not is_exporting() and others.all()):
+    stored = structure.stored
+    if structure.is_bipartite:
         return structure
-    return Structure(
-        structure.src[others],
-        structure.dst[others],
-        structure.num_src,
-        structure.num_dst,
-        parent_degrees=structure.parent_degrees,
-    )
+    if is_exporting():
+        others = structure.src != structure.dst
+        stored = EdgeList(structure.src[others], structure.dst[others])
+        return structure.holding(stored)
+    loops = stored.left_out or int((stored.src == stored.dst).sum())
+    if stored.added is None and stored.left_out == loops:
+        return structure
+    return structure.holding(stored.with_loops(loops, None))
 
 
 def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -262,15 +364,22 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
     known = _OTHERS.get(graph)
     if known is not None and known.device == edges.src.device:
         num_nodes = rows if edges.num_nodes is None else edges.num_nodes
-        is_same = num_nodes in (None, known.num_src)
-        if is_same and torch.equal(known.src, edges.src) and torch.equal(known.dst, edges.dst):
+        if num_nodes in (None, known.num_src) and _are_equal(known.stored, edges):
             return known
     num_nodes = edges.count(rows)
     # Copies: the graph may be changed while what follows from its edges is still in use.
-    made = Structure(edges.src.clone(), edges.dst.clone(), num_nodes, num_nodes)
+    kind = torch.int32 if num_nodes <= _INT32_MAX else torch.int64
+    src, dst = (ends.to(kind, copy=True) for ends in (edges.src, edges.dst))
+    made = Structure(src, dst, num_nodes, num_nodes)
     with suppress(TypeError):  # an object that nothing can refer to weakly
         _OTHERS[graph] = made
     return made
+
+
+def _are_equal(stored: HeldEdges, edges: Edges) -> bool:
+    if stored.src.numel() != edges.src.numel():
+        return False
+    return bool((stored.src == edges.src).all()) and bool((stored.dst == edges.dst).all())
 
 
 @lasting()

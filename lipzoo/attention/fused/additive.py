@@ -36,7 +36,7 @@ def additive_attention(
     is_bounded = (
         norm is not None
         and norm.alpha <= _UNSHIFTED
-        and (has_own or (v_dst is None and kernel_index(structure).has_all_loops))
+        and (has_own or (v_dst is None and structure.has_all_self_loops))
     )
     return _AdditiveAttention.apply(
         v_src,
@@ -76,7 +76,7 @@ class _AdditiveAttention(torch.autograd.Function):
         n_own = np.empty((structure.num_dst if has_own else 1, heads), v.dtype)
         out = np.empty((structure.num_dst, heads * width), v.dtype)
         ctx.numbers = v.dtype.type(slope), np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure = kernels, structure
+        ctx.kernels, ctx.structure, ctx.drops = kernels, structure, dropout.drops
         ctx.has_norm, ctx.has_own = has_norm, has_own
         ctx.plainly = partial(_plainly, structure, has_norm, has_own, slope, dropout)
         launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
@@ -88,7 +88,9 @@ class _AdditiveAttention(torch.autograd.Function):
             launch(kernels.lengths, v_own, heads, kernels.tiny, n_own, 0)
         index = kernel_index(structure)
         nodes = v, src, dst, n_own
-        launch(kernels.forward, *index.in_edges, *nodes, not is_bounded, *ctx.numbers, out)
+        launch(
+            kernels.forward, *index.in_edges(ctx.drops), *nodes, not is_bounded, *ctx.numbers, out
+        )
         result = torch.from_numpy(out).view(-1, heads, width)
         kept = *map(torch.from_numpy, (src, dst, n_own)), result
         ctx.save_for_backward(v_src, v_dst, attn_l, attn_r, *kept)
@@ -110,17 +112,25 @@ class _AdditiveAttention(torch.autograd.Function):
         d_own = d_v[:num_dst] if v_dst is None else np.zeros_like(own)
         d_src = np.empty((len(v), 2 * heads), v.dtype)
         d_dst = np.empty((num_dst, 2 * heads), v.dtype)
-        winner = np.empty((num_dst, heads), np.int32)
+        winner = np.empty((num_dst, heads), index.dtype)
         d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
         launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
         nodes = v, src, dst
         # The in-edges first: they give c to the out-edges.
         launch(
             kernels.backward_in_edges,
-            *index.in_edges,
+            *index.in_edges(ctx.drops),
             *(*nodes, n_own, out, *ctx.numbers, g, d_dst, winner),
         )
-        launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_v, d_src)
+        launch(
+            kernels.backward_out_edges,
+            *index.out_edges(ctx.drops),
+            *nodes,
+            *ctx.numbers,
+            g,
+            d_v,
+            d_src,
+        )
         if ctx.has_norm:
             kernels.give_to_winners(winner, d_dst, d_src, heads)
             launch(kernels.add_from_lengths, v, src, d_src, heads, heads, kernels.tiny, d_v)

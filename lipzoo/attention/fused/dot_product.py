@@ -47,10 +47,11 @@ class _DotProductAttention(torch.autograd.Function):
         dst = np.empty((structure.num_dst, 3 * heads), q.dtype)
         out = np.empty((structure.num_dst, heads * width), q.dtype)
         ctx.numbers = np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure = kernels, structure
+        ctx.kernels, ctx.structure, ctx.drops = kernels, structure, dropout.drops
         ctx.plainly = partial(_plainly, structure, dropout)
         launch = Launcher(structure.num_edges * query.shape[1:].numel())
-        launch(kernels.forward, *kernel_index(structure).in_edges, q, k, v, dst, *ctx.numbers, out)
+        index = kernel_index(structure)
+        launch(kernels.forward, *index.in_edges(ctx.drops), q, k, v, dst, *ctx.numbers, out)
         result = torch.from_numpy(out).view(-1, heads, width)
         ctx.save_for_backward(query, key, value, torch.from_numpy(dst), result)
         return result
@@ -67,8 +68,18 @@ class _DotProductAttention(torch.autograd.Function):
         launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
         nodes = q, k, v, dst
         # The in-edges first: they give c to the out-edges.
-        launch(kernels.backward_in_edges, *index.in_edges, *nodes, out, *ctx.numbers, g, d_q)
-        launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_k, d_v)
+        launch(
+            kernels.backward_in_edges, *index.in_edges(ctx.drops), *nodes, out, *ctx.numbers, g, d_q
+        )
+        launch(
+            kernels.backward_out_edges,
+            *index.out_edges(ctx.drops),
+            *nodes,
+            *ctx.numbers,
+            g,
+            d_k,
+            d_v,
+        )
         gradients = zip((d_q, d_k, d_v), inputs)
         return (*(torch.from_numpy(d).view_as(x) for d, x in gradients), None, None)
 

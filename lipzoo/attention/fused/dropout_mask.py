@@ -41,14 +41,19 @@ class DropoutMask:
         """A weight is kept where its 32 random bits are below."""
         return min(int(self.kept * 2**32), KEEP_ALL)
 
+    @property
+    def drops(self) -> bool:
+        """Whether any weight may be dropped."""
+        return self.threshold < KEEP_ALL
+
     def mask(self, num_edges: int, heads: int, device: torch.device) -> Tensor | None:
         """Which weights are kept, (E, H): what ``keep`` in ``_arithmetic.py`` draws for all edges
         and heads; None where nothing is dropped."""
-        if self.threshold == KEEP_ALL:
+        if not self.drops:
             return None
         edge = torch.arange(num_edges, device=device).unsqueeze(1)
         head = torch.arange(heads, device=device) * 0x9E3779B9
-        bits = _mix(edge ^ self.seed) + self.seed
+        bits = _mix((edge & KEEP_ALL) ^ self.seed) + self.seed
         return _mix((bits + head) & KEEP_ALL) < self.threshold
 
     def rescale(self, out: Tensor) -> Tensor:

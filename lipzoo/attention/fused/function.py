@@ -25,8 +25,6 @@ _KINDS = {
     DotProductScores: (dot_product_attention, DotProductLipschitzNorm),
 }
 
-#: 32-bit counters number the edges.
-_MAX_EDGES = 2**31 - 1
 #: In-edges of a node are counted in the kernels' own numbers: float32 counts up to here.
 _MAX_IN_DEGREE = 2**24
 
@@ -45,7 +43,7 @@ def suits_fused(scores: Scores, score_norm: ScoreNorm | None, structure: Structu
         and value.dim() == 3
         and value.numel() > 0
         and 0 <= getattr(scores, "negative_slope", 0) <= 1
-        and 0 < structure.num_edges <= _MAX_EDGES
+        and structure.num_edges > 0
         and (structure.num_edges <= _MAX_IN_DEGREE or structure.in_degrees.max() <= _MAX_IN_DEGREE)
         and _has_numba()
     )

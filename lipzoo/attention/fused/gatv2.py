@@ -48,14 +48,25 @@ class _GATv2Attention(torch.autograd.Function):
         dst = np.empty((structure.num_dst, 5 * heads), v.dtype)
         out = np.empty((structure.num_dst, heads * width), v.dtype)
         ctx.numbers = v.dtype.type(slope), np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure, ctx.has_norm = kernels, structure, has_norm
+        ctx.kernels, ctx.structure, ctx.drops = kernels, structure, dropout.drops
+        ctx.has_norm = has_norm
         ctx.plainly = partial(_plainly, structure, has_norm, slope, dropout)
         launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
         if has_norm:
             launch(kernels.lengths, v, heads, kernels.tiny, src, 0)
             launch(kernels.lengths, t, heads, kernels.tiny, dst, 4 * heads)
         index = kernel_index(structure)
-        launch(kernels.forward, *index.in_edges, v, t, rows(attn)[0], src, dst, *ctx.numbers, out)
+        launch(
+            kernels.forward,
+            *index.in_edges(ctx.drops),
+            v,
+            t,
+            rows(attn)[0],
+            src,
+            dst,
+            *ctx.numbers,
+            out,
+        )
         result = torch.from_numpy(out).view(-1, heads, width)
         kept = torch.from_numpy(src), torch.from_numpy(dst), result
         ctx.save_for_backward(v_src, v_dst, attn, *kept)
@@ -73,17 +84,25 @@ class _GATv2Attention(torch.autograd.Function):
         v, t, g = rows(v_src), rows(v_dst), rows(grad)
         d_v, d_t = np.empty_like(v), np.empty_like(t)
         d_src, d_dst = np.empty_like(src), np.empty((len(t), heads), v.dtype)
-        winner = np.empty((len(t), heads), np.int32)
+        winner = np.empty((len(t), heads), index.dtype)
         d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
         nodes = v, t, rows(attn)[0], src, dst
         launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
         # The in-edges first: they give c to the out-edges.
         launch(
             kernels.backward_in_edges,
-            *index.in_edges,
+            *index.in_edges(ctx.drops),
             *(*nodes, out, *ctx.numbers, g, d_t, d_dst, d_a, winner),
         )
-        launch(kernels.backward_out_edges, *index.out_edges, *nodes, *ctx.numbers, g, d_v, d_src)
+        launch(
+            kernels.backward_out_edges,
+            *index.out_edges(ctx.drops),
+            *nodes,
+            *ctx.numbers,
+            g,
+            d_v,
+            d_src,
+        )
         if ctx.has_norm:
             kernels.give_to_winners(winner, d_dst, d_src, 0)
             launch(kernels.add_from_lengths, v, src, d_src, heads, 0, kernels.tiny, d_v)

@@ -11,7 +11,7 @@ import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo.errors import ConfigError
 
-__all__ = ["load_graph", "powerlaw_graph", "read_graph", "save_graph"]
+__all__ = ["load_graph", "powerlaw_edges", "powerlaw_graph", "read_graph", "save_graph"]
 
 #: Nodes and edges of ``powerlaw``: about those of ogbn-arxiv with both directions.
 POWERLAW_NODES, POWERLAW_EDGES = 169_343, 2_300_000
@@ -19,14 +19,18 @@ POWERLAW_NODES, POWERLAW_EDGES = 169_343, 2_300_000
 
 def powerlaw_graph(num_nodes: int = POWERLAW_NODES, num_edges: int = POWERLAW_EDGES, seed: int = 0):
     """A directed graph whose in-degrees follow a power law (exponent 2.2), with self-loops."""
+    src, dst = map(torch.from_numpy, powerlaw_edges(num_nodes, num_edges, seed))
+    return dgl.add_self_loop(dgl.remove_self_loop(dgl.graph((src, dst), num_nodes=num_nodes)))
+
+
+def powerlaw_edges(num_nodes: int, num_edges: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Sources and destinations of such edges, (E,), some of them self-loops."""
     rng = np.random.default_rng(seed)
     weight = (np.arange(num_nodes) + 1.0) ** (-1 / 1.2)
     cumulative = np.cumsum(weight / weight.sum())
     dst = np.searchsorted(cumulative, rng.random(num_edges)).clip(max=num_nodes - 1)
     dst = rng.permutation(num_nodes)[dst]  # a hub's number says nothing of its place
-    src = rng.integers(num_nodes, size=num_edges)
-    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
-    return dgl.add_self_loop(dgl.remove_self_loop(graph))
+    return rng.integers(num_nodes, size=num_edges), dst
 
 
 def load_graph(name: str, raw_dir: str | None = None):
