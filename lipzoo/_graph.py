@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dgl import DGLGraph
 
 __all__ = [
+    "EID",
+    "NID",
+    "NTYPE",
     "AnyGraph",
     "Graph",
     "batch",
@@ -29,6 +32,12 @@ __all__ = [
     "to_bidirected",
     "with_all_formats",
 ]
+
+
+#: How DGL calls the numbers that nodes and edges had in the graph that theirs was cut from, and
+#: the numbers of their types.
+NID = EID = "_ID"
+NTYPE = "_TYPE"
 
 
 class Graph:
@@ -74,6 +83,13 @@ class Graph:
 
     num_src_nodes = num_dst_nodes = num_nodes
 
+    @property
+    def srcdata(self) -> Columns:
+        """``ndata``, as source and destination nodes are the same."""
+        return self.ndata
+
+    dstdata = srcdata
+
     def num_edges(self) -> int:
         return self._src.numel()
 
@@ -91,7 +107,8 @@ class Graph:
         ``"eid"``; in the order of these numbers."""
         if order not in ("eid", None):
             raise DataError(f"edges: order={order!r} needs a DGLGraph; there is 'eid'")
-        return self._told(torch.arange(self.num_edges(), device=self.device), form)
+        ids = torch.arange(self.num_edges(), device=self.device) if form != "uv" else None
+        return (self._src, self._dst) if ids is None else self._told(ids, form)
 
     def in_edges(self, nodes: Tensor, form: str = "uv") -> Any:
         """The edges into these nodes, as `edges`: node by node, each in the order of its edges."""

@@ -15,7 +15,7 @@ import torch
 import lipzoo
 from lipzoo import _dgl
 from lipzoo._dgl import dgl
-from lipzoo._graph import Graph, batch, make_graph, to_bidirected
+from lipzoo._graph import EID, NID, NTYPE, Graph, batch, make_graph, to_bidirected
 from lipzoo.errors import DataError, LipzooError
 
 SCRIPT = Path(__file__).with_name("without_dgl.py")
@@ -101,6 +101,10 @@ def test_transforms_equal_dgl(size):
     assert torch.equal(torch.stack(joined.edges()), torch.stack(expected.edges()))
     assert torch.equal(joined.edata["feat"], expected.edata["feat"])
     assert torch.equal(joined.ndata["feat"], expected.ndata["feat"])
+
+
+def test_names_of_columns_are_dgl_s():
+    assert (NID, EID, NTYPE) == (dgl.NID, dgl.EID, dgl.NTYPE)
 
 
 def test_columns_of_a_copy_are_its_own():

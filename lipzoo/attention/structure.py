@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,88 +14,20 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._dgl import need_dgl
 from lipzoo._edges import Edges, check_size, read_edges
-from lipzoo._graph import is_graph, with_all_formats
+from lipzoo._graph import EID, NID, NTYPE, is_graph, with_all_formats
 from lipzoo._torch import is_exporting, lasting
+from lipzoo.attention.held_edges import INT32_MAX, EdgeList, HeldEdges
 from lipzoo.errors import DataError
 
-__all__ = ["EdgeList", "HeldEdges", "Structure", "as_structure"]
+__all__ = ["PARENT_DEGREES", "Structure", "as_structure"]
 
 T = TypeVar("T")
 
 _ITSELF = object()
 
-_INT32_MAX = 2**31 - 1
-
-
-class HeldEdges:
-    """Edges as they are held, and what is done about self-loops.
-
-    ``src`` and ``dst`` are int32 or int64, (E0,). ``left_out`` is the number of self-loops among
-    them, where these are left out; 0: none are. ``added`` are the nodes ``i`` whose edge
-    ``i -> i`` follows after the others; None: there are no such.
-    """
-
-    src: Tensor
-    dst: Tensor
-    left_out: int = 0
-    added: Tensor | None = None
-
-    @property
-    def num_edges(self) -> int:
-        added = 0 if self.added is None else self.added.numel()
-        return self.src.numel() - self.left_out + added
-
-    @property
-    def device(self) -> torch.device:
-        return self.src.device
-
-    def written_out(self) -> tuple[Tensor, Tensor]:
-        """Sources and destinations, int64 (E,); the tensors that are held where these are it."""
-        ends = self.src, self.dst
-        if self.left_out:
-            others = self.src != self.dst
-            ends = self.src[others], self.dst[others]
-        if self.added is not None:
-            ends = tuple(torch.cat([end, self.added.to(end.dtype)]) for end in ends)
-        return ends[0].long(), ends[1].long()
-
-    def counted_in(self, num_dst: int) -> Tensor:
-        """Number of in-edges of each destination node, int64 (num_dst,)."""
-        one = torch.ones(1, dtype=torch.int64, device=self.dst.device)
-        counts = one.new_zeros(num_dst).index_add(0, self.dst, one.expand(self.dst.numel()))
-        if self.left_out:
-            loops = self.dst[self.src == self.dst]
-            counts = counts.index_add(0, loops, -one.expand(loops.numel()))
-        if self.added is not None:
-            counts = counts.index_add(0, self.added, one.expand(self.added.numel()))
-        return counts
-
-    def lacking(self, num_dst: int) -> Tensor:
-        """Destination nodes without a self-loop, in order."""
-        has_loop = torch.zeros(num_dst, dtype=torch.bool, device=self.dst.device)
-        if not self.left_out:
-            has_loop[self.dst[self.src == self.dst].long()] = True
-        if self.added is not None:
-            has_loop[self.added.long()] = True
-        return torch.nonzero(~has_loop).squeeze(1)
-
-    def with_loops(self, left_out: int, added: Tensor | None) -> EdgeList:
-        """The same edges, with something else done about self-loops."""
-        return EdgeList(self.src, self.dst, left_out, added)
-
-    def to(self, device: torch.device) -> EdgeList:
-        added = None if self.added is None else self.added.to(device)
-        return EdgeList(self.src.to(device), self.dst.to(device), self.left_out, added)
-
-
-@dataclass(frozen=True)
-class EdgeList(HeldEdges):
-    """Those of a graph, borrowed."""
-
-    src: Tensor
-    dst: Tensor
-    left_out: int = 0
-    added: Tensor | None = None
+#: What the nodes of a DGLGraph tell of the graph that theirs was cut from; see
+#: :func:`lipzoo.nn.keep_degrees`.
+PARENT_DEGREES = "parent_degrees"
 
 
 class Structure:
@@ -112,8 +43,12 @@ class Structure:
     is_bipartite : bool
         True where source and destination nodes are different nodes, so that a self-loop has no
         meaning.
-    parent_degrees : Tensor (num_src,), optional
-        In-degrees of the source nodes in the graph that a block was cut from.
+    parent_degrees : Tensor (num_src,) or (num_src, 2), optional
+        In-degrees of the source nodes in the graph that a block or part was cut from, as they
+        count; or the number of their in-edges from other nodes, and of their self-loops, to which
+        self-loops that are added or left out make a difference.
+    is_part : bool
+        Of a graph that was cut from another.
 
     Notes
     -----
@@ -130,11 +65,13 @@ class Structure:
         num_dst: int,
         is_bipartite: bool = False,
         parent_degrees: Tensor | None = None,
+        is_part: bool = False,
     ) -> None:
         self.stored: HeldEdges = EdgeList(_whole(src), _whole(dst))
         self.num_src, self.num_dst = num_src, num_dst
         self.is_bipartite = is_bipartite
-        self.parent_degrees = parent_degrees
+        self._told = parent_degrees
+        self.is_part = is_part
         self._derived: dict[tuple, Any] = {}
 
     def derived(self, make: Callable[..., T], *arguments: Any) -> T:
@@ -172,6 +109,12 @@ class Structure:
     def dst(self) -> Tensor:
         """Destination node of each edge, int64 (E,)."""
         return self._ends[1]
+
+    @property
+    def parent_degrees(self) -> Tensor | None:
+        """In-degrees of the source nodes in the graph that this one was cut from, (num_src,)."""
+        told = self._told
+        return told if told is None or told.dim() == 1 else told.sum(1)
 
     @property
     def num_edges(self) -> int:
@@ -239,13 +182,29 @@ class Structure:
         of different kinds, that is all of them."""
         return self.derived(_without_self_loops)
 
-    def holding(self, stored: HeldEdges, parent_degrees: Tensor | None = None) -> Structure:
+    def holding(self, stored: HeldEdges) -> Structure:
         """Other edges between the same nodes."""
-        degrees = self.parent_degrees if parent_degrees is None else parent_degrees
+        return self._holding(stored, self._told)
+
+    def _holding(self, stored: HeldEdges, told: Tensor | None) -> Structure:
         none = torch.empty(0, dtype=torch.int64)
-        made = Structure(none, none, self.num_src, self.num_dst, self.is_bipartite, degrees)
+        sizes = self.num_src, self.num_dst
+        made = Structure(none, none, *sizes, self.is_bipartite, told, self.is_part)
         made.stored = stored
         return made
+
+    def _with_loops(self, left_out: int, added: Tensor | None, fewest: int, most: int):
+        """Where nothing changes, the structure itself; a node has so many self-loops now, in the
+        graph that this one was cut from."""
+        told, stored = self._told, self.stored
+        if told is not None and told.dim() == 2:
+            others, loops = told.unbind(1)
+            counted = loops.clamp(fewest, most)
+            told = told if torch.equal(loops, counted) else torch.stack([others, counted], 1)
+        is_same = left_out == stored.left_out and added is stored.added
+        if is_same and told is self._told:
+            return self
+        return self._holding(stored if is_same else stored.with_loops(left_out, added), told)
 
     def to(self, device: torch.device | str) -> Structure:
         """The structure on another device; copies are kept, so that a model moves it once."""
@@ -266,21 +225,19 @@ def _whole(index: Tensor) -> Tensor:
 
 
 def _copy(structure: Structure, device: torch.device) -> Structure:
-    degrees = structure.parent_degrees
-    degrees = None if degrees is None else degrees.to(device)
-    return structure.holding(structure.stored.to(device), degrees)
+    told = structure._told
+    told = None if told is None else told.to(device)
+    return structure._holding(structure.stored.to(device), told)
 
 
 def _with_self_loops(structure: Structure) -> Structure:
-    stored = structure.stored
-    if stored.added is not None:
-        return structure
-    missing = stored.lacking(structure.num_dst)
-    if not missing.numel():
-        return structure
-    if structure.num_dst <= _INT32_MAX:
-        missing = missing.int()
-    return structure.holding(stored.with_loops(stored.left_out, missing))
+    stored, added = structure.stored, structure.stored.added
+    if added is None:
+        missing = stored.lacking(structure.num_dst)
+        if structure.num_dst <= INT32_MAX:
+            missing = missing.int()
+        added = missing if missing.numel() else None
+    return structure._with_loops(stored.left_out, added, 1, INT32_MAX)
 
 
 def _without_self_loops(structure: Structure) -> Structure:
@@ -289,12 +246,9 @@ def _without_self_loops(structure: Structure) -> Structure:
         return structure
     if is_exporting():
         others = structure.src != structure.dst
-        stored = EdgeList(structure.src[others], structure.dst[others])
-        return structure.holding(stored)
+        return structure.holding(EdgeList(structure.src[others], structure.dst[others]))
     loops = stored.left_out or int((stored.src == stored.dst).sum())
-    if stored.added is None and stored.left_out == loops:
-        return structure
-    return structure.holding(stored.with_loops(loops, None))
+    return structure._with_loops(loops, None, 0, 0)
 
 
 def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -304,8 +258,9 @@ def _compress(major: Tensor, minor: Tensor, num_major: int) -> tuple[Tensor, Ten
     return indptr, minor[order], order
 
 
-# DGLGraph -> (its index object, Structure). DGL replaces the index object whenever edges change,
-# so an entry whose index is not the graph's any more is stale. The edges of a `Graph` stay.
+# Graph -> (its index object, what it tells of its parent, Structure). DGL replaces the index object
+# whenever edges change, so an entry whose index is not the graph's any more is stale. The edges of
+# a `Graph` stay.
 _CACHE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # Any other graph -> Structure. Nothing tells reliably that one was changed (a tensor may share its
@@ -350,10 +305,11 @@ def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
             f"the graph has {len(graph.canonical_etypes)} relations; attention layers take one: "
             "pass graph[etype], or dgl.to_homogeneous(graph)"
         )
-    index, structure = _CACHE.get(graph, (None, None))
-    if structure is None or index is not graph._graph:
-        structure = _read(graph)
-        _CACHE[graph] = (graph._graph, structure)
+    index, told, structure = _CACHE.get(graph, (None, None, None))
+    told_now = _told_by(graph)
+    if structure is None or index is not graph._graph or told is not told_now:
+        structure = _read(graph, told_now)
+        _CACHE[graph] = (graph._graph, told_now, structure)
     return structure
 
 
@@ -368,7 +324,7 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
             return known
     num_nodes = edges.count(rows)
     # Copies: the graph may be changed while what follows from its edges is still in use.
-    kind = torch.int32 if num_nodes <= _INT32_MAX else torch.int64
+    kind = torch.int32 if num_nodes <= INT32_MAX else torch.int64
     src, dst = (ends.to(kind, copy=True) for ends in (edges.src, edges.dst))
     made = Structure(src, dst, num_nodes, num_nodes)
     with suppress(TypeError):  # an object that nothing can refer to weakly
@@ -382,8 +338,26 @@ def _are_equal(stored: HeldEdges, edges: Edges) -> bool:
     return bool((stored.src == edges.src).all()) and bool((stored.dst == edges.dst).all())
 
 
+def _told_by(graph) -> Tensor | None:
+    """What a block or part says of the degrees in the graph that it was cut from."""
+    nodes = graph.srcdata
+    if PARENT_DEGREES not in nodes:
+        return None
+    # A whole graph may say it, too, for those that are cut from it; its edges know better.
+    is_cut = graph.is_block or NID in nodes or EID in graph.edata
+    told = nodes[PARENT_DEGREES] if is_cut else None
+    if not isinstance(told, Tensor):  # what a loader is still to fetch
+        return None
+    if told.dim() not in (1, 2) or (told.dim() == 2 and told.shape[1] != 2):
+        raise DataError(
+            f"the nodes' {PARENT_DEGREES!r} is {tuple(told.shape)}, and must be (N,) or (N, 2), as "
+            "lipzoo.nn.keep_degrees writes it"
+        )
+    return told
+
+
 @lasting()
-def _read(graph) -> Structure:
+def _read(graph, told: Tensor | None) -> Structure:
     check_size(max(graph.num_src_nodes(), graph.num_dst_nodes()), graph.num_edges())
     src, dst = with_all_formats(graph).edges(order="eid")
     source_type, _, target_type = graph.canonical_etypes[0]
@@ -393,4 +367,7 @@ def _read(graph) -> Structure:
         graph.num_src_nodes(),
         graph.num_dst_nodes(),
         is_bipartite=not graph.is_block and source_type != target_type,
+        parent_degrees=told,
+        # Types: what was one of several kinds keeps its number within its kind.
+        is_part=NID in graph.srcdata and NTYPE not in graph.srcdata,
     )

@@ -24,7 +24,7 @@ from lipzoo.lipschitz.rounding import gamma, up
 from lipzoo.lipschitz.state_radii import Step, rounded
 from lipzoo.models.base import ACTIVATIONS
 from lipzoo.nn import AttentionConv, FeatureNorm
-from lipzoo.nn.conv import degree_roots
+from lipzoo.nn.degrees import degree_roots
 
 __all__ = ["local_rule"]
 

@@ -70,7 +70,7 @@ class DeepAttentionNet(nn.Module):
         See :func:`~lipzoo.nn.residual.make_residual`.
     degree_norm : {"none", "symmetric"}
         ``"symmetric"`` puts the square roots of the in-degrees around each attention layer; see
-        :class:`~lipzoo.nn.conv.AttentionConv`. It needs a whole graph, not blocks.
+        :class:`~lipzoo.nn.conv.AttentionConv`. Blocks need :func:`~lipzoo.nn.keep_degrees`.
     add_self_loops : bool
         Add the self-loops that are missing, without touching the graph: the Lipschitz bounds
         need them.

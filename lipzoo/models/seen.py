@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lipzoo._dgl import is_dgl_graph, need_dgl
-from lipzoo._graph import is_graph
+from lipzoo._graph import EID, is_graph
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
 from lipzoo.nn.edges import edge_rows
@@ -90,7 +89,7 @@ def _of_graph(owner: str, width: int, graph: Any) -> Tensor:
     if isinstance(found, Tensor):
         return found
     where = 'pass edge_feat, or put it into graph.edata["feat"]'
-    if is_dgl_graph(graph) and graph.is_block and need_dgl("a block").EID in graph.edata:
+    if is_graph(graph) and graph.is_block and EID in graph.edata:
         where = 'block.edata["feat"] = graph.edata["feat"][block.edata[dgl.EID]]'
     raise DataError(
         f"{owner}: reads edge features (edge_feats={width}), and there are none: {where}, "

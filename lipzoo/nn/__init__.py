@@ -3,6 +3,7 @@
 from lipzoo.attention.score_norms import DotProductLipschitzNorm, LipschitzNorm, ScoreNorm
 from lipzoo.nn.conv import AttentionConv
 from lipzoo.nn.convert import lipschitzify
+from lipzoo.nn.degrees import keep_degrees
 from lipzoo.nn.dotconv import DotGatConv, TransformerConv
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.feature_norms import BatchNorm, FeatureNorm, LayerNorm, NeighborNorm, PairNorm
@@ -42,5 +43,6 @@ __all__ = [
     "ResidualScheme",
     "ScoreNorm",
     "TransformerConv",
+    "keep_degrees",
     "lipschitzify",
 ]

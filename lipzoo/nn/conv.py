@@ -15,9 +15,10 @@ from lipzoo._dgl import dgl_error
 from lipzoo.attention import Scores, Structure, as_structure, graph_attention, make_score_norm
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
+from lipzoo.nn.degrees import degree_roots
 from lipzoo.nn.edges import check_edges, edge_rows
 
-__all__ = ["DEGREE_NORMS", "AttentionConv", "IdentityMappedLinear", "degree_roots", "projection"]
+__all__ = ["DEGREE_NORMS", "AttentionConv", "IdentityMappedLinear", "projection"]
 
 Feat = Tensor | tuple[Tensor, Tensor]
 
@@ -76,25 +77,6 @@ def projection(in_feats: int, out_feats: int, bias: bool, identity_map: float | 
     return IdentityMappedLinear(in_feats, identity_map, bias=bias)
 
 
-def degree_roots(structure: Structure, dtype: torch.dtype) -> Tensor:
-    """Square roots of the in-degrees of the source nodes, (N_src,); none counts as one.
-
-    Raises
-    ------
-    DataError
-        If the structure is a block that does not tell them.
-    """
-    degrees = structure.parent_degrees
-    if degrees is None:
-        if structure.num_src != structure.num_dst or structure.is_bipartite:
-            raise DataError(
-                "degree_norm needs the degrees of all nodes, which blocks do not tell: pass the "
-                "whole graph, or a subgraph of it"
-            )
-        degrees = structure.in_degrees
-    return degrees.to(dtype).clamp_min(1).sqrt()
-
-
 class AttentionConv(nn.Module):
     r"""Base class of the graph-conv modules.
 
@@ -117,8 +99,8 @@ class AttentionConv(nn.Module):
         ``"symmetric"`` puts the square roots of the in-degrees around the layer,
         :math:`D^{1/2} \, \mathrm{conv}(D^{-1/2} x)`, but for its bias. Where attention is uniform,
         that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
-        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. It needs a whole graph, not
-        a block.
+        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. A block or part has
+        to tell the degrees: :func:`~lipzoo.nn.keep_degrees`.
     sep : bool
         Keep a node and its neighbours apart: attention leaves out self-loops, and the node's own
         features go through weights of their own, ``residual="linear"``,

@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.attention.structure import HeldEdges, Structure
+from lipzoo.attention.held_edges import INT32_MAX, HeldEdges
+from lipzoo.attention.structure import Structure
 from lipzoo.errors import DataError
 
-__all__ = ["INT32_MAX", "NUM_CHUNKS", "CompactEdges", "KernelIndex", "compact", "kernel_index"]
+__all__ = ["NUM_CHUNKS", "CompactEdges", "KernelIndex", "compact", "kernel_index"]
 
 #: Chunks of nodes that a kernel is divided into, whatever the number of threads: sums over
 #: chunks then round the same way on every machine.
 NUM_CHUNKS = 64
-
-#: Nodes and edges that are numbered in 32 bits; more take 64.
-INT32_MAX = 2**31 - 1
 
 
 class CompactEdges(HeldEdges):
@@ -67,13 +65,22 @@ class CompactEdges(HeldEdges):
         return torch.from_numpy(src), torch.from_numpy(dst)
 
 
-def compact(structure: Structure) -> Structure:
+def compact(structure: Structure, attn_drop: bool = False) -> Structure:
     """The same edges, held by what the CPU's fused kernels read and nothing else.
 
-    That is 12 bytes an edge and 8 a node (16 an edge where attention weights are dropped), all in
-    all: the graph that ``structure`` was made of may be freed. All other tensors are made anew
-    when they are asked for.
+    That is 12 bytes an edge and 8 a node, all in all: the graph that ``structure`` was made of may
+    be freed. All other tensors are made anew when they are asked for.
 
+    Parameters
+    ----------
+    structure : Structure
+        On the CPU, with the self-loops that are to be there.
+    attn_drop : bool
+        Make what dropout of attention weights needs, too (16 bytes an edge), while the edges are
+        at hand; otherwise the first pass that drops some makes it, and takes more meanwhile.
+
+    Examples
+    --------
     >>> structure = lipzoo.attention.compact(as_structure(graph, add_self_loops=True))
     >>> del graph
     >>> model(structure, feat)
@@ -90,7 +97,7 @@ def compact(structure: Structure) -> Structure:
         )
     index = kernel_index(structure)
     index.in_edges(with_ids=True)
-    index.out_edges(with_ids=False)
+    index.out_edges(with_ids=attn_drop)
     return structure.holding(CompactEdges(index))
 
 

@@ -113,7 +113,8 @@ def _edges(num_edges):
 
 
 def _compact_of(graph, drop, num_nodes):
-    return _index_of(compact(as_structure(graph, add_self_loops=True)), drop, num_nodes)
+    structure = compact(as_structure(graph, add_self_loops=True), attn_drop=drop)
+    return _index_of(structure, drop, num_nodes)
 
 
 def _index_of(graph, drop, num_nodes):
