@@ -26,6 +26,7 @@ MADE = {
     "docs/edge_features.md": (),
     "docs/export.md": ("runs/cora.onnx", "runs/cora.pt2"),
     "docs/scikit_learn.md": (),
+    "docs/size.md": (),
 }
 
 

@@ -62,14 +62,14 @@ def measure_structures(
         raise ConfigError(f"edges must be at least {_DEGREE}")
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     work = [(size, form, drop) for size in sizes for form in forms for drop in (False, True)]
+    file.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for item in work:
         with closing(in_processes(_row, [item], 1)) as found:
             [(_, result)] = found
         rows.append(result())
+        write_atomically(file, to_csv(rows))
         say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, to_csv(rows))
 
 
 def _row(item: tuple[int, str, bool]) -> dict[str, object]:
