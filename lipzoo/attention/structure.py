@@ -335,7 +335,12 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
 def _are_equal(stored: HeldEdges, edges: Edges) -> bool:
     if stored.src.numel() != edges.src.numel():
         return False
-    return bool((stored.src == edges.src).all()) and bool((stored.dst == edges.dst).all())
+    # A chunk at a time, which stays in the processor's cache.
+    return all(
+        torch.equal(mine.long(), theirs)
+        for held, ends in ((stored.src, edges.src), (stored.dst, edges.dst))
+        for mine, theirs in zip(held.split(2**17), ends.split(2**17))
+    )
 
 
 def _told_by(graph) -> Tensor | None:
