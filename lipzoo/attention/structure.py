@@ -353,17 +353,14 @@ def _told_by(graph) -> Tensor | None:
     told = nodes[PARENT_DEGREES] if is_cut else None
     if not isinstance(told, Tensor):  # what a loader is still to fetch
         return None
-    if told.dim() not in (1, 2) or (told.dim() == 2 and told.shape[1] != 2):
-        raise DataError(
-            f"the nodes' {PARENT_DEGREES!r} is {tuple(told.shape)}, and must be (N,) or (N, 2), as "
-            "lipzoo.nn.keep_degrees writes it"
-        )
     return told
 
 
 @lasting()
 def _read(graph, told: Tensor | None) -> Structure:
     check_size(max(graph.num_src_nodes(), graph.num_dst_nodes()), graph.num_edges())
+    if told is not None:
+        _check_told(told)
     src, dst = with_all_formats(graph).edges(order="eid")
     source_type, _, target_type = graph.canonical_etypes[0]
     return Structure(
@@ -376,3 +373,15 @@ def _read(graph, told: Tensor | None) -> Structure:
         # Types: what was one of several kinds keeps its number within its kind.
         is_part=NID in graph.srcdata and NTYPE not in graph.srcdata,
     )
+
+
+def _check_told(told: Tensor) -> None:
+    way_out = "as lipzoo.nn.keep_degrees writes it"
+    if tuple(told.shape[1:]) not in ((), (2,)):
+        raise DataError(
+            f"the nodes' {PARENT_DEGREES!r} is {tuple(told.shape)}, and must be (N,) or (N, 2), "
+            f"{way_out}"
+        )
+    # False of NaN, too.
+    if told.is_complex() or not bool(((told >= 0) & (told < float("inf"))).all()):
+        raise DataError(f"the nodes' {PARENT_DEGREES!r} must be numbers of edges, {way_out}")

@@ -99,7 +99,8 @@ def degree_roots(structure: Structure, dtype: torch.dtype) -> Tensor:
             warnings.warn(
                 "degree_norm: this graph was cut from another (it has dgl.NID), and does not tell "
                 "the degrees of its nodes there: it is taken for a whole graph, and its nodes "
-                f"differ from what they are in the other; {_ADVICE}",
+                f"differ from what they are in the other; {_ADVICE}. Where it is meant to be a "
+                "whole one: del graph.ndata[dgl.NID]",
                 stacklevel=2,
             )
         degrees = structure.in_degrees

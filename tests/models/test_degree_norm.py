@@ -206,6 +206,10 @@ def test_degrees_that_count_as_they_are():
     part.ndata["parent_degrees"] = torch.zeros(part.num_nodes(), 3)
     with pytest.raises(DataError, match=r"must be \(N,\) or \(N, 2\)"):
         as_structure(part)
+    for wrong in (-1, torch.nan, torch.inf):
+        part.ndata["parent_degrees"] = torch.full((part.num_nodes(),), wrong)
+        with pytest.raises(DataError, match="must be numbers of edges"):
+            as_structure(part)
 
 
 def test_a_whole_graph_that_changes_does_not_believe_its_old_degrees():
