@@ -33,6 +33,7 @@ NETWORKS = {
         DeepGATv2,
         GAT | {"feature_norm": "pairnorm", "residual": "initial", "activation": "leaky_relu"},
     ),
+    "gatv2_reversible": (DeepGATv2, GAT | {"residual": "reversible"}),
     "gatv2_sep": (DeepGATv2, ALL | {"sep": True, "degree_norm": "symmetric"}),
     "gt": (
         DeepGraphTransformer,

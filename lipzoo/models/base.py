@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
 from lipzoo.models.checks import check_flags, check_positive, check_rates, check_width
 from lipzoo.models.groups import layer_groups
-from lipzoo.models.recompute import SpareBuffers
+from lipzoo.models.layers import Layer, run_layers
+from lipzoo.models.reversible import is_reversible, last_states
 from lipzoo.models.seen import edges_seen, structures_seen
 from lipzoo.nn import AttentionConv
 from lipzoo.nn.dropout import Dropout
@@ -244,8 +243,7 @@ class DeepAttentionNet(nn.Module):
             If features, blocks or graph do not fit the model.
         """
         attention: list[Tensor] | None = [] if return_attention else None
-        states = self.run(graph, feat, attention, edge_feat)
-        logits = self.forward_head(self.residual.output(states))
+        logits = self.forward_head(self._read(graph, feat, attention, edge_feat))
         logits = self.from_start(logits, feat)
         return (logits, attention) if return_attention else logits
 
@@ -257,7 +255,7 @@ class DeepAttentionNet(nn.Module):
 
     def forward_features(self, graph, feat: Tensor, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
-        return self.residual.output(self.run(graph, feat, edge_feat=edge_feat))
+        return self._read(graph, feat, edge_feat=edge_feat)
 
     def forward_head(self, feat: Tensor) -> Tensor:
         """Logits (N, C) of what :meth:`forward_features` returned."""
@@ -279,6 +277,18 @@ class DeepAttentionNet(nn.Module):
         attention : list, optional
             The attention weights of each layer, (E', H), are appended to it.
         """
+        return run_layers(self, *self._begin(graph, feat, attention, edge_feat), attention)
+
+    def _read(self, graph, feat: Tensor, attention=None, edge_feat=None) -> Tensor:
+        """What the head reads, (N, out)."""
+        if is_reversible(self):
+            states = last_states(self, *self._begin(graph, feat, attention, edge_feat), attention)
+        else:
+            states = self.run(graph, feat, attention, edge_feat)
+        return self.residual.output(states)
+
+    def _begin(self, graph, feat: Tensor, attention, edge_feat) -> tuple[list[Layer], Tensor]:
+        """The layers on the graph, and ``h_0``."""
         structures = self.structures(graph, feat)
         edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat)
         structures = [structure.to(feat.device) for structure in structures]
@@ -288,25 +298,11 @@ class DeepAttentionNet(nn.Module):
                 f"({structures[0].num_src}, {self.in_feats}): for another width use "
                 "create_model(..., in_feats=...) or reset_input"
             )
-        states = [self.first_activation(self._project(feat))]
-        is_checkpointed = self.checkpoint_layers and torch.is_grad_enabled()
-        asked = {} if attention is None else {"get_attention": True}
-        for layer, structure in enumerate(structures):
-            # A layer of somebody's own need not know of edge features.
-            edge = {} if edges[layer] is None else {"edge_feat": edges[layer]}
-            arguments = layer, structure, states, {**asked, **edge}
-            if is_checkpointed:
-                states, weights = checkpoint(
-                    self._run_layer,
-                    *arguments,
-                    use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), SpareBuffers(self)),
-                )
-            else:
-                states, weights = self._run_layer(*arguments)
-            if attention is not None:
-                attention.append(weights)
-        return states
+        layers = [
+            Layer(self, index, structure, edge, attention is not None)
+            for index, (structure, edge) in enumerate(zip(structures, edges))
+        ]
+        return layers, self.first_activation(self._project(feat))
 
     def _project(self, feat: Tensor) -> Tensor:
         weight, bias = self.input.weight, self.input.bias
@@ -318,33 +314,6 @@ class DeepAttentionNet(nn.Module):
         if self.training and self.node_drop.p:
             feat = feat * kept
         return self.input(feat)
-
-    def _run_layer(
-        self, layer: int, structure: Structure, states: list[Tensor], options: dict
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """The states after a layer, and its attention weights (E', H) where asked for."""
-        weights = None
-
-        def attend(read: Tensor) -> Tensor:
-            nonlocal weights
-            out = self.layers[layer](structure, read, **options)
-            if "get_attention" in options:
-                out, weights = out[0], out[1].squeeze(-1)
-            return out.flatten(1)
-
-        def behind(out: Tensor) -> Tensor:
-            # Feature norms look at the nodes that a layer puts out, which in a block are not
-            # those it reads.
-            if len(self.norms):
-                out = self.norms[layer](structure, out)
-            return self.activation(out)
-
-        def own(state: Tensor) -> Tensor:
-            return state if structure.num_src == structure.num_dst else state[: structure.num_dst]
-
-        state = self.residual.next_state(states, attend, behind, own)
-        # A new list: a checkpoint runs this again on the states it was given.
-        return [*map(own, states), state], weights
 
     def structures(self, graph, feat: Tensor | None = None) -> list[Structure]:
         """The structure that each layer attends over, with the self-loops that it sees, if any.

@@ -18,6 +18,7 @@ from lipzoo.nn.residual import (
     NoResidual,
     Residual,
     ResidualScheme,
+    Reversible,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "PairNorm",
     "Residual",
     "ResidualScheme",
+    "Reversible",
     "ScoreNorm",
     "TransformerConv",
     "keep_degrees",

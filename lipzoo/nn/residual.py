@@ -32,6 +32,7 @@ __all__ = [
     "NoResidual",
     "Residual",
     "ResidualScheme",
+    "Reversible",
     "Stretch",
     "make_residual",
     "max_of",
@@ -70,7 +71,10 @@ State = TypeVar("State", Tensor, Stretch)
 
 def mix(a: State, b: State, share: float) -> State:
     """``(1 - share) a + share b``."""
-    return torch.lerp(a, b, share) if isinstance(a, Tensor) else a.mix(b, share)
+    if not isinstance(a, Tensor):
+        return a.mix(b, share)
+    dtype = torch.promote_types(a.dtype, b.dtype)  # autocast may have cast one of them
+    return torch.lerp(a.to(dtype), b.to(dtype), share)
 
 
 def side_by_side(states: list[State]) -> State:
@@ -238,13 +242,88 @@ class InitialResidual(ResidualScheme):
         self.initial, self.decay = initial, decay
 
     def identity_map(self, layer):
-        return min(1.0, math.log(self.decay / layer + 1))
+        return _identity_share(self.decay, layer)
 
     def before_activation(self, out, states):
         return mix(out, states[0], self.initial)
 
     def extra_repr(self) -> str:
         return f"initial={self.initial:g}, decay={self.decay:g}"
+
+
+@RESIDUAL_SCHEMES.register("reversible")
+class Reversible(ResidualScheme):
+    r"""Two streams in turn; each state follows from the two after it, so none need be kept.
+
+    .. math::
+        h_l = (1 - a) \, h_{l-2} + a \, f_l(h_{l-1}), \qquad
+        h_{l-2} = \frac{h_l - a f_l(h_{l-1})}{1 - a}, \qquad
+        h_{-1} = h_0, \quad (1 - a)^{L/2} = \text{kept}
+
+    with :math:`f_l` attention, feature norm and activation; the head reads the mean of the last
+    two states. Two layers are a block of RevNet, ``y1 = x1 + f(x2), y2 = x2 + g(y1)``, but for the
+    shares, with which depth makes neither features nor Lipschitz constants grow. A model finds the
+    states again in the backward pass: :mod:`lipzoo.models.reversible`.
+
+    Parameters
+    ----------
+    hidden_feats, num_layers : int
+        See :class:`ResidualScheme`.
+    kept : float
+        Share of the start that the streams carry to the end past all layers, in [0.01, 1). The way
+        back divides by it: rounding grows to some ``u / kept^2``.
+    decay : float, optional
+        ``λ`` of the identity mapping, as in :class:`InitialResidual`; None: plain weights.
+    keep_states : bool
+        Keep all states for the backward pass all the same: for comparison.
+
+    References
+    ----------
+    Gomez et al., "The Reversible Residual Network", NeurIPS 2017; Li et al., "Training Graph
+    Neural Networks with 1000 Layers", ICML 2021.
+    """
+
+    def __init__(
+        self,
+        hidden_feats: int,
+        num_layers: int,
+        kept: float = 0.1,
+        decay: float | None = None,
+        keep_states: bool = False,
+    ) -> None:
+        super().__init__(hidden_feats, num_layers)
+        if not 0.01 <= kept < 1:
+            raise ConfigError(f"residual 'reversible': kept must be in [0.01, 1), got {kept}")
+        if decay is not None and not 0 <= decay < math.inf:
+            raise ConfigError(f"residual 'reversible': decay must be >= 0, got {decay}")
+        if not isinstance(keep_states, bool):
+            raise ConfigError(
+                f"residual 'reversible': keep_states must be true or false, got {keep_states!r}"
+            )
+        self.kept, self.decay, self.keep_states = kept, decay, keep_states
+        #: Of a layer's output in the next state, ``a``.
+        self.share = -math.expm1(2 / num_layers * math.log(kept))
+
+    def identity_map(self, layer):
+        return None if self.decay is None else _identity_share(self.decay, layer)
+
+    def after_activation(self, out, states):
+        return mix(states[-2:][0], out, self.share)
+
+    def state_before(self, state: Tensor, out: Tensor) -> Tensor:
+        """``h_{l-2}`` from ``h_l`` and ``f_l(h_{l-1})``."""
+        return torch.lerp(out, state, 1 / (1 - self.share))
+
+    def output(self, states):
+        return mean_of(states[-2:])
+
+    def extra_repr(self) -> str:
+        return f"kept={self.kept:g}, decay={self.decay}"
+
+
+def _identity_share(decay: float, layer: int) -> float:
+    """Of the learnt weight in a layer (GCNII)."""
+    return min(1.0, math.log(decay / layer + 1))
 
 
 @RESIDUAL_SCHEMES.register("dense")

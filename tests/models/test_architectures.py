@@ -23,6 +23,8 @@ LINEAR, APART = (
     [f"{kind}_{what}" for kind in ("gat", "gat_lip", "gt", "gt_lip")] for what in ("lin", "sep")
 )
 
+REVERSIBLE = ["gat_lip_rev", "gatv2_lip_rev", "gt_lip_rev"]
+
 
 def make(name, **overrides):
     torch.manual_seed(0)
@@ -37,6 +39,7 @@ def test_the_zoo_holds_what_was_promised():
     promised = {f"{f}_{depth}" for f, depth in itertools.product(FAMILIES, (2, 8, 16, 32))}
     promised |= {f"{f}_{d}" for f, d in itertools.product(LINEAR, (2, 4, 8, 15, 16, 30, 32))}
     promised |= {f"{f}_{depth}" for f, depth in itertools.product(APART, (2, 4, 8, 16, 32))}
+    promised |= {f"{f}_{depth}" for f, depth in itertools.product(REVERSIBLE, (16, 32, 64, 128))}
     assert promised <= set(NAMES)
 
 

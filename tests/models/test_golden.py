@@ -18,7 +18,12 @@ from lipzoo._dgl import dgl
 FILE = Path(__file__).parent / "golden" / "logits.yaml"
 FAMILIES = ["gat", "gat_lip", "gat_lip_res", "gat_pairnorm", "gatv2_lip", "gt", "gt_lip"]
 FAMILIES += ["gat_lin", "gat_lip_lin", "gt_lip_lin", "gat_sep", "gat_lip_sep", "gt_lip_sep"]
-NAMES = ["test_tiny", *(f"{family}_{depth}" for family in FAMILIES for depth in (2, 8))]
+REVERSIBLE = [f"{kind}_lip_rev_16" for kind in ("gat", "gatv2", "gt")]
+NAMES = [
+    "test_tiny",
+    *(f"{family}_{depth}" for family in FAMILIES for depth in (2, 8)),
+    *REVERSIBLE,
+]
 NUM_NODES, IN_FEATS, NUM_CLASSES = 6, 4, 3
 
 

@@ -35,8 +35,10 @@ def rows(tensor):
         ("jumping", [10, -4], [100, 200], [100, 200], [10, 8]),
         ({"name": "jumping", "mode": "mean"}, [10, -4], [100, 200], [100, 200], [2.5, 2]),
         ({"name": "jumping", "mode": "cat"}, [10, -4], [100, 200], [100, 200], [10, -4, -5, 8]),
+        # 0.25 * 1 + 0.75 * 100: two layers keep the share that each stream keeps
+        ({"name": "reversible", "kept": 0.25}, [10, -4], [100, 200], [75.25, 150.5], [2.5, 2]),
     ],
-    ids=["none", "residual", "linear", "initial", "dense", "max", "mean", "cat"],
+    ids=["none", "residual", "linear", "initial", "dense", "max", "mean", "cat", "reversible"],
 )
 def test_by_hand(spec, reads, before, after, head_reads):
     scheme = make_residual(spec, hidden_feats=2, num_layers=2)
@@ -72,6 +74,16 @@ def test_identity_mapping_fades_with_depth():
     assert InitialResidual(2, 4, decay=100).identity_map(1) == 1.0
 
 
+def test_a_reversible_scheme_goes_back():
+    scheme = make_residual({"name": "reversible", "kept": 0.01, "decay": 0.5}, 2, 8)
+    assert (1 - scheme.share) ** 4 == pytest.approx(0.01)
+    assert scheme.identity_map(4) == InitialResidual(2, 8).identity_map(4)
+    state = scheme.after_activation(OUT, [H0, H1])
+    assert_close(scheme.state_before(state, OUT), H0, rtol=0, atol=1e-4)
+    first = scheme.after_activation(OUT, [H0])
+    assert_close(scheme.state_before(first, OUT), H0, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", sorted(set(RESIDUAL_SCHEMES) - {"initial"}))
 def test_other_schemes_map_no_identity(name):
     assert make_residual(name, 2, 2).identity_map(1) is None
@@ -102,6 +114,11 @@ def test_repr():
         ({"name": "jumping", "mode": "maximum"}, "no mode 'maximum'"),
         ({"name": "initial", "initial": 1.5}, "0 <= initial <= 1"),
         ({"name": "initial", "decay": -1.0}, "decay >= 0"),
+        ({"name": "reversible", "kept": 1.0}, r"kept must be in \[0.01, 1\), got 1.0"),
+        ({"name": "reversible", "kept": 0.001}, "kept must be in"),
+        ({"name": "reversible", "kept": math.nan}, "kept must be in"),
+        ({"name": "reversible", "decay": -1.0}, "decay must be >= 0"),
+        ({"name": "reversible", "keep_states": 1}, "keep_states must be true or false, got 1"),
     ],
 )
 def test_make_residual_says_what_is_wrong(spec, words):

@@ -42,7 +42,7 @@ class Draw:
 def newer_layer_options(draw: Draw) -> dict[str, Any]:
     """The same for a layer, beside the residual that it may have."""
     newer = newer_options(draw)
-    options = {"residual": "linear"} if "residual" in newer else {}
+    options = {"residual": "linear"} if newer.get("residual") == "linear" else {}
     return options | ({"sep": True} if "sep" in newer else {})
 
 
@@ -56,6 +56,8 @@ def newer_options(draw: Draw) -> dict[str, Any]:
         options["sep"] = True
     if own.uniform(0, 1) < 0.15:
         options["input_activation"] = own.choice(["identity", "gelu", "relu"])
+    if "residual" not in options and own.uniform(0, 1) < 0.1:
+        options["residual"] = "reversible"
     return options
 
 

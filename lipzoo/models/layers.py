@@ -1,0 +1,138 @@
+"""The attention layers of a model, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lipzoo.attention import Structure
+from lipzoo.models.recompute import SpareBuffers
+
+if TYPE_CHECKING:
+    from lipzoo.models.base import DeepAttentionNet
+
+__all__ = ["Layer", "run_layers"]
+
+
+class Layer:
+    """A layer on a graph: what a residual scheme calls.
+
+    Parameters
+    ----------
+    model : DeepAttentionNet
+        Whose.
+    index : int
+        Which, from 0.
+    structure : Structure
+        What it attends over.
+    edge_feat : Tensor (E', K), optional
+        The features of these edges.
+    need_weights : bool
+        Also give the attention weights.
+    """
+
+    def __init__(
+        self,
+        model: DeepAttentionNet,
+        index: int,
+        structure: Structure,
+        edge_feat: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> None:
+        self.conv, self.activation, self.structure = (
+            model.layers[index],
+            model.activation,
+            structure,
+        )
+        self.norm = model.norms[index] if len(model.norms) else None
+        # A layer of somebody's own need not know of edge features.
+        self.options: dict[str, Any] = {} if edge_feat is None else {"edge_feat": edge_feat}
+        self.need_weights = need_weights
+
+    def modules(self) -> Iterator[nn.Module]:
+        """What it runs."""
+        for part in (self.conv, self.norm, self.activation):
+            if part is not None:
+                yield from part.modules()
+
+    def attend(self, read: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What attention puts out, (N, H * D), and its weights (E', H) where asked for."""
+        if not self.need_weights:
+            return self.conv(self.structure, read, **self.options).flatten(1), None
+        out, weights = self.conv(self.structure, read, get_attention=True, **self.options)
+        return out.flatten(1), weights.squeeze(-1)
+
+    def behind(self, out: Tensor) -> Tensor:
+        """Feature norm and activation."""
+        # Feature norms look at the nodes that a layer puts out, which in a block are not
+        # those it reads.
+        return self.activation(out if self.norm is None else self.norm(self.structure, out))
+
+    def own(self, state: Tensor) -> Tensor:
+        """The rows of the nodes that the layer puts out."""
+        structure = self.structure
+        return state if structure.num_src == structure.num_dst else state[: structure.num_dst]
+
+
+def run_layers(
+    model: DeepAttentionNet,
+    layers: list[Layer],
+    state: Tensor,
+    attention: list[Tensor] | None = None,
+    last: int | None = None,
+) -> list[Tensor]:
+    """``[h_0, …, h_L]``, each (N, hidden_feats), from ``h_0``.
+
+    Parameters
+    ----------
+    model : DeepAttentionNet
+        Whose residual scheme joins them; ``checkpoint_layers`` says what autograd keeps.
+    layers : list of L Layer
+        Its layers.
+    state : Tensor (N, hidden_feats)
+        ``h_0``.
+    attention : list, optional
+        The attention weights of each layer, (E', H), are appended to it.
+    last : int, optional
+        How many of the last states are wanted, by the scheme too; None: all.
+    """
+    states = [state]
+    is_checkpointed = model.checkpoint_layers and torch.is_grad_enabled()
+    for layer in layers:
+        if is_checkpointed:
+            states, weights = checkpoint(
+                _next_states,
+                model,
+                layer,
+                states,
+                use_reentrant=False,
+                context_fn=lambda layer=layer: (nullcontext(), SpareBuffers(layer.modules())),
+            )
+        else:
+            states, weights = _next_states(model, layer, states)
+        if last is not None:
+            states = states[-last:]
+        if attention is not None:
+            attention.append(weights)
+    return states
+
+
+def _next_states(
+    model: DeepAttentionNet, layer: Layer, states: list[Tensor]
+) -> tuple[list[Tensor], Tensor | None]:
+    """The states after a layer, and its attention weights (E', H) where asked for."""
+    weights = None
+
+    def attend(read: Tensor) -> Tensor:
+        nonlocal weights
+        out, weights = layer.attend(read)
+        return out
+
+    state = model.residual.next_state(states, attend, layer.behind, layer.own)
+    # A new list: a checkpoint runs this again on the states it was given.
+    return [*map(layer.own, states), state], weights
