@@ -148,3 +148,57 @@ def gradients_by_scale(
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     return rendered(figure, name)
+
+
+def rounding_by_scale(rows: list[dict], title: str, name: str) -> dict[str, bytes]:
+    """Error of the gradients of a reversible network against the scale of its attention vectors."""
+    if not is_available():
+        return {}
+    figure = new_figure(6.5, 4.5, title)
+    axis = figure.subplots()
+    kinds = dict.fromkeys((row["score_norm"], row["feature_norm"]) for row in rows)
+    for score_norm, feature_norm in kinds:
+        of_kind = [
+            r for r in rows if (r["score_norm"], r["feature_norm"]) == (score_norm, feature_norm)
+        ]
+        label = ("no score norm" if score_norm == "none" else "LipschitzNorm") + (
+            ", LayerNorm" if feature_norm != "none" else ""
+        )
+        style = {
+            "color": "C1" if score_norm == "none" else "C0",
+            "linestyle": "-" if feature_norm == "none" else "--",
+        }
+        points = [(row["scale"], float(row["reversible_error"])) for row in of_kind]
+        axis.loglog(*zip(*points), marker="o", label=label, **style)
+        plain = [(row["scale"], float(row["plain_error"])) for row in of_kind]
+        axis.loglog(*zip(*plain), marker="x", alpha=0.4, label=f"{label}, states kept", **style)
+    axis.set_xlabel("attention vectors multiplied by")
+    axis.set_ylabel("error of the gradients, relative")
+    axis.grid(alpha=0.3)
+    legend_below(figure, [axis], columns=2)
+    return rendered(figure, name)
+
+
+def memory_by_depth(rows: list[dict], title: str, name: str) -> dict[str, bytes]:
+    """Bytes a node and processor seconds of a training step against depth."""
+    if not (is_available() and all(row["kept_bytes_per_node"] for row in rows)):
+        return {}
+    figure = new_figure(11, 4, title)
+    axes = figure.subplots(1, 3)
+    columns = {
+        "kept_bytes_per_node": "kept for the backward pass, bytes a node",
+        "peak_bytes_per_node": "held at most, bytes a node",
+        "cpu_seconds": "processor seconds a step",
+    }
+    for axis, (column, label) in zip(axes, columns.items()):
+        for way in dict.fromkeys(row["keeps"] for row in rows):
+            points = [(r["layers"], float(r[column])) for r in rows if r["keeps"] == way]
+            axis.loglog(*zip(*points), marker="o", label=way)
+        depths = sorted({row["layers"] for row in rows})
+        axis.set_xticks(depths, [str(depth) for depth in depths])
+        axis.minorticks_off()
+        axis.set_xlabel("attention layers")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    legend_below(figure, axes[:1], columns=3)
+    return rendered(figure, name)
