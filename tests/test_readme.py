@@ -27,6 +27,7 @@ MADE = {
     "docs/export.md": ("runs/cora.onnx", "runs/cora.pt2"),
     "docs/scikit_learn.md": (),
     "docs/size.md": (),
+    "docs/reversible.md": (),
 }
 
 

@@ -13,7 +13,7 @@ from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz.blocks import in_blocks
 from lipzoo.models import DeepAttentionNet
-from lipzoo.nn import AttentionConv
+from lipzoo.nn import AttentionConv, Reversible
 
 __all__ = ["Estimate", "estimate"]
 
@@ -165,7 +165,10 @@ class _Function:
             if isinstance(layer, AttentionConv):
                 layer.backend = "torch"
         if isinstance(self.module, DeepAttentionNet):
-            self.module.checkpoint_layers = False  # what is kept is decided here
+            # What is kept is decided here.
+            self.module.checkpoint_layers = False
+            if isinstance(self.module.residual, Reversible):
+                self.module.residual.keep_states = True
         self.basis = None
         self._shorten()
         self.start = self._short(self.feat)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import Structure
-from lipzoo.models.recompute import SpareBuffers
+from lipzoo.models.recompute import SameTensors
 
 if TYPE_CHECKING:
     from lipzoo.models.base import DeepAttentionNet
@@ -111,7 +111,7 @@ def run_layers(
                 layer,
                 states,
                 use_reentrant=False,
-                context_fn=lambda layer=layer: (nullcontext(), SpareBuffers(layer.modules())),
+                context_fn=lambda layer=layer: (nullcontext(), SameTensors(layer.modules())),
             )
         else:
             states, weights = _next_states(model, layer, states)

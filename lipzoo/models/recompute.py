@@ -1,4 +1,4 @@
-"""What layers that run again in the backward pass must leave as it is, and draw again."""
+"""What layers that run again in the backward pass need as it was."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-__all__ = ["Draws", "SpareBuffers"]
+__all__ = ["Draws", "SameTensors"]
 
 
-class SpareBuffers:
-    """Give modules copies of their buffers for a while.
+class SameTensors:
+    """The parameters and buffers that modules hold now, for when they run again.
 
-    A layer that runs again in the backward pass must not update batch norm's statistics again. It
-    does so in each backward pass: a second derivative has two.
+    In between ``torch.func.functional_call`` may have given them others. Buffers are copies each
+    time: a layer that runs again must not update batch norm's statistics again, and it does so
+    in each backward pass, of which a second derivative has two.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self.modules = list(modules)
+        self.held = [(m, *_tensors(m)) for m in modules if m._parameters or m._buffers]
 
     def __enter__(self) -> None:
-        self.own = [(module, dict(module._buffers)) for module in self.modules if module._buffers]
-        for module, buffers in self.own:
+        self.own = [(module, *_tensors(module)) for module, *_ in self.held]
+        for module, parameters, buffers in self.held:
+            module._parameters.update(parameters)
             copies = {name: b if b is None else b.clone() for name, b in buffers.items()}
             module._buffers.update(copies)
 
     def __exit__(self, *exception) -> None:
-        for module, buffers in self.own:
+        for module, parameters, buffers in self.own:
+            module._parameters.update(parameters)
             module._buffers.update(buffers)
+
+
+def _tensors(module: nn.Module) -> tuple[dict, dict]:
+    return dict(module._parameters), dict(module._buffers)
 
 
 class Draws:

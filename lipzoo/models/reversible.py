@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.models.layers import Layer, run_layers
-from lipzoo.models.recompute import Draws, SpareBuffers
+from lipzoo.models.recompute import Draws, SameTensors
 from lipzoo.nn.residual import Reversible
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class _WayBack:
     def __init__(self, scheme: Reversible, layers: list[Layer]) -> None:
         self.scheme, self.layers = scheme, layers
         self.draws: list[Draws] = []
+        self.tensors: list[SameTensors] = []
         #: Whether the state that each layer reads has a gradient.
         self.has_gradient: list[bool] = []
         #: The last two states.
@@ -97,6 +98,7 @@ class _WayBack:
         if given:
             state = given.pop()
             self.draws.append(Draws(state))
+            self.tensors.append(SameTensors(self.layers[index].modules()))
             self.has_gradient.append(state.requires_grad)
             return self._run(index, state)
         if self.place <= index:  # another backward pass begins
@@ -110,7 +112,7 @@ class _WayBack:
 
     def _again(self, index: int) -> tuple[Tensor, Tensor | None]:
         state = self.pair[0].detach().requires_grad_(self.has_gradient[index])
-        with self.draws[index].again(), SpareBuffers(self.layers[index].modules()):
+        with self.draws[index].again(), self.tensors[index]:
             return self._run(index, state)
 
     def _run(self, index: int, state: Tensor) -> tuple[Tensor, Tensor | None]:

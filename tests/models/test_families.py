@@ -76,6 +76,36 @@ def test_from_training_to_certificate(family, data, tmp_path):
         assert any(".res_fc." in key for key in trained) == (freeze == "none")
 
 
+@pytest.mark.many
+@pytest.mark.parametrize("family", ["gat_lip_rev", "gatv2_lip_rev", "gt_lip_rev"])
+def test_reversible_from_training_to_certificate(family, data, tmp_path):
+    recipe = make_recipe(
+        {
+            "architecture": f"{family}_16",
+            "overrides": {"hidden_feats": 8, "feature_norm": "batchnorm"},
+            "dataset": {"name": str(data)},
+            "epochs": 3,
+            "seeds": [0],
+        },
+        "test",
+    )
+    train(recipe, tmp_path / "run", verbose=False)
+    folder = export_run(tmp_path / "run", tmp_path / f"{family}_16.contrary")
+    task = lipzoo.load_dataset(str(data))
+    model = lipzoo.load_pretrained(folder)
+    assert model.residual.kept == get_architecture(f"{family}_16").args["residual"]["kept"]
+    assert not model.residual.keep_states
+    assert evaluate(model, task)["val_loss"] >= 0
+    found = certify(model, task, iterations=3)
+    assert 0 < found.estimate <= found.bound.frobenius < float("inf")
+    for freeze in ("body", "none"):
+        options = {"freeze": freeze, "epochs": 2, "verbose": False}
+        changed = lipzoo.finetune(folder, task, **options).model.state_dict()
+        trained = {k for k, v in model.state_dict().items() if not torch.equal(v, changed[k])}
+        assert any(key.startswith("head.") for key in trained)
+        assert any(key.startswith("layers.0.") for key in trained) == (freeze == "none")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_yaml_round_trip(family, tmp_path):
     """What a file says is what a model has; a copy of the file gives the same model."""

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import lipzoo
 from adversary.measure import Case, jacobian, local_constants
 from lipzoo._dgl import dgl
-from lipzoo.lipschitz import bound, gradient_flow, robustness
+from lipzoo.lipschitz import bound, estimate, gradient_flow, robustness
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn.feature_norms import FEATURE_NORMS
 
@@ -339,3 +339,28 @@ def test_radii_and_flow():
     labels = torch.arange(10) % 3
     rows = [gradient_flow(network, graph, feat, labels).rows for network in (model, plain)]
     assert rows[0] == rows[1]
+
+
+def test_parameters_that_are_given_for_a_call():
+    """The backward pass runs when the model has its own again."""
+    model, plain = (network.eval() for network in pair(feature_norm="batchnorm"))
+    kept = copy.deepcopy(plain)
+    kept.checkpoint_layers = True
+    found = []
+    for network in (model, plain, kept):
+        given = {name: (2 * t).detach().requires_grad_() for name, t in network.named_parameters()}
+        buffers = {name: t + 1 for name, t in network.named_buffers()}
+        out = torch.func.functional_call(network, {**given, **buffers}, (homogeneous(), features()))
+        found.append(torch.autograd.grad(out.square().sum(), list(given.values())))
+    for mine, its, exact in zip(*found):
+        assert_close(mine, its, rtol=1e-9, atol=1e-9)
+        assert torch.equal(exact, its)
+
+
+def test_estimates_are_those_of_the_plain_network():
+    model, plain = (network.eval() for network in pair(num_layers=3))
+    found = [
+        estimate(network, homogeneous(), features(), iterations=4) for network in (model, plain)
+    ]
+    assert found[0].value == found[1].value > 0
+    assert not model.residual.keep_states
