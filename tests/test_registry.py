@@ -60,7 +60,7 @@ def test_names_are_in_natural_order():
     [
         ("gt_?", ["gt_2", "gt_8"]),
         ("gat_lip_16", ["gat_lip_16"]),
-        ("gatv2*_3*", ["gatv2_lip_32"]),
+        ("gatv2*_3*", ["gatv2_lip_32", "gatv2_lip_rev_32"]),
         ("none*", []),
     ],
 )
