@@ -79,7 +79,7 @@ class DeepAttentionNet(nn.Module):
         Keep only the hidden features between layers for the backward pass, which runs each layer
         again, with the same dropout: the same gradients and far less memory, for the time of a
         second forward pass. All hidden features are kept, since the residual scheme may read
-        them, so longer segments would save nothing more.
+        them, so longer segments would save nothing more; ``residual="reversible"`` keeps none.
     sep : bool
         Keep ego and neighbours apart: each layer attends over the edges between different nodes
         (``add_self_loops`` has no say then), and a node's own features go through weights of
@@ -277,15 +277,17 @@ class DeepAttentionNet(nn.Module):
         attention : list, optional
             The attention weights of each layer, (E', H), are appended to it.
         """
-        return run_layers(self, *self._begin(graph, feat, attention, edge_feat), attention)
+        layers, state = self._begin(graph, feat, attention, edge_feat)
+        return run_layers(self.residual, layers, state, attention, self.checkpoint_layers)
 
     def _read(self, graph, feat: Tensor, attention=None, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
-        if is_reversible(self):
-            states = last_states(self, *self._begin(graph, feat, attention, edge_feat), attention)
-        else:
-            states = self.run(graph, feat, attention, edge_feat)
-        return self.residual.output(states)
+        scheme = self.residual
+        if not is_reversible(scheme):
+            return scheme.output(self.run(graph, feat, attention, edge_feat))
+        layers, state = self._begin(graph, feat, attention, edge_feat)
+        state = state.to(self.input.weight.dtype)  # autocast gives 16 bits
+        return scheme.output(last_states(scheme, layers, state, attention, self.checkpoint_layers))
 
     def _begin(self, graph, feat: Tensor, attention, edge_feat) -> tuple[list[Layer], Tensor]:
         """The layers on the graph, and ``h_0``."""
@@ -298,9 +300,10 @@ class DeepAttentionNet(nn.Module):
                 f"({structures[0].num_src}, {self.in_feats}): for another width use "
                 "create_model(..., in_feats=...) or reset_input"
             )
+        norms = self.norms if len(self.norms) else [None] * self.num_layers
         layers = [
-            Layer(self, index, structure, edge, attention is not None)
-            for index, (structure, edge) in enumerate(zip(structures, edges))
+            Layer(conv, norm, self.activation, *seen, need_weights=attention is not None)
+            for conv, norm, *seen in zip(self.layers, norms, structures, edges)
         ]
         return layers, self.first_activation(self._project(feat))
 

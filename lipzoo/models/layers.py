@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import Structure
 from lipzoo.models.recompute import SameTensors
-
-if TYPE_CHECKING:
-    from lipzoo.models.base import DeepAttentionNet
+from lipzoo.nn import AttentionConv, ResidualScheme
+from lipzoo.nn.feature_norms import FeatureNorm
 
 __all__ = ["Layer", "run_layers"]
 
@@ -24,10 +23,8 @@ class Layer:
 
     Parameters
     ----------
-    model : DeepAttentionNet
-        Whose.
-    index : int
-        Which, from 0.
+    conv, norm, activation : torch.nn.Module
+        Attention, and what is behind it; without a feature norm None.
     structure : Structure
         What it attends over.
     edge_feat : Tensor (E', K), optional
@@ -38,18 +35,14 @@ class Layer:
 
     def __init__(
         self,
-        model: DeepAttentionNet,
-        index: int,
+        conv: AttentionConv,
+        norm: FeatureNorm | None,
+        activation: nn.Module,
         structure: Structure,
         edge_feat: Tensor | None = None,
         need_weights: bool = False,
     ) -> None:
-        self.conv, self.activation, self.structure = (
-            model.layers[index],
-            model.activation,
-            structure,
-        )
-        self.norm = model.norms[index] if len(model.norms) else None
+        self.conv, self.norm, self.activation, self.structure = conv, norm, activation, structure
         # A layer of somebody's own need not know of edge features.
         self.options: dict[str, Any] = {} if edge_feat is None else {"edge_feat": edge_feat}
         self.need_weights = need_weights
@@ -80,41 +73,45 @@ class Layer:
 
 
 def run_layers(
-    model: DeepAttentionNet,
+    scheme: ResidualScheme,
     layers: list[Layer],
     state: Tensor,
     attention: list[Tensor] | None = None,
+    is_checkpointed: bool = False,
     last: int | None = None,
 ) -> list[Tensor]:
     """``[h_0, …, h_L]``, each (N, hidden_feats), from ``h_0``.
 
     Parameters
     ----------
-    model : DeepAttentionNet
-        Whose residual scheme joins them; ``checkpoint_layers`` says what autograd keeps.
+    scheme : ResidualScheme
+        How the layers are joined.
     layers : list of L Layer
-        Its layers.
+        The layers.
     state : Tensor (N, hidden_feats)
         ``h_0``.
     attention : list, optional
         The attention weights of each layer, (E', H), are appended to it.
+    is_checkpointed : bool
+        Let autograd keep the states between the layers alone.
     last : int, optional
         How many of the last states are wanted, by the scheme too; None: all.
     """
     states = [state]
-    is_checkpointed = model.checkpoint_layers and torch.is_grad_enabled()
+    is_checkpointed = is_checkpointed and torch.is_grad_enabled()
     for layer in layers:
         if is_checkpointed:
+            modules = [*layer.modules(), *scheme.modules()]
             states, weights = checkpoint(
                 _next_states,
-                model,
+                scheme,
                 layer,
                 states,
                 use_reentrant=False,
-                context_fn=lambda layer=layer: (nullcontext(), SameTensors(layer.modules())),
+                context_fn=lambda modules=modules: (nullcontext(), SameTensors(modules)),
             )
         else:
-            states, weights = _next_states(model, layer, states)
+            states, weights = _next_states(scheme, layer, states)
         if last is not None:
             states = states[-last:]
         if attention is not None:
@@ -123,7 +120,7 @@ def run_layers(
 
 
 def _next_states(
-    model: DeepAttentionNet, layer: Layer, states: list[Tensor]
+    scheme: ResidualScheme, layer: Layer, states: list[Tensor]
 ) -> tuple[list[Tensor], Tensor | None]:
     """The states after a layer, and its attention weights (E', H) where asked for."""
     weights = None
@@ -133,6 +130,6 @@ def _next_states(
         out, weights = layer.attend(read)
         return out
 
-    state = model.residual.next_state(states, attend, layer.behind, layer.own)
+    state = scheme.next_state(states, attend, layer.behind, layer.own)
     # A new list: a checkpoint runs this again on the states it was given.
     return [*map(layer.own, states), state], weights

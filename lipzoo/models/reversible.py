@@ -14,7 +14,7 @@ as ever, more than once, too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -23,36 +23,32 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.models.layers import Layer, run_layers
 from lipzoo.models.recompute import Draws, SameTensors
-from lipzoo.nn.residual import Reversible
-
-if TYPE_CHECKING:
-    from lipzoo.models.base import DeepAttentionNet
+from lipzoo.nn import ResidualScheme, Reversible
 
 __all__ = ["is_reversible", "last_states"]
 
 
-def is_reversible(model: DeepAttentionNet) -> bool:
-    """Whether the states of a model are found again and need not be kept."""
-    return isinstance(model.residual, Reversible) and not model.residual.keep_states
+def is_reversible(scheme: ResidualScheme) -> TypeGuard[Reversible]:
+    """Whether states are found again and need not be kept."""
+    return isinstance(scheme, Reversible) and not scheme.keep_states
 
 
 def last_states(
-    model: DeepAttentionNet,
+    scheme: Reversible,
     layers: list[Layer],
     state: Tensor,
     attention: list[Tensor] | None = None,
+    is_checkpointed: bool = False,
 ) -> list[Tensor]:
     """The last two states of a reversible model, each (N, hidden_feats); see :func:`run_layers`.
 
     What cannot go back computes as other models do, and keeps all states for a backward pass:
-    blocks, whose layers leave nodes behind; parameters of 16 bits, for rounding would drown the
-    states; and what ``torch.func``, a compiler or an export looks at. Under autocast the states
-    keep the precision of the parameters.
+    blocks, whose layers leave nodes behind; 16 bits, for rounding would drown the states; and what
+    ``torch.func``, a compiler or an export looks at. ``is_checkpointed`` is for these.
     """
-    state = state.to(model.input.weight.dtype)  # autocast gives 16 bits
     if not torch.is_grad_enabled() or not _goes_back(layers, state):
-        return run_layers(model, layers, state, attention, last=2)
-    way = _WayBack(model.residual, layers)
+        return run_layers(scheme, layers, state, attention, is_checkpointed, last=2)
+    way = _WayBack(scheme, layers)
     before = now = state
     for index in range(len(layers)):
         # The live state is handed over in a list that the first call empties: a checkpoint
@@ -61,7 +57,7 @@ def last_states(
             out, weights = checkpoint(
                 way.output, index, [now], use_reentrant=False, preserve_rng_state=False
             )
-        before, now = now, model.residual.after_activation(out, [before, now])
+        before, now = now, scheme.after_activation(out, [before, now])
         if attention is not None:
             attention.append(weights)
     way.end = before.detach(), now.detach()
