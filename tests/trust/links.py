@@ -20,6 +20,10 @@ _NAMED = (
     "arrays of an .npz",
     ".bin",
     "graph of a .bin",
+    ".graphml",
+    ".gml",
+    ".pt",
+    "members of a .pt",
 )
 
 
