@@ -1,4 +1,5 @@
 import dataclasses
+from importlib import import_module
 
 import pytest
 import torch
@@ -209,12 +210,13 @@ def test_what_lacks_labels_or_masks_is_refused(source):
         lipzoo.finetune(source, GraphTask.from_graph(graph), verbose=False)
 
 
-def test_a_class_that_cannot_be_taken_apart_is_refused(source, iris, monkeypatch):
+def test_a_class_that_cannot_be_taken_apart_is_not_trained_by_layers(source, iris, monkeypatch):
     from lipzoo.models import DeepAttentionNet
 
     monkeypatch.delattr(DeepAttentionNet, "layer_groups")
-    with pytest.raises(ConfigError, match="derive the class from"):
-        lipzoo.finetune(source, iris, verbose=False)
+    monkeypatch.setattr(import_module("lipzoo.training.finetune"), "encode_to_train", None)
+    with pytest.raises(ConfigError, match=r"freeze: a \w+ has no layer_groups; .* derive it from"):
+        lipzoo.finetune(source, iris, freeze="body", verbose=False)  # before any work
 
 
 def test_without_validation_and_test_nodes(source, iris):
