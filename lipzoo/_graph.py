@@ -107,8 +107,9 @@ class Graph:
         ``"eid"``; in the order of these numbers."""
         if order not in ("eid", None):
             raise DataError(f"edges: order={order!r} needs a DGLGraph; there is 'eid'")
-        ids = torch.arange(self.num_edges(), device=self.device) if form != "uv" else None
-        return (self._src, self._dst) if ids is None else self._told(ids, form)
+        if form == "uv":
+            return self._src, self._dst
+        return self._told(torch.arange(self.num_edges(), device=self.device), form)
 
     def in_edges(self, nodes: Tensor, form: str = "uv") -> Any:
         """The edges into these nodes, as `edges`: node by node, each in the order of its edges."""
