@@ -277,20 +277,22 @@ class DeepAttentionNet(nn.Module):
         attention : list, optional
             The attention weights of each layer, (E', H), are appended to it.
         """
-        layers, state = self._begin(graph, feat, attention, edge_feat)
-        return run_layers(self.residual, layers, state, attention, self.checkpoint_layers)
+        layers = self._layers_on(graph, feat, attention, edge_feat)
+        first, is_checkpointed = self._first(feat), self.checkpoint_layers
+        return run_layers(self.residual, layers, first, attention, is_checkpointed, keep_all=True)
 
     def _read(self, graph, feat: Tensor, attention=None, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
-        scheme = self.residual
+        scheme, layers = self.residual, self._layers_on(graph, feat, attention, edge_feat)
+        options = {"attention": attention, "is_checkpointed": self.checkpoint_layers}
+        # h_0 gets no name here, which would hold it to the end.
         if not is_reversible(scheme):
-            return scheme.output(self.run(graph, feat, attention, edge_feat))
-        layers, state = self._begin(graph, feat, attention, edge_feat)
-        state = state.to(self.input.weight.dtype)  # autocast gives 16 bits
-        return scheme.output(last_states(scheme, layers, state, attention, self.checkpoint_layers))
+            return scheme.output(run_layers(scheme, layers, self._first(feat), **options))
+        dtype = self.input.weight.dtype  # autocast gives 16 bits
+        return scheme.output(last_states(scheme, layers, self._first(feat).to(dtype), **options))
 
-    def _begin(self, graph, feat: Tensor, attention, edge_feat) -> tuple[list[Layer], Tensor]:
-        """The layers on the graph, and ``h_0``."""
+    def _layers_on(self, graph, feat: Tensor, attention, edge_feat) -> list[Layer]:
+        """The layers on the graph, for these features."""
         structures = self.structures(graph, feat)
         edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat)
         structures = [structure.to(feat.device) for structure in structures]
@@ -301,11 +303,14 @@ class DeepAttentionNet(nn.Module):
                 "create_model(..., in_feats=...) or reset_input"
             )
         norms = self.norms if len(self.norms) else [None] * self.num_layers
-        layers = [
+        return [
             Layer(conv, norm, self.activation, *seen, need_weights=attention is not None)
             for conv, norm, *seen in zip(self.layers, norms, structures, edges)
         ]
-        return layers, self.first_activation(self._project(feat))
+
+    def _first(self, feat: Tensor) -> Tensor:
+        """``h_0``, (N, hidden_feats)."""
+        return self.first_activation(self._project(feat))
 
     def _project(self, feat: Tensor) -> Tensor:
         weight, bias = self.input.weight, self.input.bias

@@ -78,9 +78,11 @@ def run_layers(
     state: Tensor,
     attention: list[Tensor] | None = None,
     is_checkpointed: bool = False,
-    last: int | None = None,
+    keep_all: bool = False,
 ) -> list[Tensor]:
-    """``[h_0, …, h_L]``, each (N, hidden_feats), from ``h_0``.
+    """The states that the scheme's output reads, each (N, hidden_feats), from ``h_0``.
+
+    A state lives as long as the scheme keeps it, or autograd.
 
     Parameters
     ----------
@@ -94,10 +96,11 @@ def run_layers(
         The attention weights of each layer, (E', H), are appended to it.
     is_checkpointed : bool
         Let autograd keep the states between the layers alone.
-    last : int, optional
-        How many of the last states are wanted, by the scheme too; None: all.
+    keep_all : bool
+        Return ``[h_0, …, h_L]``.
     """
     states = [state]
+    del state  # or h_0 would live as long as the pass
     is_checkpointed = is_checkpointed and torch.is_grad_enabled()
     for layer in layers:
         if is_checkpointed:
@@ -112,8 +115,8 @@ def run_layers(
             )
         else:
             states, weights = _next_states(scheme, layer, states)
-        if last is not None:
-            states = states[-last:]
+        if not keep_all:
+            states = scheme.read_later(states)
         if attention is not None:
             attention.append(weights)
     return states

@@ -47,7 +47,7 @@ def last_states(
     ``torch.func``, a compiler or an export looks at. ``is_checkpointed`` is for these.
     """
     if not torch.is_grad_enabled() or not _goes_back(layers, state):
-        return run_layers(scheme, layers, state, attention, is_checkpointed, last=2)
+        return run_layers(scheme, layers, state, attention, is_checkpointed)
     way = _WayBack(scheme, layers)
     before = now = state
     for index in range(len(layers)):

@@ -6,22 +6,25 @@ with what came before, and what the head reads. To write another one, subclass
 
 The same four methods are read three ways: on features, by the forward pass; on Lipschitz
 constants, by :func:`lipzoo.lipschitz.bound`; on radii, by :func:`lipzoo.lipschitz.robustness`. So
-a scheme that joins states with ``+`` and the functions :func:`mix`, :func:`side_by_side`,
-:func:`mean_of` and :func:`max_of` has its bounds without another line. What else it does to a
-state works on features alone, and its bound is infinite, with that reason.
+a scheme that joins states with ``+`` and the functions of :mod:`lipzoo.nn.joining` has its bounds
+without another line. What else it does to a state works on features alone, and its bound is
+infinite, with that reason.
+
+The forward pass drops states that :meth:`ResidualScheme.read_later` leaves out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lipzoo._names import Registry
 from lipzoo.errors import ConfigError, did_you_mean
+from lipzoo.nn.joining import State, Stretch, max_of, mean_of, mix, side_by_side
 
 __all__ = [
     "RESIDUAL_SCHEMES",
@@ -42,59 +45,6 @@ __all__ = [
 ]
 
 
-class Stretch:
-    """What stands for a state where a deep model is read for how far it can move: a Lipschitz
-    constant, or the radii of the nodes. Subclasses say what the ways to join states do to it.
-    """
-
-    def __add__(self, other: Any) -> Any:
-        return NotImplemented
-
-    def mix(self, other: Any, share: float) -> Any:
-        """Of ``(1 - share) a + share b``."""
-        raise NotImplementedError
-
-    @classmethod
-    def side_by_side(cls, states: list) -> Any:
-        """Of states beside each other; their elementwise maximum moves no further."""
-        raise NotImplementedError
-
-    @classmethod
-    def mean_of(cls, states: list) -> Any:
-        """Of the mean of several states."""
-        raise NotImplementedError
-
-
-#: Features (N, F), or what stands for them.
-State = TypeVar("State", Tensor, Stretch)
-
-
-def mix(a: State, b: State, share: float) -> State:
-    """``(1 - share) a + share b``."""
-    if not isinstance(a, Tensor):
-        return a.mix(b, share)
-    dtype = torch.promote_types(a.dtype, b.dtype)  # autocast may have cast one of them
-    return torch.lerp(a.to(dtype), b.to(dtype), share)
-
-
-def side_by_side(states: list[State]) -> State:
-    """The states of each node in one row."""
-    first = states[0]
-    return torch.cat(states, dim=-1) if isinstance(first, Tensor) else first.side_by_side(states)
-
-
-def mean_of(states: list[State]) -> State:
-    """Their mean."""
-    first = states[0]
-    return torch.stack(states).mean(0) if isinstance(first, Tensor) else first.mean_of(states)
-
-
-def max_of(states: list[State]) -> State:
-    """Their elementwise maximum."""
-    first = states[0]
-    return torch.stack(states).amax(0) if isinstance(first, Tensor) else first.side_by_side(states)
-
-
 class ResidualScheme(nn.Module):
     """Base class. ``states`` are ``[h_0, …, h_{l-1}]``, each (N, hidden_feats).
 
@@ -109,6 +59,12 @@ class ResidualScheme(nn.Module):
     def __init__(self, hidden_feats: int, num_layers: int) -> None:
         super().__init__()
         self.hidden_feats, self.num_layers = hidden_feats, num_layers
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        reads = ("input", "before_activation", "after_activation", "output", "next_state")
+        if any(_place(cls, name) < _place(cls, "read_later") for name in reads):
+            cls.read_later = ResidualScheme.read_later  # type: ignore[method-assign]
 
     def in_feats(self, layer: int) -> int:
         """Width of the input of layer ``layer`` (from 1)."""
@@ -143,6 +99,14 @@ class ResidualScheme(nn.Module):
         """What the head reads, of all ``L + 1`` states."""
         return states[-1]
 
+    def read_later(self, states: list[State]) -> list[State]:
+        """What a pass still needs of the states so far: the methods above give the same of it.
+
+        All of them, unless a class says otherwise. What it says is of its own methods: a subclass
+        that writes one of them anew keeps all, or says it again.
+        """
+        return states
+
     def next_state(
         self,
         states: list[State],
@@ -169,6 +133,11 @@ class ResidualScheme(nn.Module):
         return self.after_activation(behind(self.before_activation(out, states)), states)
 
 
+def _place(cls: type, name: str) -> int:
+    """Where a method comes from in the order in which it is looked for."""
+    return next(place for place, base in enumerate(cls.__mro__) if name in vars(base))
+
+
 #: Names that YAML files and ``residual=`` accept.
 RESIDUAL_SCHEMES: Registry[ResidualScheme] = Registry("residual scheme", "residual", ResidualScheme)
 
@@ -177,6 +146,9 @@ RESIDUAL_SCHEMES: Registry[ResidualScheme] = Registry("residual scheme", "residu
 class NoResidual(ResidualScheme):
     """Layers in a row: ``h_l = act(conv(h_{l-1}))``."""
 
+    def read_later(self, states):
+        return states[-1:]
+
 
 @RESIDUAL_SCHEMES.register("residual")
 class Residual(ResidualScheme):
@@ -184,6 +156,9 @@ class Residual(ResidualScheme):
 
     def after_activation(self, out, states):
         return out + states[-1]
+
+    def read_later(self, states):
+        return states[-1:]
 
 
 @RESIDUAL_SCHEMES.register("linear")
@@ -203,6 +178,9 @@ class LinearResidual(ResidualScheme):
 
     def layer_residual(self, layer):
         return "linear"
+
+    def read_later(self, states):
+        return states[-1:]
 
 
 @RESIDUAL_SCHEMES.register("initial")
@@ -246,6 +224,9 @@ class InitialResidual(ResidualScheme):
 
     def before_activation(self, out, states):
         return mix(out, states[0], self.initial)
+
+    def read_later(self, states):
+        return [states[0], states[-1]]
 
     def extra_repr(self) -> str:
         return f"initial={self.initial:g}, decay={self.decay:g}"
@@ -317,6 +298,9 @@ class Reversible(ResidualScheme):
     def output(self, states):
         return mean_of(states[-2:])
 
+    def read_later(self, states):
+        return states[-2:]
+
     def extra_repr(self) -> str:
         return f"kept={self.kept:g}, decay={self.decay}"
 
@@ -378,6 +362,12 @@ class JumpingKnowledge(ResidualScheme):
     def output(self, states):
         join = {"cat": side_by_side, "max": max_of, "mean": mean_of}[self.mode]
         return join(states[1:])
+
+    def read_later(self, states):
+        # A gradient is shared by all states that are the largest; without one, two are enough.
+        if self.mode != "max" or len(states) < 4 or torch.is_grad_enabled():
+            return states
+        return [states[-1], max_of(states[1:]), states[-1]]
 
     def extra_repr(self) -> str:
         return f"mode={self.mode!r}"
