@@ -2,11 +2,14 @@
 """What graphs cost as they grow.
 
 tools/scale.py structure --out results/scale/structure.csv
+tools/scale.py inference --out results/scale/inference.csv
+tools/scale.py malloc --out results/scale/malloc.csv
 """
 
 import sys
 from pathlib import Path
 
+from lab.benchmark.passes import measure_inference, measure_malloc
 from lab.benchmark.structures import measure_structures
 from lab.command_line import Parser, run_command
 
@@ -19,10 +22,20 @@ def main() -> int:
     structure.add_argument(
         "--edges", type=int, nargs="+", default=[1_000_000, 5_000_000], help="sizes, 10 a node"
     )
+    structure.set_defaults(measure=lambda args: measure_structures(args.out, args.edges))
+    for name, measure, words, depths in (
+        ("inference", measure_inference, "bytes a node of an evaluation pass", [16, 64]),
+        ("malloc", measure_malloc, "bytes a node of a training step, by what malloc does", [16]),
+    ):
+        passes = kinds.add_parser(name, help=words)
+        passes.add_argument("--out", type=Path, required=True, help="the CSV file")
+        passes.add_argument("--nodes", type=int, default=100_000)
+        passes.add_argument("--layers", type=int, nargs="+", default=depths, help="depths")
+        passes.set_defaults(
+            measure=lambda args, measure=measure: measure(args.out, args.nodes, args.layers)
+        )
     args = parser.parse_args()
-    return run_command(
-        "scale.py", lambda: measure_structures(args.out, args.edges), "the same command"
-    )
+    return run_command("scale.py", lambda: args.measure(args), "the same command")
 
 
 if __name__ == "__main__":

@@ -40,15 +40,8 @@ def dense_matrix(
     """
     # Not through SciPy: its own check lets some through that crash the process.
     limit = max(_ANY_DENSE_BYTES, _DENSE_RATIO * size) // 4
-    _check(path, what, data, indices, indptr, shape)
+    _check(path, what, data, indices, indptr, shape, limit)
     num_rows, num_columns = map(int, shape)
-    if max(1, num_rows) * max(1, num_columns) > limit:
-        raise _refused(
-            path,
-            what,
-            f"{num_rows} x {num_columns} entries, and written out a file of this size may have "
-            f"{limit:,}; drop columns that few nodes have",
-        )
     matrix = np.zeros((num_rows, num_columns), np.float32)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         np.add.at(matrix, _places(indices, indptr), data.astype(np.float32))
@@ -79,13 +72,6 @@ def _places(indices: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, np.nda
     return rows, indices.astype(np.int64)
 
 
-def _refused(path: str | Path, what: str, fault: str) -> DataError:
-    names = ", ".join(f"{what}_{part}" for part in ("data", "indices", "indptr", "shape"))
-    return DataError(
-        f"{path}: {names} are no CSR matrix ({fault}); write those of a scipy.sparse.csr_matrix"
-    )
-
-
 def _check(
     path: str | Path,
     what: str,
@@ -93,22 +79,35 @@ def _check(
     indices: np.ndarray,
     indptr: np.ndarray,
     shape: np.ndarray,
+    limit: int | None = None,
 ) -> None:
-    fault = _fault(what, data, indices, indptr, shape)
+    fault = _fault(what, data, indices, indptr, shape, limit)
     if fault:
-        raise _refused(path, what, fault)
+        names = ", ".join(f"{what}_{part}" for part in ("data", "indices", "indptr", "shape"))
+        raise DataError(
+            f"{path}: {names} are no CSR matrix ({fault}); write those of a scipy.sparse.csr_matrix"
+        )
 
 
 def _fault(
-    what: str, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: np.ndarray
+    what: str,
+    data: np.ndarray,
+    indices: np.ndarray,
+    indptr: np.ndarray,
+    shape: np.ndarray,
+    limit: int | None,
 ) -> str | None:
     whole = all(array.dtype.kind in "iu" for array in (indices, indptr, shape))
     flat = data.ndim == indices.ndim == indptr.ndim == shape.ndim == 1
     if not (whole and flat and data.dtype.kind in "biuf" and len(shape) == 2):
         return f"they must be lists of numbers, all but {what}_data whole"
     num_rows, num_columns = map(int, shape)
-    if min(num_rows, num_columns) < 0:
-        return f"{num_rows} x {num_columns} entries"
+    is_long = limit is not None and max(1, num_rows) * max(1, num_columns) > limit
+    if min(num_rows, num_columns) < 0 or is_long:
+        return (
+            f"{num_rows} x {num_columns} entries, and written out a file of this size may have "
+            f"{limit or 0:,}; drop columns that few nodes have"
+        )
     if len(data) != len(indices) or len(indptr) != num_rows + 1:
         return f"{len(data)} values, {len(indices)} columns, {len(indptr)} beginnings of rows"
     if indptr[0] != 0 or indptr[-1] != len(data) or (indptr[1:] < indptr[:-1]).any():

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lipzoo._malloc import giving_back
 from lipzoo._progress import EpochsProgress, Verbose, stage
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
+from lipzoo.nn import Reversible
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import (
@@ -172,7 +174,8 @@ def fit(
             on_epoch(state.epoch)
         lr = optimizer.param_groups[0]["lr"]
         learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
-        with first_epoch if state.epoch == begun + 1 else nullcontext():
+        is_first = state.epoch == begun + 1
+        with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
             train_loss = _train_epoch(model, learnt, optimizer, settings, class_weight, state.epoch)
         if judged is not model:
             parts["average"].update_parameters(model)
@@ -231,6 +234,12 @@ def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
     return loss.item()
+
+
+def _saves_memory(model: nn.Module) -> bool:
+    """Whether its layers run again, so that less is held: memory counts more than time."""
+    is_reversible = isinstance(getattr(model, "residual", None), Reversible)
+    return is_reversible or getattr(model, "checkpoint_layers", False)
 
 
 def _train_mode(model: nn.Module) -> None:

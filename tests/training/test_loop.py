@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import csv
 import json
@@ -283,3 +284,23 @@ def test_without_validation_nodes_the_last_epoch_is_kept(iris, ema_decay, schedu
     assert [sorted(row) for row in result.history] == [["epoch", "lr", "train_loss"]] * 4
     for key, tensor in wanted.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, False),
+        ({"checkpoint_layers": True}, True),
+        ({"residual": "reversible"}, True),
+    ],
+)
+def test_memory_goes_back_where_layers_run_again(iris, monkeypatch, options, wanted):
+    found = []
+
+    def giving_back(is_wanted):
+        found.append(is_wanted)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("lipzoo.training.loop.giving_back", giving_back)
+    fit(tiny(iris, **options), iris, settings(epochs=2), verbose=False)
+    assert found == [wanted, wanted]
