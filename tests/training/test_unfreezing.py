@@ -90,13 +90,13 @@ def test_lower_layers_learn_more_slowly(tiny_source, other_iris):
 class TestLinearProbe:
     def test_the_body_runs_once_and_stays(self, tiny_source, other_iris, monkeypatch):
         runs = []
-        run = DeepAttentionNet.run
+        run = DeepAttentionNet._read
 
         def noted(model, *args, **options):
             runs.append(model.training)
             return run(model, *args, **options)
 
-        monkeypatch.setattr(DeepAttentionNet, "run", noted)
+        monkeypatch.setattr(DeepAttentionNet, "_read", noted)
         before = copies(lipzoo.load_pretrained(tiny_source).layer_groups())
         result = lipzoo.finetune(
             tiny_source, other_iris, freeze="all-but-head", epochs=30, verbose=False
