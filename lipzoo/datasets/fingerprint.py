@@ -32,8 +32,8 @@ def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS) -> str:
     for key, column in {"edges": edges, **on_edges, **columns}.items():
         column = column.detach().cpu().contiguous()
         digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())
-        # NumPy has no bfloat16: hash the bytes.
-        digest.update(column.view(-1).view(torch.uint8).numpy())
+        if column.numel():  # NumPy has no bfloat16: hash the bytes.
+            digest.update(column.view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

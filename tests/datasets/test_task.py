@@ -136,3 +136,10 @@ def test_a_graph_that_is_kept_to_one_format(graph, only):
     assert several.fingerprint == GraphTask.from_graphs([mixed], [mixed], [mixed]).fingerprint
     assert [x.tolist() for x in GraphTask("g", kept, 3).graph.edges()] == [src, dst]
     assert kept.formats() == {"created": [only], "not created": []}
+
+
+def test_a_graph_without_nodes_has_a_fingerprint():
+    label = torch.zeros(0, dtype=torch.int64)
+    nodes = {"feat": torch.zeros(0, 2), "label": label}
+    task = GraphTask.from_edges(torch.zeros(2, 0, dtype=torch.int64), nodes)
+    assert len(task.fingerprint) == 64

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.held_edges import INT32_MAX, HeldEdges
-from lipzoo.attention.structure import Structure
+from lipzoo.attention.structure import Structure, as_structure
 from lipzoo.errors import DataError
 
 __all__ = ["NUM_CHUNKS", "CompactEdges", "KernelIndex", "compact", "kernel_index"]
@@ -73,7 +73,7 @@ def compact(structure: Structure, attn_drop: bool = False) -> Structure:
 
     Parameters
     ----------
-    structure : Structure
+    structure : Structure, or a graph
         On the CPU, with the self-loops that are to be there.
     attn_drop : bool
         Make what dropout of attention weights needs, too (16 bytes an edge), while the edges are
@@ -90,6 +90,7 @@ def compact(structure: Structure, attn_drop: bool = False) -> Structure:
     DataError
         If the structure is not on the CPU.
     """
+    structure = as_structure(structure)
     if structure.device.type != "cpu":
         raise DataError(
             f"compact: the edges are on {structure.device}, and the index is for the CPU's "
