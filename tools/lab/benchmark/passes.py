@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -13,11 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import peak_of, resident, trim
-from lipzoo._atomic import write_atomically
+from lab.benchmark.process import peak_of, resident, rows_apart, trim
 from lipzoo._malloc import giving_back
-from lipzoo._processes import in_processes
-from lipzoo._tables import to_csv
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError
 from lipzoo.registry import create_model
@@ -46,12 +42,12 @@ def measure_inference(
     a node and self-loops; 64 features, 64 wide, 8 heads, float32. ``bytes`` a node is what the
     process holds at the peak above graph, features and weights; ``seconds`` the processor's.
     """
-    _check(num_nodes, depths)
+    _prepare(num_nodes, depths)
     items = [
         (num_nodes, name, depth, states)
         for name, depth, states in product(_SCHEMES, depths, ("all", "read"))
     ]
-    _measure(file, _inference_row, items, say)
+    rows_apart(file, _inference_row, items, say)
 
 
 def measure_malloc(
@@ -62,25 +58,15 @@ def measure_malloc(
     As :func:`measure_inference`. ``given_back``: within
     :func:`lipzoo._malloc.giving_back`; else glibc's malloc as it is.
     """
-    _check(num_nodes, depths)
-    _measure(file, _training_row, list(product([num_nodes], depths, _KEEPS, (False, True))), say)
+    _prepare(num_nodes, depths)
+    items = product([num_nodes], depths, _KEEPS, (False, True))
+    rows_apart(file, _training_row, items, say)
 
 
-def _check(num_nodes: int, depths: Sequence[int]) -> None:
+def _prepare(num_nodes: int, depths: Sequence[int]) -> None:
     if num_nodes < 1 or not depths or min(depths) < 1:
         raise ConfigError("nodes and depths must be at least 1")
-
-
-def _measure(file: Path, row: Callable, items: Sequence[tuple], say: Callable) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for item in items:
-        with closing(in_processes(row, [item], 1)) as found:
-            [(_, result)] = found
-        rows.append(result())
-        write_atomically(file, to_csv(rows))
-        say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
 
 
 def _inference_row(item: tuple[int, str, int, str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Time and memory of the process that asks."""
+"""Time and memory of the process that asks, and a process for each thing that is measured."""
 
 from __future__ import annotations
 
@@ -6,10 +6,38 @@ import contextlib
 import ctypes
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-__all__ = ["peak_of", "resident", "timed", "trim"]
+from lipzoo._atomic import write_atomically
+from lipzoo._processes import in_processes
+from lipzoo._tables import to_csv
+
+__all__ = ["apart", "peak_of", "resident", "rows_apart", "timed", "trim"]
+
+T = TypeVar("T")
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function of a module returns in a process of its own."""
+    with closing(in_processes(partial(function, *arguments[:-1]), arguments[-1:], 1)) as found:
+        [(_, result)] = found
+    return result()
+
+
+def rows_apart(
+    file: Path, row: Callable[[tuple], dict], items: Iterable[tuple], say: Callable = print
+) -> None:
+    """Write ``row(item)`` of each item, in a process of its own, as soon as it is there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for item in items:
+        rows.append(apart(row, item))
+        write_atomically(file, to_csv(rows))
+        say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
 
 
 def timed(step: Callable[[], object]) -> float:

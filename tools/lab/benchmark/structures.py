@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from lab.benchmark.graphs import powerlaw_edges
-from lab.benchmark.process import peak_of, resident, trim
-from lipzoo._atomic import write_atomically
+from lab.benchmark.process import peak_of, resident, rows_apart, trim
 from lipzoo._dgl import dgl
-from lipzoo._processes import in_processes
-from lipzoo._tables import to_csv
 from lipzoo.attention import as_structure, compact
 from lipzoo.attention.fused.index import kernel_index
 from lipzoo.errors import ConfigError
@@ -62,14 +58,7 @@ def measure_structures(
         raise ConfigError(f"edges must be at least {_DEGREE}")
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     work = [(size, form, drop) for size in sizes for form in forms for drop in (False, True)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for item in work:
-        with closing(in_processes(_row, [item], 1)) as found:
-            [(_, result)] = found
-        rows.append(result())
-        write_atomically(file, to_csv(rows))
-        say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+    rows_apart(file, _row, work, say)
 
 
 def _row(item: tuple[int, str, bool]) -> dict[str, object]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import torch
 
 import lipzoo
-from lab.benchmark.process import peak_of, resident, timed, trim
+from lab.benchmark.process import apart, peak_of, resident, timed, trim
 from lipzoo._atomic import write_atomically
-from lipzoo._processes import in_processes
 from lipzoo._tables import read_csv, to_csv
 from lipzoo.encoding import encode_for
 from lipzoo.errors import UnknownNameError, did_you_mean
@@ -46,14 +44,12 @@ def measure_weights(
             raise UnknownNameError(f"no pretrained weights {name!r}{did_you_mean(name, known)}")
     kept = {row["name"]: row for row in read_csv(file)} if names and file.is_file() else {}
     for name in names or known:
-        with closing(in_processes(partial(_row, raw_dir=raw_dir), [name], 1)) as found:
-            [(_, result)] = found
-        kept[name] = row = result()
+        kept[name] = row = apart(_row, raw_dir, name)
         say(f"{name}: {row['forward_ms']} ms, {row['step_ms']} ms")
     write_atomically(file, to_csv([kept[name] for name in known if name in kept]))
 
 
-def _row(name: str, raw_dir: str | None) -> dict[str, object]:
+def _row(raw_dir: str | None, name: str) -> dict[str, object]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models = {backend: lipzoo.load_pretrained(name, backend=backend) for backend in BACKENDS}

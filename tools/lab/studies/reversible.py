@@ -8,10 +8,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.benchmark.graphs import load_graph, read_graph, save_graph
-from lab.benchmark.process import peak_of, resident, trim
+from lab.benchmark.process import apart, peak_of, resident, trim
 from lab.command_line import Parser, numbers, run_command
 from lab.engine import made_with
 from lab.studies import plots
@@ -125,12 +123,6 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _in_a_process(function: Callable, *arguments: Any) -> Any:
-    """What a function returns in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def _memory_rows(args: argparse.Namespace, depths: list[int]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     threads = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -140,9 +132,9 @@ def _memory_rows(args: argparse.Namespace, depths: list[int]) -> list[dict[str, 
         save_graph(loaded, graph)
         for depth in depths:
             with _environment(threads):
-                seconds = _in_a_process(time_of, graph, depth, args.repeats)
+                seconds = apart(time_of, graph, depth, args.repeats)
             with _environment(threads | _GIVEN_BACK):
-                memory = _in_a_process(memory_of, graph, depth)
+                memory = apart(memory_of, graph, depth)
             for way in WAYS:
                 rows.append(
                     {
