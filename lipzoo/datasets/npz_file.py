@@ -40,7 +40,7 @@ from lipzoo._graph import AnyGraph
 from lipzoo._paths import as_path
 from lipzoo.datasets.arrays import CSR_ARRAYS, NODE_ARRAYS, graph_of_arrays
 from lipzoo.datasets.convert import MASKS
-from lipzoo.datasets.csr import dense_matrix
+from lipzoo.datasets.csr import Csr
 from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.task import GraphTask
@@ -66,7 +66,7 @@ def read_npz(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
         size = os.fstat(file.fileno()).st_size
         arrays = read_arrays(path, file, size, _KEYS)
     if "feat" not in arrays and all(key in arrays for key in CSR_ARRAYS):
-        arrays["feat"] = dense_matrix(path, "feat", size, *map(arrays.pop, CSR_ARRAYS))
+        arrays["feat"] = Csr(*map(arrays.pop, CSR_ARRAYS)).check(path, "feat", size).dense()
     graph, facts = graph_of_arrays(path, arrays)
     return graph, {**facts, **_names(path, arrays, graph.num_nodes())}
 

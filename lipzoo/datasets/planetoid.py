@@ -30,7 +30,7 @@ import torch
 
 from lipzoo._files import read_regular
 from lipzoo._graph import AnyGraph, make_graph
-from lipzoo.datasets.csr import entries
+from lipzoo.datasets.csr import Csr
 from lipzoo.errors import DataError, shown
 
 __all__ = ["read_planetoid"]
@@ -129,7 +129,7 @@ def _unpickle(folder: Path, name: str) -> Any:
     made = _Unpickler(io.BytesIO(read_regular(folder / name, folder=folder))).load()
     if isinstance(made, _Array):
         return made.array
-    if isinstance(made, _Csr):
+    if isinstance(made, _Sparse):
         return made.matrix()
     if isinstance(made, dict):
         nodes = [*made, *(other for others in made.values() for other in others)]
@@ -165,7 +165,7 @@ class _Array:
         self.array = flat.reshape([int(n) for n in shape], order="F" if is_fortran else "C").copy()
 
 
-class _Csr:
+class _Sparse:
     """Takes the place of SciPy's class, which can crash on arrays that do not fit each other."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ class _Csr:
     def matrix(self) -> sp.csr_matrix:
         parts = [self.state[key].array for key in ("data", "indices", "indptr")]
         shape = tuple(map(int, self.state["_shape"]))
-        entries("ind.*", "", *parts, np.array(shape))  # checks them
+        Csr(*parts, np.array(shape)).check("ind.*", "matrix")
         return sp.csr_matrix(tuple(parts), shape=shape)
 
 
@@ -193,8 +193,8 @@ _CLASSES = {
     "numpy.dtype": _Dtype,
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
-    "scipy.sparse.csr.csr_matrix": _Csr,
-    "scipy.sparse._csr.csr_matrix": _Csr,
+    "scipy.sparse.csr.csr_matrix": _Sparse,
+    "scipy.sparse._csr.csr_matrix": _Sparse,
     "collections.defaultdict": collections.defaultdict,
     "__builtin__.bytes": _no_bytes,
     "__builtin__.list": list,

@@ -12,7 +12,7 @@ from lipzoo._files import open_regular
 from lipzoo._graph import AnyGraph, make_graph, to_bidirected
 from lipzoo.datasets.arrays import graph_of_arrays
 from lipzoo.datasets.catalogue import register_dataset
-from lipzoo.datasets.csr import dense_matrix, entries
+from lipzoo.datasets.csr import Csr
 from lipzoo.datasets.fixed_split import fixed_split
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.datasets.planetoid import read_planetoid
@@ -36,8 +36,8 @@ RawDir = str | os.PathLike | None
 #: 30 a class validate, the rest test.
 PITFALLS_SPLIT = {"train_per_class": 20, "val_per_class": 30}
 
-_CSR = ("data", "indices", "indptr", "shape")
-_SHCHUR_ARRAYS = (*(f"{of}_{part}" for of in ("adj", "attr") for part in _CSR), "labels")
+_SPARSE = {of: [f"{of}_{part}" for part in Csr._fields] for of in ("adj", "attr")}
+_SHCHUR_ARRAYS = (*_SPARSE["adj"], *_SPARSE["attr"], "labels")
 
 
 def _planetoid(name: str, archive: str, raw_dir: RawDir) -> GraphTask:
@@ -65,9 +65,9 @@ def _read_shchur(folder: Path, file_name: str) -> AnyGraph:
     missing = [key for key in _SHCHUR_ARRAYS if key not in arrays]
     if missing:
         raise DataError(f"{file_name}: there is no array {missing[0]!r}; fetch it again")
-    adjacency, words = ([arrays[f"{of}_{part}"] for part in _CSR] for of in ("adj", "attr"))
-    src, dst = entries(file_name, "adj", *adjacency)
-    feat = dense_matrix(file_name, "attr", size, *words)
+    adjacency, words = (Csr(*(arrays[key] for key in keys)) for keys in _SPARSE.values())
+    src, dst = adjacency.check(file_name, "adj").entries()
+    feat = words.check(file_name, "attr", size).dense()
     graph, _ = graph_of_arrays(
         file_name, {"src": src, "dst": dst, "feat": feat, "label": arrays["labels"]}
     )
