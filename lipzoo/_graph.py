@@ -6,8 +6,9 @@ the same order of edges. So nobody else asks which of the two a graph is.
 
 from __future__ import annotations
 
+import copy
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,7 +69,8 @@ class Graph:
                 f"src and dst must both be (E,), but are {tuple(src.shape)}, {tuple(dst.shape)}"
             )
         if src.numel():
-            least, most = (int(x) for x in torch.aminmax(torch.stack([src, dst])))
+            bounds = [int(bound) for ends in (src, dst) for bound in torch.aminmax(ends)]
+            least, most = min(bounds), max(bounds)
             if least < 0 or most >= num_nodes:
                 raise DataError(
                     f"edges join the nodes {least} to {most}, and there are {num_nodes}, numbered "
@@ -129,23 +131,19 @@ class Graph:
 
     def local_var(self) -> Graph:
         """The same graph with columns of its own, whose tensors are shared."""
-        return self._with(self._src, self._dst, self.ndata, self.edata)
+        made = copy.copy(self)  # the edges, which are checked, and what was made of them
+        made.ndata, made.edata = copy.copy(self.ndata), copy.copy(self.edata)
+        return made
 
     def to(self, device: torch.device | str) -> Graph:
         """The graph and its columns on another device."""
-        columns = [
-            {key: x.to(device) for key, x in held.items()} for held in (self.ndata, self.edata)
-        ]
-        return self._with(self._src.to(device), self._dst.to(device), *columns)
+        made = Graph(self._src.to(device), self._dst.to(device), self._num_nodes)
+        for columns, found in ((self.ndata, made.ndata), (self.edata, made.edata)):
+            found.update({key: column.to(device) for key, column in columns.items()})
+        return made
 
     def cpu(self) -> Graph:
         return self.to("cpu")
-
-    def _with(self, src: Tensor, dst: Tensor, ndata: Mapping, edata: Mapping) -> Graph:
-        made = Graph(src, dst, self._num_nodes)
-        made.ndata.update(ndata)
-        made.edata.update(edata)
-        return made
 
     def _told(self, ids: Tensor, form: str) -> Any:
         if form == "eid":

@@ -48,16 +48,15 @@ def _read_mode(folder: Path, mode: str, mask: str) -> list[AnyGraph]:
         edges = np.concatenate([edges, edges[:, ::-1]])
     src, dst = torch.from_numpy(np.unique(edges, axis=0)).T
     ids = torch.from_numpy(graph_ids)
+    columns = {"feat": torch.from_numpy(feat).float(), "label": torch.from_numpy(labels).float()}
+    columns |= {name: torch.full((len(feat),), name == mask) for name in MASKS}
     graphs = []
     for graph_id in torch.unique(ids):
         nodes = (ids == graph_id).nonzero().squeeze(1)
         inside = (ids[src] == graph_id) & (ids[dst] == graph_id)
         ends = (torch.searchsorted(nodes, end[inside]) for end in (src, dst))
         graph = make_graph(*ends, len(nodes))
-        graph.ndata["feat"] = torch.from_numpy(feat).float()[nodes]
-        graph.ndata["label"] = torch.from_numpy(labels).float()[nodes]
-        for name in MASKS:
-            graph.ndata[name] = torch.full((len(nodes),), name == mask)
+        graph.ndata.update({key: column[nodes] for key, column in columns.items()})
         graphs.append(graph)
     return graphs
 
