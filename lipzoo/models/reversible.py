@@ -23,12 +23,12 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.models.layers import Layer, run_layers
 from lipzoo.models.recompute import Draws, SameTensors
-from lipzoo.nn import ResidualScheme, Reversible
+from lipzoo.nn import Reversible
 
 __all__ = ["is_reversible", "last_states"]
 
 
-def is_reversible(scheme: ResidualScheme) -> TypeGuard[Reversible]:
+def is_reversible(scheme: object) -> TypeGuard[Reversible]:
     """Whether states are found again and need not be kept."""
     return isinstance(scheme, Reversible) and not scheme.keep_states
 

@@ -18,7 +18,7 @@ from lipzoo._progress import EpochsProgress, Verbose, stage
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
-from lipzoo.nn import Reversible
+from lipzoo.models.reversible import is_reversible
 from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import (
@@ -238,8 +238,9 @@ def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float
 
 def _saves_memory(model: nn.Module) -> bool:
     """Whether its layers run again, so that less is held: memory counts more than time."""
-    is_reversible = isinstance(getattr(model, "residual", None), Reversible)
-    return is_reversible or getattr(model, "checkpoint_layers", False)
+    return is_reversible(getattr(model, "residual", None)) or getattr(
+        model, "checkpoint_layers", False
+    )
 
 
 def _train_mode(model: nn.Module) -> None:

@@ -292,6 +292,7 @@ def test_without_validation_nodes_the_last_epoch_is_kept(iris, ema_decay, schedu
         ({}, False),
         ({"checkpoint_layers": True}, True),
         ({"residual": "reversible"}, True),
+        ({"residual": {"name": "reversible", "keep_states": True}}, False),
     ],
 )
 def test_memory_goes_back_where_layers_run_again(iris, monkeypatch, options, wanted):
