@@ -19,19 +19,16 @@ from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.models.reversible import is_reversible
-from lipzoo.nn.feature_norms import FeatureNorm
-from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import (
     check_metric,
     evaluate_encoded,
     infer,
     measure,
-    model_feat,
     only_class,
-    task_loss,
 )
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
+from lipzoo.training.step import train_step
 
 __all__ = ["FitResult", "fit", "make_optimizer", "make_scheduler"]
 
@@ -176,7 +173,7 @@ def fit(
         learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
         is_first = state.epoch == begun + 1
         with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
-            train_loss = _train_epoch(model, learnt, optimizer, settings, class_weight, state.epoch)
+            train_loss = train_step(model, learnt, optimizer, settings, class_weight, state.epoch)
         if judged is not model:
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
@@ -210,47 +207,11 @@ def fit(
     return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
 
 
-def _train_epoch(model, task, optimizer, settings, class_weight, epoch) -> float:
-    _train_mode(model)
-    optimizer.zero_grad(set_to_none=True)
-    feat, labels = model_feat(model, task), task.labels[task.train_mask]
-    consistency = settings.consistency
-    passes = [model(task.graph, feat) for _ in range(consistency.passes if consistency else 1)]
-    losses = [
-        task_loss(
-            logits[task.train_mask],
-            labels,
-            task.multilabel,
-            settings.label_smoothing,
-            class_weight,
-        )
-        for logits in passes
-    ]
-    loss = torch.stack(losses).mean()
-    if consistency is not None:
-        loss = loss + consistency_loss(passes, consistency, epoch)
-    loss.backward()
-    if settings.grad_clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    optimizer.step()
-    return loss.item()
-
-
 def _saves_memory(model: nn.Module) -> bool:
     """Whether its layers run again, so that less is held: memory counts more than time."""
     return is_reversible(getattr(model, "residual", None)) or getattr(
         model, "checkpoint_layers", False
     )
-
-
-def _train_mode(model: nn.Module) -> None:
-    """Training mode, but for feature norms that are frozen: batch norm keeps its statistics."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, FeatureNorm):
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
-                module.eval()
 
 
 def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor: str) -> None:
