@@ -42,7 +42,7 @@ EXTRAS["dev"] = [
     *EXTRAS["onnx"],
     *EXTRAS["tune"],
     *EXTRAS["completion"],
-    'atheris>=3; platform_system=="Linux"',  # the search of tools/adversary_files.py
+    'atheris>=2.3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
     "mypy>=1.8",  # the test that the public names are typed
     "mpmath>=1.3",  # references in many digits; PyTorch brings it

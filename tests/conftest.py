@@ -9,6 +9,17 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config):
+    """Let the process that collects the workers' results know DGL as lipzoo imports it.
+
+    It imports the modules of the warnings that they gave, and DGL 2 does not import by itself.
+    """
+    if getattr(config.option, "numprocesses", None):
+        from lipzoo._dgl import find_dgl
+
+        find_dgl()
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
     begun = set()
