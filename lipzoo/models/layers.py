@@ -105,13 +105,14 @@ def run_layers(
     for layer in layers:
         if is_checkpointed:
             modules = [*layer.modules(), *scheme.modules()]
+            same = SameTensors(modules, layer.options.values())
             states, weights = checkpoint(
                 _next_states,
                 scheme,
                 layer,
                 states,
                 use_reentrant=False,
-                context_fn=lambda modules=modules: (nullcontext(), SameTensors(modules)),
+                context_fn=lambda same=same: (nullcontext(), same),
             )
         else:
             states, weights = _next_states(scheme, layer, states)

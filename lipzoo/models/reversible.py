@@ -94,7 +94,8 @@ class _WayBack:
         if given:
             state = given.pop()
             self.draws.append(Draws(state))
-            self.tensors.append(SameTensors(self.layers[index].modules()))
+            layer = self.layers[index]
+            self.tensors.append(SameTensors(layer.modules(), layer.options.values()))
             self.has_gradient.append(state.requires_grad)
             return self._run(index, state)
         if self.place <= index:  # another backward pass begins

@@ -7,6 +7,7 @@ import pytest
 import torch
 from graph_zoo import homogeneous
 from torch import nn
+from torch.utils.checkpoint import CheckpointError
 
 import lipzoo
 from lipzoo._dgl import dgl
@@ -159,3 +160,61 @@ def test_the_option_goes_through_the_registry():
 def test_wrong_values(wrong):
     with pytest.raises(ConfigError, match=f"must be true or false, got {wrong!r}"):
         DeepGAT(**SMALL, checkpoint_layers=wrong)
+
+
+# --------------------------------------------------------- between the two passes
+
+AGAIN = [{"checkpoint_layers": True}, {"residual": "reversible"}]
+
+
+@pytest.mark.parametrize("way", AGAIN, ids=["checkpoint_layers", "reversible"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: model.layers[2].attn_l.data_ptr(), None),
+        (lambda model: nn.init.zeros_(model.layers[2].attn_l), "changed in place"),
+        (lambda model: model.norms[1].norm.bias.detach().add_(1), "changed in place"),
+        (lambda model: model.eval(), r"eval\(\) was called"),
+        (lambda model: model.layers[1].register_forward_hook(print), "other hooks"),
+        (lambda model: model.layers[1].register_score_hook(print), "other hooks"),
+    ],
+)
+def test_what_changes_before_the_backward_pass_is_refused(way, change, words):
+    model = DeepGAT(**SMALL, **way, feature_norm="batchnorm").double()
+    loss = model(homogeneous(), features().double()).sum()
+    change(model)
+    if words is None:
+        loss.backward()
+        return
+    with pytest.raises(CheckpointError, match=words):
+        loss.backward()
+
+
+@pytest.mark.parametrize("way", AGAIN, ids=["checkpoint_layers", "reversible"])
+def test_edge_features_that_change_before_the_backward_pass_are_refused(way):
+    model = DeepGAT(**SMALL, **way, edge_feats=2).double()
+    graph = homogeneous()
+    edge_feat = torch.ones(graph.num_edges(), 2, dtype=torch.float64)
+    loss = model(graph, features().double(), edge_feat=edge_feat).sum()
+    loss.backward(retain_graph=True)
+    edge_feat.add_(1)
+    with pytest.raises(CheckpointError, match="changed in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("way", AGAIN, ids=["checkpoint_layers", "reversible"])
+def test_layers_that_move_a_buffer_run_again_from_where_they_began(way):
+    found = {}
+    for name in ("again", "plain"):
+        torch.manual_seed(0)
+        model = DeepGAT(**SMALL, **way).double()
+        for layer in model.layers:
+            nn.utils.parametrizations.spectral_norm(layer.fc, "weight")
+        if name == "plain":
+            model.checkpoint_layers = False
+            if way.get("residual"):
+                model.residual.keep_states = True
+        torch.manual_seed(1)
+        model(homogeneous(), features().double()).square().sum().backward()
+        found[name] = [p.grad for p in model.parameters()], list(model.buffers())
+    torch.testing.assert_close(found["again"], found["plain"], rtol=1e-10, atol=1e-10)
