@@ -4,11 +4,13 @@
 tools/scale.py structure --out results/scale/structure.csv
 tools/scale.py inference --out results/scale/inference.csv
 tools/scale.py malloc --out results/scale/malloc.csv
+tools/scale.py large --out results/scale/large.csv
 """
 
 import sys
 from pathlib import Path
 
+from lab.benchmark.large import measure_large
 from lab.benchmark.passes import measure_inference, measure_malloc
 from lab.benchmark.structures import measure_structures
 from lab.command_line import Parser, run_command
@@ -23,6 +25,13 @@ def main() -> int:
         "--edges", type=int, nargs="+", default=[1_000_000, 5_000_000], help="sizes, 10 a node"
     )
     structure.set_defaults(measure=lambda args: measure_structures(args.out, args.edges))
+    large = kinds.add_parser("large", help="16 layers on graphs too large to train on at once")
+    large.add_argument("--out", type=Path, required=True, help="the CSV file")
+    large.add_argument(
+        "--edges", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000, 100_000_000]
+    )
+    large.add_argument("--epochs", type=int, default=1)
+    large.set_defaults(measure=lambda args: measure_large(args.out, args.edges, args.epochs))
     for name, measure, words, depths in (
         ("inference", measure_inference, "bytes a node of an evaluation pass", [16, 64]),
         ("malloc", measure_malloc, "bytes a node of a training step, by what malloc does", [16]),

@@ -9,9 +9,17 @@ import torch
 
 import lipzoo
 from lipzoo._dgl import dgl
+from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 
-__all__ = ["load_graph", "powerlaw_edges", "powerlaw_graph", "read_graph", "save_graph"]
+__all__ = [
+    "load_graph",
+    "planted_task",
+    "powerlaw_edges",
+    "powerlaw_graph",
+    "read_graph",
+    "save_graph",
+]
 
 #: Nodes and edges of ``powerlaw``: about those of ogbn-arxiv with both directions.
 POWERLAW_NODES, POWERLAW_EDGES = 169_343, 2_300_000
@@ -31,6 +39,54 @@ def powerlaw_edges(num_nodes: int, num_edges: int, seed: int = 0) -> tuple[np.nd
     dst = np.searchsorted(cumulative, rng.random(num_edges)).clip(max=num_nodes - 1)
     dst = rng.permutation(num_nodes)[dst]  # a hub's number says nothing of its place
     return rng.integers(num_nodes, size=num_edges), dst
+
+
+def planted_task(
+    num_nodes: int,
+    num_edges: int,
+    num_classes: int = 10,
+    num_feats: int = 32,
+    community: int = 500,
+    inside: float = 0.8,
+    signal: float = 0.15,
+    seed: int = 0,
+) -> GraphTask:
+    """Classes that features hardly show, and neighbours do: a graph of any size to learn from.
+
+    Nodes with neighbouring numbers form communities of one class each. In-degrees follow
+    :func:`powerlaw_edges`; the source of an edge is ``inside`` so often of the community of its
+    destination, and else any node. Features are noise of variance 1 around the class's mean, which
+    is ``signal`` long in each column. A tenth of the nodes is to train on, as many to validate.
+
+    Parameters
+    ----------
+    num_nodes, num_edges, num_classes, num_feats
+        N, E, C, F.
+    community : int
+        Nodes of one.
+    """
+    rng = np.random.default_rng(seed)
+    src, dst = powerlaw_edges(num_nodes, num_edges, seed)
+    for part in (slice(k, k + 2**22) for k in range(0, num_edges, 2**22)):
+        ends = dst[part]
+        first = ends // community * community
+        size = np.minimum(community, num_nodes - first)
+        near = first + (rng.random(len(ends)) * size).astype(src.dtype)
+        src[part] = np.where(rng.random(len(ends)) < inside, near, src[part])
+    labels = rng.integers(num_classes, size=-(-num_nodes // community))
+    labels = labels.repeat(community)[:num_nodes]
+    means = rng.choice([-signal, signal], size=(num_classes, num_feats)).astype(np.float32)
+    feat = rng.standard_normal((num_nodes, num_feats), dtype=np.float32)
+    for part in (slice(k, k + 2**20) for k in range(0, num_nodes, 2**20)):
+        feat[part] += means[labels[part]]
+    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)), num_nodes=num_nodes)
+    graph.ndata["feat"] = torch.from_numpy(feat)
+    graph.ndata["label"] = torch.from_numpy(labels)
+    draw = torch.from_numpy(rng.random(num_nodes, dtype=np.float32))
+    graph.ndata["train_mask"] = draw < 0.1
+    graph.ndata["val_mask"] = (draw >= 0.1) & (draw < 0.2)
+    graph.ndata["test_mask"] = draw >= 0.2
+    return GraphTask.from_graph(graph, "planted")
 
 
 def load_graph(name: str, raw_dir: str | None = None):
