@@ -7,17 +7,28 @@ in `lipzoo._environment`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import io
+import os
 import sys
 import types
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from lipzoo._environment import stub_graphbolt
 from lipzoo.errors import DataError, LipzooError
 
-__all__ = ["dgl_error", "dgl_version", "find_dgl", "is_dgl_graph", "need_dgl"]
+__all__ = [
+    "dgl_error",
+    "dgl_version",
+    "find_dgl",
+    "is_dgl_graph",
+    "metis_clusters",
+    "need_dgl",
+]
 
 _ADVICE = "`python -m lipzoo.install_dgl` installs the one that goes with this Python"
 
@@ -89,6 +100,40 @@ def _words(version: str, fault: Exception) -> str:
 @functools.cache
 def _warn(fault: str) -> None:
     warnings.warn(f"DGL {fault}; going on without it: {_ADVICE}", RuntimeWarning, stacklevel=4)
+
+
+def metis_clusters(graph: Any, parts: int) -> Any:
+    """The cluster of each node, int64 (N,), of about as many nodes each and with few edges between
+    them; the same each time. Some may be empty.
+
+    Karypis, Kumar, "A fast and high quality multilevel scheme for partitioning irregular graphs",
+    SIAM Journal on Scientific Computing, 1998.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        On the CPU, 64 bits, each edge in both directions and once, without self-loops: METIS takes
+        the process down on some others.
+    parts : int
+        At least 2, and fewer than there are nodes.
+    """
+    with _quiet():
+        return need_dgl("METIS").metis_partition_assignment(graph, parts)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What DGL prints, from Python and from C++ on stderr, which programs may read."""
+    sys.stderr.flush()
+    kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silent, 2)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(silent)
 
 
 def __getattr__(name: str) -> Any:

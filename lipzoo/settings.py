@@ -7,20 +7,28 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from lipzoo.errors import did_you_mean
+
 __all__ = [
+    "BATCHINGS",
     "FREEZE",
     "METRICS",
     "SAVE_EVERY",
+    "Batching",
+    "Clusters",
     "Consistency",
     "Count",
     "EarlyStopping",
     "Evidence",
     "FinetuneSettings",
     "FitSettings",
+    "Full",
+    "Neighbours",
     "Optimizer",
     "Part",
     "Rate",
     "Schedule",
+    "Shadow",
     "parse_seeds",
     "per_seed",
 ]
@@ -127,12 +135,123 @@ class Start(Evidence):
     sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
+#: How many neighbours of a node are drawn; -1: all.
+_Fanout = Annotated[int, pydantic.Field(ge=-1, lt=2**31)]
+
+
+class Full(Part):
+    """An epoch is one step on the whole graph."""
+
+    name: Literal["full"]
+
+
+class Clusters(Part):
+    """An epoch is a step for each ``per_batch`` clusters, with the edges between them.
+
+    (All at once where there are fewer.) The graph is cut into ``parts`` clusters of nodes once, by
+    METIS, which leaves few edges between them, or, ``contiguous``, by the nodes' numbers; which of
+    them share a batch is drawn anew each epoch. Other edges are left out of it.
+    """
+
+    name: Literal["clusters"]
+    parts: Count = 32
+    per_batch: Count = 4
+    method: Literal["metis", "contiguous"] = "metis"
+
+    @pydantic.model_validator(mode="after")
+    def _batch_is_of_parts(self) -> Clusters:
+        if "per_batch" in self.model_fields_set and self.per_batch > self.parts:
+            raise ValueError(
+                f"per_batch is {self.per_batch}, and there are {self.parts} parts: say at most as "
+                "many"
+            )
+        return self
+
+
+class Neighbours(Part):
+    """An epoch is a step for each ``batch_size`` training nodes, on a sample of what they read.
+
+    Layer by layer, the last one first, up to ``fanouts`` in-neighbours of each node are drawn (-1:
+    all): one number for all layers, or a list, the first layer first. ``labor`` draws with the same
+    random numbers for all nodes of a layer, and so reads fewer nodes than ``uniform``.
+    """
+
+    name: Literal["neighbours"]
+    sampler: Literal["labor", "uniform"] = "labor"
+    fanouts: _Fanout | list[_Fanout] = 10
+    batch_size: Count = 1024
+
+    @pydantic.field_validator("fanouts")
+    @classmethod
+    def _fanouts_draw(cls, value: int | list[int]) -> int | list[int]:
+        return _drawing(value)
+
+
+class Shadow(Part):
+    """An epoch is a step for each ``batch_size`` training nodes, on a graph around them.
+
+    All layers run on the nodes that ``hops`` draws of up to ``fanout`` in-neighbours (-1: all)
+    reach, with all edges between these, however deep the network is.
+    """
+
+    name: Literal["shadow"]
+    hops: Count = 2
+    fanout: _Fanout = 10
+    batch_size: Count = 256
+
+    @pydantic.field_validator("fanout")
+    @classmethod
+    def _fanout_draws(cls, value: int) -> int:
+        return _drawing(value)
+
+
+def _drawing(fanouts: Any) -> Any:
+    if fanouts == [] or 0 in (fanouts if isinstance(fanouts, list) else [fanouts]):
+        raise ValueError("must draw something: a number from 1 on, or -1 for all neighbours")
+    return fanouts
+
+
+#: What an epoch may be, by name.
+BATCHINGS: dict[str, type[Part]] = {
+    "full": Full,
+    "clusters": Clusters,
+    "neighbours": Neighbours,
+    "shadow": Shadow,
+}
+
+
+def _named(value: Any) -> Any:
+    """A name alone as a mapping; refuses names and keys that there are not, with the nearest."""
+    value = {"name": value} if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        return value
+    name = value.get("name")
+    if not isinstance(name, str) or name not in BATCHINGS:
+        words = f"no batching {name!r}" if "name" in value else "needs a key 'name'"
+        raise ValueError(f"{words}{did_you_mean(name, BATCHINGS)}")
+    for key in value:
+        if key not in BATCHINGS[name].model_fields:
+            known = BATCHINGS[name].model_fields
+            raise ValueError(f"unknown key {key!r} of {name}{did_you_mean(key, known)}")
+    return value
+
+
+#: A mapping with a ``name``, or a name alone.
+Batching = Annotated[
+    Annotated[Full | Clusters | Neighbours | Shadow, pydantic.Field(discriminator="name")],
+    pydantic.BeforeValidator(_named),
+]
+
+
 class FitSettings(Part):
     """What the training loop needs to know, for training and fine-tuning alike.
 
     With ``ema_decay`` d, what is validated, chosen and exported are the averaged weights
     ``m <- d m + (1 - d) w`` after each epoch (an exponential moving average, from the first epoch's
     weights on), in place of the weights w themselves.
+
+    ``batching`` says what an epoch is: one step on the whole graph (``full``), or steps on parts of
+    it or samples; see :mod:`lipzoo.training.batching`.
     """
 
     epochs: Annotated[Count, pydantic.Field(description="epochs at most")] = 500
@@ -144,6 +263,15 @@ class FitSettings(Part):
     grad_clip: Annotated[float, pydantic.Field(gt=0)] | None = None
     consistency: Consistency | None = None
     ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
+    batching: Batching = Full(name="full")
+
+    @pydantic.model_serializer(mode="wrap")
+    def _without_default(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Cards and recipes from before there was any batching do not name it, and are the same."""
+        content = dump(self)
+        if isinstance(self.batching, Full):
+            content.pop("batching", None)
+        return content
 
 
 class FinetuneSettings(FitSettings):

@@ -6,6 +6,7 @@ import argparse
 
 from lipzoo.cli.command import show
 from lipzoo.cli.options import (
+    add_batching,
     add_data,
     add_json,
     add_metric,
@@ -13,6 +14,7 @@ from lipzoo.cli.options import (
     add_out,
     add_progress,
     add_settings,
+    batching_of,
     load_task,
     verbosity,
 )
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "folder of the checkpoint")
     parser.add_argument("--resume", action="store_true", help="go on with one that was stopped")
     parser.set_defaults(settings=add_settings(parser, FinetuneSettings, _SETTINGS))
+    add_batching(parser, "full")
     parser.add_argument(
         "--start",
         metavar="S",
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
         task,
         **{name: getattr(args, name) for name in args.settings},
         start=args.start,
+        batching=batching_of(args) or "full",
         class_weight=class_weight,
         out=args.out,
         overwrite=args.overwrite,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lipzoo.datasets import GraphTask
 
 __all__ = [
+    "add_batching",
     "add_data",
     "add_device",
     "add_jobs",
@@ -29,6 +30,7 @@ __all__ = [
     "add_raw_dir",
     "add_recipe",
     "add_settings",
+    "batching_of",
     "data_options",
     "load_model",
     "load_task",
@@ -115,6 +117,36 @@ def add_metric(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", metavar="M", help=f"judge by {', '.join(METRICS)} (default: the data's)"
     )
+
+
+def add_batching(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--batching``; `batching_of` reads it."""
+    from lipzoo.settings import BATCHINGS
+
+    parser.add_argument(
+        "--batching",
+        metavar="B",
+        help=f"what an epoch is: {', '.join(BATCHINGS)}; or with settings, such as '{{name: "
+        f"clusters, parts: 64}}' (default: {default})",
+    )
+
+
+def batching_of(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What ``--batching`` says, with a name; None where it is not there."""
+    from lipzoo._yaml import parse_yaml
+
+    if args.batching is None:
+        return None
+    try:
+        said = parse_yaml(args.batching)
+    except Exception:
+        said = None
+    if not isinstance(said, (str, dict)):
+        raise ConfigError(
+            f"--batching {args.batching}: must be a name, or a mapping in YAML, such as '{{name: "
+            "clusters, parts: 64}'"
+        )
+    return {"name": said} if isinstance(said, str) else said
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, Any
 
 from lipzoo._tables import figure_lines
 from lipzoo.cli.command import numbers, show
 from lipzoo.cli.options import (
+    add_batching,
     add_data,
     add_device,
     add_jobs,
@@ -16,6 +18,7 @@ from lipzoo.cli.options import (
     add_out,
     add_progress,
     add_recipe,
+    batching_of,
     data_options,
     verbosity,
 )
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text = f"{text} (default: the recipe's)"
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    add_batching(parser, "the recipe's")
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run, also to more --epochs"
     )
@@ -95,6 +99,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     ]
     if args.metric is not None:
         fields.append(f"metric={args.metric}")
+    if (batching := batching_of(args)) is not None:
+        fields.append(f"batching={json.dumps(batching)}")
     name = args.architecture
     if name is None and args.recipe is not None and not is_path(args.recipe, (".yaml", ".yml")):
         is_recipe = args.recipe in recipe_names()

@@ -33,8 +33,9 @@ from lipzoo.encoding import as_start, encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
-from lipzoo.settings import FREEZE, SAVE_EVERY, FinetuneSettings, Start
+from lipzoo.settings import FREEZE, SAVE_EVERY, Batching, FinetuneSettings, Neighbours, Start
 from lipzoo.training.adapting import adapt
+from lipzoo.training.batching import check_batching
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import with_result
 from lipzoo.training.finetune_card import card_before, identity
@@ -107,6 +108,7 @@ def finetune(
     freeze: str = _DEFAULTS.freeze,
     unfreeze_every: int | None = _DEFAULTS.unfreeze_every,
     layer_lr_decay: float = _DEFAULTS.layer_lr_decay,
+    batching: str | dict[str, Any] | Batching = _DEFAULTS.batching,
     class_weight: str | Sequence[float] | Tensor | None = None,
     epochs: int = _DEFAULTS.epochs,
     lr: float = _DEFAULTS.optimizer.lr,
@@ -136,7 +138,8 @@ def finetune(
     Where nothing but the head is trained (``freeze="all-but-head"``, and the input layer fits),
     the features that it reads are computed once, in evaluation mode: a linear probe. Dropout is
     then applied to the input of the head only (``head_drop``), not in the frozen layers. (Where
-    there is a start, each epoch reads other features, and nothing is computed once.)
+    there is a start, each epoch reads other features, and nothing is computed once; nor with
+    ``batching="neighbours"``.)
 
     Weights in context (``gat_lip_context_8``) have no head to replace: they go on learning, each
     epoch with another part of the training nodes hidden.
@@ -170,6 +173,10 @@ def finetune(
     layer_lr_decay : float
         In (0, 1]. A layer that is d layers below the head learns at ``lr * layer_lr_decay ** d``
         (the last attention layer: d = 1).
+    batching : {"full", "clusters", "neighbours", "shadow"}, or dict
+        What an epoch is: a step on the whole graph, or steps on parts of it or samples; with its
+        settings, such as ``{"name": "clusters", "parts": 64}``. See
+        :mod:`lipzoo.training.batching`.
     class_weight : "balanced", sequence of C numbers, or None
         Weights of the classes in the training loss; see
         :func:`~lipzoo.training.class_weight.class_weights`. Metrics and ``val_loss`` are without.
@@ -222,6 +229,7 @@ def finetune(
         freeze=freeze,
         unfreeze_every=unfreeze_every,
         layer_lr_decay=float(layer_lr_decay),
+        batching=batching,
         seed=seed,
     )
     if save_every < 1:
@@ -246,6 +254,7 @@ def finetune(
     model, replaced = adapt(checkpoint, task, overrides)
     card = card_before(source, task, overrides, settings, class_weight, weights)
     model.card = card
+    check_batching(model, task, settings.batching)
     if warm_start:
         check_warm_start(model, task)
     training = None
@@ -351,7 +360,8 @@ def _train(
     is_standard = isinstance(model, DeepAttentionNet) and (
         type(model).forward is DeepAttentionNet.forward
     )
-    if set(epochs) == {"head"} and is_standard and not task.parts:
+    reads_blocks = isinstance(settings.batching, Neighbours)
+    if set(epochs) == {"head"} and is_standard and not task.parts and not reads_blocks:
         # What is frozen gives the same features in every epoch.
         task = task.with_ndata(feat=frozen_feat(model, task))
         return fit(Probe(model), task, settings, **options)

@@ -1,4 +1,4 @@
-"""The training loop: full-graph epochs, early stopping, best weights, state that resumes."""
+"""The training loop: epochs, early stopping, best weights, state that resumes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.models.reversible import is_reversible
+from lipzoo.training.batching import make_batches, train_epoch
 from lipzoo.training.metrics import (
     check_metric,
     evaluate_encoded,
@@ -28,7 +29,6 @@ from lipzoo.training.metrics import (
 )
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
-from lipzoo.training.step import train_step
 
 __all__ = ["FitResult", "fit", "make_optimizer", "make_scheduler"]
 
@@ -96,7 +96,7 @@ def fit(
         Graph, features, labels and masks of the ``splits``, on the device of the model. Where it
         has ``parts``, the epochs take them in turn to learn from.
     settings : FitSettings
-        Epochs, optimiser, schedule, early stopping.
+        Epochs, optimiser, schedule, early stopping, batching.
     folder : Path, optional
         Where ``metrics.csv``, TensorBoard's events and the resumable state go.
     resume : bool
@@ -129,7 +129,8 @@ def fit(
     CheckpointError
         If the state in ``folder`` does not belong to this model and recipe.
     ConfigError
-        If ``settings.consistency`` is given for a multilabel task.
+        If ``settings.consistency`` is given for a multilabel task, or ``settings.batching`` is not
+        for this model and task (:func:`~lipzoo.training.batching.check_batching`).
     DataError
         If the task's metric is not for its labels, or not defined on the nodes of a split.
     """
@@ -140,6 +141,7 @@ def fit(
             f"{task.name!r} is multilabel; leave it out of the recipe"
         )
     task = encode_to_train(model, task)
+    batches = make_batches(model, task, settings.batching, class_weight)
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.
@@ -173,7 +175,9 @@ def fit(
         learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
         is_first = state.epoch == begun + 1
         with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
-            train_loss = train_step(model, learnt, optimizer, settings, class_weight, state.epoch)
+            train_loss = train_epoch(
+                model, learnt, batches, optimizer, settings, class_weight, state.epoch
+            )
         if judged is not model:
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs

@@ -36,6 +36,7 @@ from lipzoo.models import missing_for_finetuning
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.baselines import fit_estimator
+from lipzoo.training.batching import check_batching
 from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.metrics import only_class_words
 from lipzoo.training.recipe import Recipe, make_recipe
@@ -166,6 +167,7 @@ def train(
     architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
     for place, variant in variants.items():
         model = build_from_recipe(variant, task, architectures[variant.architecture])
+        check_batching(model, task, variant.batching)
         if device is not None:
             check_recipe_together(variant)
         missing = [] if place else missing_for_finetuning(model)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
 from lipzoo.nn.feature_norms import FeatureNorm
+from lipzoo.training.batching_rows import Batch, Share
 from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import model_feat, task_loss
 from lipzoo.training.recipe import FitSettings
@@ -16,15 +17,17 @@ __all__ = ["train_step"]
 
 def train_step(
     model: nn.Module,
-    task: GraphTask,
+    task: GraphTask | Batch,
     optimizer: torch.optim.Optimizer,
     settings: FitSettings,
     class_weight: Tensor | None,
     epoch: int,
+    share: Share = Share(),  # noqa: B008
 ) -> float:
-    """One step on the training nodes of a task, on all of its graph; its loss.
+    """One step on the training nodes of a task or batch, on all of its graph; its loss.
 
-    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1.
+    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1, ``share`` is
+    what the losses are multiplied by.
     """
     _train_mode(model)
     optimizer.zero_grad(set_to_none=True)
@@ -41,9 +44,9 @@ def train_step(
         )
         for logits in passes
     ]
-    loss = torch.stack(losses).mean()
+    loss = share.loss * torch.stack(losses).mean()
     if consistency is not None:
-        loss = loss + consistency_loss(passes, consistency, epoch)
+        loss = loss + share.nodes * consistency_loss(passes, consistency, epoch)
     loss.backward()
     if settings.grad_clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)

@@ -65,6 +65,11 @@ def check_together(settings: FitSettings) -> None:
     """
     if settings.consistency is not None:
         raise ConfigError("consistency: cannot be trained together; leave it, or the device, out")
+    if settings.batching.name != "full":
+        raise ConfigError(
+            f"batching: {settings.batching.name!r} cannot be trained together; leave it, or the "
+            "device, out"
+        )
     if settings.schedule.name == "plateau":
         raise ConfigError(
             "schedule: 'plateau' cannot be trained together; choose another, or leave the device "

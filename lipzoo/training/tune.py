@@ -31,6 +31,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
 from lipzoo.training import tune_report
+from lipzoo.training.batching import check_batching
 from lipzoo.training.loop import fit
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_seed import build_from_recipe, model_args
@@ -149,7 +150,8 @@ def tune(
     check_splits(recipe, task, seeds)
 
     def try_out(changed: Recipe) -> None:
-        build_from_recipe(changed, _task(changed, raw_dir, seeds[0]))
+        task = _task(changed, raw_dir, seeds[0])
+        check_batching(build_from_recipe(changed, task), task, changed.batching)
         if device is not None:
             check_recipe_together(changed)
 
