@@ -37,6 +37,7 @@ from lipzoo.training.batching_rows import Batch
 from lipzoo.training.batching_samples import (
     SampledBatches,
     check_samples,
+    number_of_batches,
     warn_if_nearly_all,
 )
 from lipzoo.training.metrics import model_feat
@@ -67,8 +68,10 @@ def check_batching(model: nn.Module, task: GraphTask, batching: Batching) -> Non
         words = "say fewer parts, or more per_batch"
     else:
         check_samples(model, batching)
-        # One seed reads others, and yet is alone behind the last layer.
-        nodes, words = min(batching.batch_size, int(task.train_mask.sum())), "say more batch_size"
+        # A seed that reads others is alone behind the last layer, all the same.
+        seeds = int(task.train_mask.sum())
+        nodes = seeds // number_of_batches(seeds, batching)
+        words = f"say another batch_size, such as {max(seeds, 2)}"
     if nodes < 2 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
         raise ConfigError(
             f"batching: {batching.name}: batches of one node have no statistics, which batchnorm "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,13 @@ from lipzoo.nn.feature_norms import NeighborNorm
 from lipzoo.settings import Neighbours, Shadow
 from lipzoo.training.batching_rows import Batch, Rows, Share, node_weights, shares
 
-__all__ = ["SampledBatches", "check_samples", "fanouts_of"]
+__all__ = [
+    "SampledBatches",
+    "check_samples",
+    "fanouts_of",
+    "number_of_batches",
+    "warn_if_nearly_all",
+]
 
 #: Share of a graph's nodes that a batch reads, from which it is no small part of it.
 _NEARLY_ALL = 0.5
@@ -76,6 +83,11 @@ def fanouts_of(model: nn.Module, options: Neighbours | Shadow) -> list[int]:
     return fanouts
 
 
+def number_of_batches(seeds: int, options: Neighbours | Shadow) -> int:
+    """How many batches so many nodes are divided into, at least one."""
+    return max(1, math.ceil(seeds / options.batch_size))
+
+
 class SampledBatches:
     """The batches of an epoch: the training nodes in another order each time, divided evenly.
 
@@ -105,7 +117,8 @@ class SampledBatches:
         elif options.sampler == "labor":
             self.sampler = sampling.LaborSampler(fanouts)
         else:
-            self.sampler = sampling.NeighborSampler(fanouts)
+            # The fused one makes blocks of other edges of a graph of 32 bits.
+            self.sampler = sampling.NeighborSampler(fanouts, fused=False)
         # The edges alone: what a graph carries would be carried along.
         edges = (ends.cpu() for ends in task.graph.edges(order="eid"))
         self.graph = make_graph(*edges, task.num_nodes)
@@ -124,7 +137,7 @@ class SampledBatches:
 
     def divided(self, seeds: Tensor) -> tuple[Tensor, ...]:
         """As few batches as ``batch_size`` allows, of as many nodes each, but for one."""
-        return seeds.tensor_split(max(1, -(-seeds.numel() // self.options.batch_size)))
+        return seeds.tensor_split(number_of_batches(seeds.numel(), self.options))
 
     def around(self, task: GraphTask, seeds: Tensor, share: Share = Share()) -> Batch:  # noqa: B008
         """What ``seeds`` (m,), none twice, read, as it is drawn now."""
