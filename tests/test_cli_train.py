@@ -393,3 +393,36 @@ def test_a_plain_module_with_what_is_needed_is_fine_tuned(registered, recwarn):
     assert evaluate(after, wine) == pytest.approx(result.metrics, abs=1e-7)
     with pytest.raises(ConfigError, match="has no start_logits"):
         lipzoo.finetune(made, wine, start="stack", epochs=1, verbose=False)
+
+
+# --------------------------------------------------------------- training in parts
+
+
+def test_batching_is_an_option_of_both_commands(source, tmp_path, capsys):
+    run, tuned = tmp_path / "run", tmp_path / "tuned"
+    common = ["--epochs", 2, "--quiet", "--batching"]
+    train_it = ["train", "test_tiny", "--data", "iris", "--out", run, "--seeds", 0, *common]
+    ran(capsys, *train_it, "clusters", "--set", "batching.parts=8")
+    assert read_yaml(run / "recipe.yaml")["batching"] == {"name": "clusters", "parts": 8}
+    said = "{name: clusters, parts: 8, per_batch: 2}"
+    ran(capsys, "finetune", source, "--data", "iris", "--out", tuned, *common, said)
+    wanted = {"name": "clusters", "parts": 8, "per_batch": 2, "method": "metis"}
+    assert read_yaml(tuned / "card.yaml")["recipe"]["batching"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("cluster", "did you mean 'clusters'"),
+        ("{name: [", "must be a name, or a mapping in YAML"),
+        ("[1]", "must be a name, or a mapping in YAML"),
+        ("{name: clusters, parts: 1000}", "cannot be cut into 1000 parts"),
+        ("{name: neighbours, fanouts: [1]}", "fanouts are for 1 layers"),
+    ],
+)
+def test_a_batching_that_there_is_not_is_refused(source, tmp_path, capsys, said, words):
+    out = tmp_path / "out"
+    common = ["--data", "iris", "--out", out, "--quiet", "--batching", said]
+    assert words in refused(capsys, "train", "test_tiny", *common)
+    assert words in refused(capsys, "finetune", source, *common)
+    assert not out.exists()

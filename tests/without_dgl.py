@@ -114,6 +114,17 @@ def fine_tuning_and_new_nodes(folder, data):
 
 
 @scenario
+def training_in_parts(folder, data):
+    made = task()
+    options = {"name": "clusters", "parts": 5, "per_batch": 2, "method": "contiguous"}
+    result = lipzoo.finetune("gat_lip_16.digits", made, epochs=3, batching=options)
+    torch.manual_seed(0)
+    model = lipzoo.create_model("gt_lip_2", in_feats=5, num_classes=3, degree_norm="symmetric")
+    settings = lipzoo.training.FitSettings.model_validate({"epochs": 3, "batching": options})
+    return result.metrics, lipzoo.training.fit(model, made, settings, verbose=False).metrics
+
+
+@scenario
 def starts_and_networks_in_context(folder, data):
     made = task()
     stack = lipzoo.ClosedFormStack().fit(made)

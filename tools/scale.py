@@ -5,11 +5,13 @@ tools/scale.py structure --out results/scale/structure.csv
 tools/scale.py inference --out results/scale/inference.csv
 tools/scale.py malloc --out results/scale/malloc.csv
 tools/scale.py large --out results/scale/large.csv
+tools/scale.py batching --out results/scale/batching.csv
 """
 
 import sys
 from pathlib import Path
 
+from lab.benchmark.batches import measure_batching
 from lab.benchmark.large import measure_large
 from lab.benchmark.passes import measure_inference, measure_malloc
 from lab.benchmark.structures import measure_structures
@@ -35,6 +37,7 @@ def main() -> int:
     for name, measure, words, depths in (
         ("inference", measure_inference, "bytes a node of an evaluation pass", [16, 64]),
         ("malloc", measure_malloc, "bytes a node of a training step, by what malloc does", [16]),
+        ("batching", measure_batching, "what an epoch in parts costs", [2, 4, 16]),
     ):
         passes = kinds.add_parser(name, help=words)
         passes.add_argument("--out", type=Path, required=True, help="the CSV file")

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from lab.benchmark import default_cases, ratio_table, read_rows, run_benchmark, write_report
 from lab.benchmark import pool as pool_module
+from lab.benchmark.batches import measure_batching
 from lab.benchmark.cases import (
     GRAPHS,
     IMPLEMENTATIONS,
@@ -495,3 +496,19 @@ def test_sizes_of_structures_that_do_not_do(tmp_path):
         with pytest.raises(ConfigError, match="at least 10"):
             measure_structures(tmp_path / "structure.csv", sizes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_an_epoch_in_parts_costs(tmp_path):
+    file = tmp_path / "scale" / "batching.csv"
+    measure_batching(file, 4000, [2], say=lambda line: None)
+    whole, *parts = read_csv(file)
+    assert whole["batching"] == "full"
+    assert [row["steps"] for row in (whole, *parts)] == ["1", "4", "8", "32"]
+    assert (float(whole["edges"]), float(whole["cutting"])) == (1, 0)
+    for row in parts:
+        assert 0.7 < float(row["edges"]) < 1  # METIS finds the circle; one edge in ten leads away
+        assert all(0 < float(row[name]) < 1 for name in ("cutting", "index"))
+    with pytest.raises(ConfigError, match="at least 100"):
+        measure_batching(tmp_path / "none.csv", 10, [2])
+    assert not (tmp_path / "none.csv").exists()
