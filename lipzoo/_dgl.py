@@ -124,16 +124,16 @@ def metis_clusters(graph: Any, parts: int) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """What DGL prints, from Python and from C++ on stderr, which programs may read."""
-    sys.stderr.flush()
-    kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(silent, 2)
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(silent)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        with contextlib.suppress(OSError):  # there may be no stderr
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            silent = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, silent)
+            os.dup2(silent, 2)
+            stack.callback(os.dup2, kept, 2)
+        yield
 
 
 def __getattr__(name: str) -> Any:

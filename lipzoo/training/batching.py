@@ -23,14 +23,18 @@ Graphs", NeurIPS 2017, and Balin, Çatalyürek, "Layer-Neighbor Sampling", NeurI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lipzoo._torch import evaluating
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError
+from lipzoo.datasets.loading import as_task
+from lipzoo.encoding import encode_for
+from lipzoo.errors import ConfigError, DataError
+from lipzoo.models import check_has_head
 from lipzoo.settings import Batching, Clusters, FitSettings, Full, Neighbours, Shadow
 from lipzoo.training.batching_clusters import ClusterBatches, check_clusters
 from lipzoo.training.batching_rows import Batch
@@ -127,8 +131,8 @@ def train_epoch(
 @torch.no_grad()
 def infer_sampled(
     model: nn.Module,
-    task: GraphTask,
-    nodes: Tensor,
+    task: GraphTask | Any,
+    nodes: Tensor | Sequence[int],
     batching: Shadow | Neighbours = Shadow(name="shadow"),  # noqa: B008
     seed: int = 0,
 ) -> Tensor:
@@ -141,9 +145,9 @@ def infer_sampled(
     ----------
     model : torch.nn.Module
         Left in the mode it was in.
-    task : GraphTask
-        As the model reads it.
-    nodes : integer Tensor (m,)
+    task : GraphTask, or anything that `lipzoo.datasets.as_task` takes
+        Encoded here where the model's card says so; labels are not needed.
+    nodes : integer Tensor (m,), or sequence
         Some may be there twice.
     batching : Shadow or Neighbours
         How many neighbours are read, and how many nodes at a time.
@@ -153,11 +157,20 @@ def infer_sampled(
     Raises
     ------
     ConfigError, LipzooError
-        See :func:`check_batching`.
+        See :func:`check_batching`; also if the model is a body without a head.
+    DataError
+        If there is no such node.
     """
+    check_has_head(model)
     check_samples(model, batching)
+    task = encode_for(model, as_task(task, require_labels=False))
+    chosen, place = torch.as_tensor(nodes).cpu().long().unique(return_inverse=True)
+    if chosen.numel() and not 0 <= int(chosen[0]) <= int(chosen[-1]) < task.num_nodes:
+        raise DataError(
+            f"{task.name}: nodes {int(chosen[0])}..{int(chosen[-1])} are asked for, and those of "
+            f"the graph are 0..{task.num_nodes - 1}"
+        )
     batches = SampledBatches(model, task, batching)
-    chosen, place = nodes.cpu().long().unique(return_inverse=True)
     found = []
     with evaluating(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -29,6 +29,7 @@ class Batch:
     feat : Tensor (n, F)
         None where ``sparse_feat``, a ``torch.sparse_csr`` tensor, is there instead.
     labels : Tensor (m,) or (m, C)
+        None on a graph without labels, to predict on.
     train_mask : Tensor (m,)
         The nodes that count.
     multilabel : bool
@@ -39,7 +40,7 @@ class Batch:
     graph: Any
     feat: Tensor | None
     sparse_feat: Tensor | None
-    labels: Tensor
+    labels: Tensor | None
     train_mask: Tensor
     multilabel: bool
     share: Share
@@ -129,7 +130,7 @@ class Rows:
             graph,
             task.feat[nodes] if sparse is None else None,
             None if sparse is None else sparse_rows(sparse, nodes),
-            task.labels[out],
+            None if task.labels is None else task.labels[out],
             mask,
             task.multilabel,
             share,

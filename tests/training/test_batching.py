@@ -15,7 +15,9 @@ from lipzoo._dgl import dgl
 from lipzoo._schema import validate
 from lipzoo.attention import as_structure
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError, LipzooError
+from lipzoo.datasets.loading import as_task
+from lipzoo.encoding import encode_for
+from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.nn.degrees import degree_roots
 from lipzoo.settings import FinetuneSettings
 from lipzoo.training import finetune, fit
@@ -411,6 +413,20 @@ def test_chosen_nodes_of_a_sample_depend_on_the_seed_alone():
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert infer_sampled(net, task, torch.empty(0, dtype=torch.long)).shape == (0, 3)
+
+
+def test_chosen_nodes_of_a_graph_without_labels_by_weights_with_a_card():
+    """The card says how features are scaled."""
+    wine = lipzoo.load_dataset("wine")
+    net = finetune("gat_lip_2", wine, epochs=1, verbose=False).model
+    graph = dgl.graph(wine.graph.edges())
+    graph.ndata["feat"] = wine.feat * 3 + 1
+    nodes, options = [5, 0, 5], batching({"name": "neighbours", "fanouts": -1})
+    got = infer_sampled(net, graph, nodes, options)
+    expected = infer(net, encode_for(net, as_task(graph, require_labels=False)))[nodes]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match=r"nodes 3\.\.178 are asked for"):
+        infer_sampled(net, graph, [3, 178])
 
 
 # ----------------------------------------------------------------------------- in words
