@@ -507,8 +507,9 @@ def test_what_an_epoch_in_parts_costs(tmp_path):
     assert [row["steps"] for row in (whole, *parts)] == ["1", "4", "8", "32"]
     assert (float(whole["edges"]), float(whole["cutting"])) == (1, 0)
     for row in parts:
-        assert 0.7 < float(row["edges"]) < 1  # METIS finds the circle; one edge in ten leads away
+        by_chance = int(row["per_batch"]) / int(row["parts"])
+        assert by_chance + 0.2 < float(row["edges"]) < 1  # METIS finds the communities
         assert all(0 < float(row[name]) < 1 for name in ("cutting", "index"))
-    with pytest.raises(ConfigError, match="at least 100"):
+    with pytest.raises(ConfigError, match="at least 1,000"):
         measure_batching(tmp_path / "none.csv", 10, [2])
     assert not (tmp_path / "none.csv").exists()

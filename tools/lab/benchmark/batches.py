@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from lab.benchmark.graphs import planted_task
 from lab.benchmark.process import peak_of, resident, rows_apart, trim
-from lipzoo._graph import make_graph
 from lipzoo.attention import as_structure
 from lipzoo.attention.fused.index import kernel_index
-from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.registry import create_model
 from lipzoo.settings import Batching, Clusters, FitSettings, Full
@@ -26,8 +24,6 @@ from lipzoo.training.step import train_step
 __all__ = ["measure_batching"]
 
 _WIDTH, _CLASSES, _DEGREE = 64, 10, 10
-#: Places on the circle that a node's neighbours are apart from it, but for one in ten.
-_NEAR = 50
 _BATCHINGS: tuple[Batching, ...] = (
     Full(name="full"),
     Clusters(name="clusters", parts=32, per_batch=8),
@@ -42,22 +38,21 @@ def measure_batching(
     """Write a row a depth and batching: the second epoch of a training with dropout.
 
     Each in a process of its own, on one thread: ``gat_lip_16`` with other depths, 64 features, 64
-    wide, 8 heads, float32, dense features, and a graph whose clusters METIS has to find: nodes on a
-    circle, numbered at random, with 10 in-edges each, nine of them from at most 50 places away and
-    one from anywhere; all nodes are trained on. ``edges``: those that the steps are on, over those
-    of the graph. ``cutting`` and ``index``: the shares of the epoch's processor time that go into
-    making the batches, and into the index that the kernels read. ``bytes`` a node of the graph:
-    what the process holds at the peak above graph, features, weights, and what is kept of the
-    clusters. ``seconds``: the processor's, of the epoch. ``once``: of METIS and the index of the
-    whole graph.
+    wide, 8 heads, float32, on a :func:`~lab.benchmark.graphs.planted_task` with 10 edges a node:
+    METIS has to find its communities, and one edge in five leads out of them. ``edges``: those that
+    the steps are on, over those of the graph. ``cutting`` and ``index``: the shares of the epoch's
+    processor time that go into making the batches, and into the index that the kernels read.
+    ``bytes`` a node of the graph: what the process holds at the peak above graph, features,
+    weights, and what is kept of the clusters. ``seconds``: the processor's, of the epoch. ``once``:
+    of METIS and the index of the whole graph.
 
     Raises
     ------
     ConfigError
-        If there are fewer than 2 * 50 nodes, or no depths.
+        If there are fewer than 1,000 nodes, or no depths.
     """
-    if num_nodes < 2 * _NEAR or not depths or min(depths) < 1:
-        raise ConfigError(f"nodes must be at least {2 * _NEAR}, depths at least 1")
+    if num_nodes < 1000 or not depths or min(depths) < 1:
+        raise ConfigError("nodes must be at least 1,000, depths at least 1")
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     items = product([num_nodes], depths, range(len(_BATCHINGS)))
     rows_apart(file, _row, items, say)
@@ -67,7 +62,8 @@ def _row(item: tuple[int, int, int]) -> dict[str, object]:
     num_nodes, depth, number = item
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    batching, task = _BATCHINGS[number], _task(num_nodes)
+    batching = _BATCHINGS[number]
+    task = planted_task(num_nodes, num_nodes * _DEGREE, _CLASSES, _WIDTH)
     sizes = {"in_feats": _WIDTH, "num_classes": _CLASSES, "hidden_feats": _WIDTH, "num_heads": 8}
     model = create_model("gat_lip_16", **sizes, num_layers=depth, backend="fused")
     begin = time.process_time()
@@ -125,18 +121,3 @@ class _Epoch:
             self.edges += part.graph.num_edges()
             del part, index  # before the next one is made, as in a loop that holds none
         self.seconds = time.process_time() - begin
-
-
-def _task(num_nodes: int) -> GraphTask:
-    rng = np.random.default_rng(0)
-    dst = np.repeat(np.arange(num_nodes), _DEGREE)
-    apart = rng.integers(1, _NEAR + 1, dst.size) * rng.choice([-1, 1], dst.size)
-    far = np.arange(dst.size) % _DEGREE == 0
-    apart[far] = rng.integers(num_nodes, size=far.sum())
-    name = rng.permutation(num_nodes)
-    ends = (torch.from_numpy(name[each]) for each in ((dst + apart) % num_nodes, dst))
-    graph = make_graph(*ends, num_nodes)
-    graph.ndata["feat"] = torch.randn(num_nodes, _WIDTH)
-    graph.ndata["label"] = torch.arange(num_nodes) % _CLASSES
-    graph.ndata["train_mask"] = torch.ones(num_nodes, dtype=torch.bool)
-    return GraphTask("circle", graph, _CLASSES)
