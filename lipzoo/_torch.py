@@ -15,7 +15,15 @@ from torch._functorch.pyfunctorch import (
     temporarily_pop_interpreter_stack,
 )
 
-__all__ = ["evaluating", "is_exporting", "is_stack", "is_transformed", "lasting", "threads"]
+__all__ = [
+    "added",
+    "evaluating",
+    "is_exporting",
+    "is_stack",
+    "is_transformed",
+    "lasting",
+    "threads",
+]
 
 
 @contextmanager
@@ -28,6 +36,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in were_training:
             module.training = True
+
+
+def added(own: Tensor, other: Tensor) -> Tensor:
+    """``own + other``; in the place of ``own``, which nobody else holds, where nothing looks on."""
+    is_watched = torch.is_grad_enabled() or is_transformed()
+    if is_watched or torch.result_type(own, other) != own.dtype:
+        return own + other
+    return own.add_(other)
 
 
 def _is_in_functorch() -> bool:

@@ -284,12 +284,14 @@ class DeepAttentionNet(nn.Module):
     def _read(self, graph, feat: Tensor, attention=None, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
         scheme, layers = self.residual, self._layers_on(graph, feat, attention, edge_feat)
-        options = {"attention": attention, "is_checkpointed": self.checkpoint_layers}
-        # h_0 gets no name here, which would hold it to the end.
+        again = self.checkpoint_layers
+        # h_0 gets no name here, nor stands in a tuple of arguments: either would hold it.
         if not is_reversible(scheme):
-            return scheme.output(run_layers(scheme, layers, self._first(feat), **options))
+            return scheme.output(run_layers(scheme, layers, self._first(feat), attention, again))
         dtype = self.input.weight.dtype  # autocast gives 16 bits
-        return scheme.output(last_states(scheme, layers, self._first(feat).to(dtype), **options))
+        return scheme.output(
+            last_states(scheme, layers, self._first(feat).to(dtype), attention, again)
+        )
 
     def _layers_on(self, graph, feat: Tensor, attention, edge_feat) -> list[Layer]:
         """The layers on the graph, for these features."""

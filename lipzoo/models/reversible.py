@@ -47,7 +47,9 @@ def last_states(
     ``torch.func``, a compiler or an export looks at. ``is_checkpointed`` is for these.
     """
     if not torch.is_grad_enabled() or not _goes_back(layers, state):
-        return run_layers(scheme, layers, state, attention, is_checkpointed)
+        first = [state]
+        del state  # or h_0 would live as long as the pass
+        return run_layers(scheme, layers, first.pop(), attention, is_checkpointed)
     way = _WayBack(scheme, layers)
     before = now = state
     for index in range(len(layers)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lipzoo._dgl import dgl_error
+from lipzoo._torch import added
 from lipzoo.attention import Scores, Structure, as_structure, graph_attention, make_score_norm
 from lipzoo.attention.ops import BACKENDS
 from lipzoo.errors import ConfigError, DataError, did_you_mean
@@ -356,11 +357,11 @@ class AttentionConv(nn.Module):
         """Residual, bias, activation; the attention weights in DGL's shape where there are any."""
         bias = None
         if self.res_fc is not None:
-            out = out + self._split_heads(self.res_fc(h_dst))
+            out = added(out, self._split_heads(self.res_fc(h_dst)))
             bias = getattr(self.res_fc, "bias", None)
         if self.bias is not None:
             bias = self.bias
-            out = out + self.bias.view(self.num_heads, self.out_feats)
+            out = added(out, self.bias.view(self.num_heads, self.out_feats))
         roots = self._degree_roots(structure, out)
         if roots is not None:
             # The bias stays as it is, as in GCN.

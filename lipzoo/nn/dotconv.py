@@ -82,9 +82,10 @@ class DotGatConv(AttentionConv):
         key = value = self._split_heads(fc_src(h_src))
         shared = fc_src is fc_dst and not isinstance(feat, tuple)
         query = key[: structure.num_dst] if shared else self._split_heads(fc_dst(h_dst))
-        out, weights = self._attend(
-            structure, DotProductScores(query, key, value), need_weights=get_attention
-        )
+        scores = DotProductScores(query, key, value)
+        del query, key, value  # or they would last until the layer is done
+        out, weights = self._attend(structure, scores, need_weights=get_attention)
+        del scores
         return self._finish(structure, out, h_dst, weights)
 
 
@@ -199,5 +200,7 @@ class TransformerConv(AttentionConv):
         value = self._split_heads(self.fc_value(h_src))
         query, key = self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src))
         scores = DotProductScores(query, key, value, edge, self.edge_values)
+        del query, key, value  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
+        del scores
         return self._finish(structure, out, h_dst, weights)

@@ -150,7 +150,9 @@ class GATConv(AttentionConv):
         )
         if edge_weight is not None:
             edge_weight = rows_attended(edge_weight, as_structure(graph, feat=feat), structure)
+        del v_src, v_dst  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)
+        del scores
         return self._finish(structure, out, h_dst, weights)
 
     def _project(self, h_src: Tensor, h_dst: Tensor, is_pair: bool):

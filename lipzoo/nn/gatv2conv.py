@@ -135,5 +135,7 @@ class GATv2Conv(AttentionConv):
             v_dst = self._split_heads(self.fc_dst(h_dst))
         slope = self.leaky_relu.negative_slope
         scores = GATv2Scores(v_src, v_dst, self.attn, slope, edge, self.edge_values)
+        del v_src, v_dst  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
+        del scores
         return self._finish(structure, out, h_dst, weights)
