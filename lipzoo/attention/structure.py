@@ -16,6 +16,7 @@ from lipzoo._dgl import need_dgl
 from lipzoo._edges import Edges, check_size, read_edges
 from lipzoo._graph import EID, NID, NTYPE, is_graph, with_all_formats
 from lipzoo._torch import is_exporting, lasting
+from lipzoo.attention.exchange import Exchange
 from lipzoo.attention.held_edges import INT32_MAX, EdgeList, HeldEdges
 from lipzoo.errors import DataError
 
@@ -49,6 +50,9 @@ class Structure:
         self-loops that are added or left out make a difference.
     is_part : bool
         Of a graph that was cut from another.
+    exchange : Exchange, optional
+        Where other processes hold the other sources: a layer is given features of the first
+        ``num_dst`` nodes, and gets those of the others from it.
 
     Notes
     -----
@@ -66,12 +70,13 @@ class Structure:
         is_bipartite: bool = False,
         parent_degrees: Tensor | None = None,
         is_part: bool = False,
+        exchange: Exchange | None = None,
     ) -> None:
         self.stored: HeldEdges = EdgeList(_whole(src), _whole(dst))
         self.num_src, self.num_dst = num_src, num_dst
         self.is_bipartite = is_bipartite
         self._told = parent_degrees
-        self.is_part = is_part
+        self.is_part, self.exchange = is_part, exchange
         self._derived: dict[tuple, Any] = {}
 
     def derived(self, make: Callable[..., T], *arguments: Any) -> T:
@@ -115,6 +120,11 @@ class Structure:
         """In-degrees of the source nodes in the graph that this one was cut from, (num_src,)."""
         told = self._told
         return told if told is None or told.dim() == 1 else told.sum(1)
+
+    @property
+    def num_given(self) -> int:
+        """How many nodes a layer is given features of."""
+        return self.num_src if self.exchange is None else self.num_dst
 
     @property
     def num_edges(self) -> int:
@@ -189,7 +199,8 @@ class Structure:
     def _holding(self, stored: HeldEdges, told: Tensor | None) -> Structure:
         none = torch.empty(0, dtype=torch.int64)
         sizes = self.num_src, self.num_dst
-        made = Structure(none, none, *sizes, self.is_bipartite, told, self.is_part)
+        kind = self.is_bipartite, told, self.is_part, self.exchange
+        made = Structure(none, none, *sizes, *kind)
         made.stored = stored
         return made
 

@@ -298,10 +298,10 @@ class DeepAttentionNet(nn.Module):
         structures = self.structures(graph, feat)
         edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat)
         structures = [structure.to(feat.device) for structure in structures]
-        if feat.dim() != 2 or feat.shape != (structures[0].num_src, self.in_feats):
+        if feat.dim() != 2 or feat.shape != (structures[0].num_given, self.in_feats):
             raise DataError(
                 f"features are {tuple(feat.shape)}; this graph and model need "
-                f"({structures[0].num_src}, {self.in_feats}): for another width use "
+                f"({structures[0].num_given}, {self.in_feats}): for another width use "
                 "create_model(..., in_feats=...) or reset_input"
             )
         norms = self.norms if len(self.norms) else [None] * self.num_layers

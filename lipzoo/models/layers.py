@@ -69,7 +69,7 @@ class Layer:
     def own(self, state: Tensor) -> Tensor:
         """The rows of the nodes that the layer puts out."""
         structure = self.structure
-        return state if structure.num_src == structure.num_dst else state[: structure.num_dst]
+        return state if structure.num_given == structure.num_dst else state[: structure.num_dst]
 
 
 def run_layers(

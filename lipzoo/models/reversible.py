@@ -70,7 +70,7 @@ def _goes_back(layers: list[Layer], state: Tensor) -> bool:
     return (
         state.element_size() >= 4
         and not (is_transformed() or is_exporting())
-        and all(layer.structure.num_src == layer.structure.num_dst for layer in layers)
+        and all(layer.structure.num_given == layer.structure.num_dst for layer in layers)
     )
 
 

@@ -32,7 +32,7 @@ def structures_seen(
             )
         return [seen(block) for block in graph]
     structure = seen(graph, feat)
-    if structure.num_src != structure.num_dst:
+    if structure.num_given != structure.num_dst:
         raise DataError("a model of several layers takes a list of blocks, or a whole graph")
     return [structure] * num_layers
 

@@ -298,7 +298,7 @@ class AttentionConv(nn.Module):
         structure = attended.to(h_src.device)
         if h_dst is None:
             # The destination nodes of a block are its first source nodes.
-            same_nodes = structure.num_src == structure.num_dst
+            same_nodes = structure.num_given == structure.num_dst
             if structure.is_bipartite and not same_nodes:
                 raise DataError(
                     f"{type(self).__name__}: source and destination nodes of this graph differ: "
@@ -306,7 +306,7 @@ class AttentionConv(nn.Module):
                 )
             h_dst = h_src if same_nodes else h_src[: structure.num_dst]
         for name, h, num_nodes, width in (
-            ("source", h_src, structure.num_src, self.in_src_feats),
+            ("source", h_src, structure.num_given, self.in_src_feats),
             ("destination", h_dst, structure.num_dst, self.in_dst_feats),
         ):
             if h.shape[0] != num_nodes or h.shape[-1] != width:
@@ -325,6 +325,10 @@ class AttentionConv(nn.Module):
             return structure, h_src, h_dst
         divided = h_src / roots
         return structure, divided, divided if h_dst is h_src else divided[: structure.num_dst]
+
+    def _sources(self, structure: Structure, own: Tensor) -> Tensor:
+        """The features of all source nodes, after dropout: each process drops its own nodes'."""
+        return own if structure.exchange is None else structure.exchange.widened(own)
 
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""

@@ -13,7 +13,7 @@ from lipzoo.attention import Structure, as_structure
 from lipzoo.attention.structure import PARENT_DEGREES
 from lipzoo.errors import DataError
 
-__all__ = ["degree_roots", "keep_degrees"]
+__all__ = ["degree_counts", "degree_roots", "keep_degrees"]
 
 _ADVICE = (
     "call lipzoo.nn.keep_degrees(graph) on the whole graph before it is sampled or cut, or "
@@ -50,13 +50,13 @@ def keep_degrees(graph: Any, parent: Any = None) -> None:
                 "otherwise: lipzoo.attention.Structure(..., parent_degrees=...)"
             )
         if parent is None:
-            found = _degree_counts(as_structure(part))
+            found = degree_counts(as_structure(part))
         else:
-            found = as_structure(parent).derived(_degree_counts)[_nodes_of(part, parent)]
+            found = as_structure(parent).derived(degree_counts)[_nodes_of(part, parent)]
         part.srcdata[PARENT_DEGREES] = found.to(part.device)
 
 
-def _degree_counts(structure: Structure) -> Tensor:
+def degree_counts(structure: Structure) -> Tensor:
     """In-edges from other nodes, and self-loops, of each node: int32 (N, 2)."""
     if structure.num_src != structure.num_dst or structure.is_bipartite:
         raise DataError(f"this is no whole graph, which knows the degrees of its nodes: {_ADVICE}")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo._names import Registry
-from lipzoo.attention import as_structure
+from lipzoo.attention import Structure, as_structure
+from lipzoo.attention.exchange import Exchange
 from lipzoo.errors import DataError
 
 __all__ = [
@@ -76,10 +77,11 @@ class PairNorm(FeatureNorm):
         self.scale, self.individually, self.eps = scale, individually, eps
 
     def forward(self, graph, feat: Tensor) -> Tensor:
-        centred = feat - feat.mean(0, keepdim=True)
+        exchange = _exchange_of(graph)
+        centred = feat - (feat.mean(0, keepdim=True) if exchange is None else exchange.mean(feat))
         square = centred.square().sum(-1, keepdim=True)
         if not self.individually:
-            square = square.mean()
+            square = square.mean() if exchange is None else exchange.mean(square)
         # Clamped under the root, where the gradient of a zero row stays finite.
         return self.scale * centred / square.clamp_min(self.eps).sqrt()
 
@@ -108,10 +110,25 @@ class BatchNorm(FeatureNorm):
         self.norm = nn.BatchNorm1d(num_feats, eps=eps, momentum=momentum)
 
     def forward(self, graph, feat: Tensor) -> Tensor:
+        exchange = _exchange_of(graph)
+        if exchange is not None and self.norm.training:
+            return self._over_all(exchange, feat)
         if self.training and feat.shape[0] == 1:
             # One node has no spread; batch norm's limit there is its bias.
             return self.norm.bias.expand_as(feat)
         return self.norm(feat)
+
+    def _over_all(self, exchange: Exchange, feat: Tensor) -> Tensor:
+        """By the mean and variance over the nodes of all processes, which all take note of."""
+        norm = self.norm
+        mean = exchange.mean(feat)
+        variance = exchange.mean((feat - mean).square())
+        with torch.no_grad():
+            number = float(exchange.summed(feat.new_tensor(feat.shape[0])))
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean[0], norm.momentum)
+            norm.running_var.lerp_(variance[0] * (number / max(1.0, number - 1)), norm.momentum)
+        return norm.weight * (feat - mean) / (variance + norm.eps).sqrt() + norm.bias
 
 
 @FEATURE_NORMS.register("neighbornorm")
@@ -147,6 +164,8 @@ class NeighborNorm(FeatureNorm):
 
     def forward(self, graph, feat: Tensor) -> Tensor:
         s = as_structure(graph, feat=feat).to(feat.device)
+        if s.exchange is not None:
+            feat = s.exchange.widened(feat)
         if feat.shape[0] != s.num_src:
             raise DataError(
                 f"NeighborNorm reads the neighbours: it needs the features of all {s.num_src} "
@@ -165,6 +184,10 @@ class NeighborNorm(FeatureNorm):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale:g}, eps={self.eps:g}"
+
+
+def _exchange_of(graph) -> Exchange | None:
+    return graph.exchange if isinstance(graph, Structure) else None
 
 
 def make_feature_norm(spec: str | Mapping | None, num_feats: int) -> FeatureNorm | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lipzoo.attention import AdditiveScores, as_structure
+from lipzoo.attention import AdditiveScores, Structure, as_structure
 from lipzoo.nn.conv import AttentionConv, Feat, projection
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.edges import rows_attended
@@ -136,7 +136,7 @@ class GATConv(AttentionConv):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
         edge = self._edges(graph, structure, edge_feat, h_src)
-        h_src, h_dst, v_src, v_dst = self._project(h_src, h_dst, isinstance(feat, tuple))
+        h_src, h_dst, v_src, v_dst = self._project(structure, h_src, h_dst, isinstance(feat, tuple))
         scores = AdditiveScores(
             v_src,
             v_dst,
@@ -155,11 +155,11 @@ class GATConv(AttentionConv):
         del scores
         return self._finish(structure, out, h_dst, weights)
 
-    def _project(self, h_src: Tensor, h_dst: Tensor, is_pair: bool):
+    def _project(self, structure: Structure, h_src: Tensor, h_dst: Tensor, is_pair: bool):
         """Dropout and projection; the nodes that source and destination share are done once."""
         if not is_pair:
             num_dst = h_dst.shape[0]
-            h_src = self.feat_drop(h_src)
+            h_src = self._sources(structure, self.feat_drop(h_src))
             return h_src, h_src[:num_dst], self._split_heads(self.fc(h_src)), None
         h_src, h_dst = self.feat_drop(h_src), self.feat_drop(h_dst)
         fc_src = self.fc_src if hasattr(self, "fc_src") else self.fc

@@ -45,6 +45,7 @@ from lipzoo.training.batching_samples import (
     warn_if_nearly_all,
 )
 from lipzoo.training.metrics import model_feat
+from lipzoo.training.ranks import Ranks
 from lipzoo.training.step import train_step
 
 __all__ = ["Batches", "check_batching", "infer_sampled", "make_batches", "train_epoch"]
@@ -114,15 +115,17 @@ def train_epoch(
     settings: FitSettings,
     class_weight: Tensor | None,
     epoch: int,
+    ranks: Ranks | None = None,
 ) -> float:
     """The steps of an epoch on the training nodes of a task; the mean of their losses.
 
-    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1.
+    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1, ``ranks`` are
+    the processes that have the rest of the graph.
     """
     if batches is None:
         return train_step(model, task, optimizer, settings, class_weight, epoch)
     losses = [
-        train_step(model, batch, optimizer, settings, class_weight, epoch, batch.share)
+        train_step(model, batch, optimizer, settings, class_weight, epoch, batch.share, ranks)
         for batch in batches(task)
     ]
     return sum(losses) / len(losses)

@@ -19,7 +19,7 @@ from lipzoo.errors import ConfigError
 from lipzoo.settings import Clusters
 from lipzoo.training.batching_rows import Batch, Rows, node_weights, shares
 
-__all__ = ["ClusterBatches", "check_clusters"]
+__all__ = ["ClusterBatches", "check_clusters", "clusters_of"]
 
 
 def check_clusters(task: GraphTask, options: Clusters) -> None:
@@ -63,7 +63,7 @@ class ClusterBatches:
         self, model: nn.Module, task: GraphTask, options: Clusters, class_weight: Tensor | None
     ) -> None:
         structure = as_structure(task.graph).to("cpu")
-        self.clusters: list[Tensor] = structure.derived(_clusters, options.method, options.parts)
+        self.clusters: list[Tensor] = structure.derived(clusters_of, options.method, options.parts)
         self.per_batch, self.class_weight = options.per_batch, class_weight
         self.rows = Rows(model, task.graph)
         index = kernel_index(structure).in_edges(with_ids=self.rows.edge_feat is not None)
@@ -98,7 +98,7 @@ class ClusterBatches:
 
 
 @lasting()
-def _clusters(structure: Structure, method: str, parts: int) -> list[Tensor]:
+def clusters_of(structure: Structure, method: str, parts: int) -> list[Tensor]:
     """The nodes of each cluster; as many clusters as are not empty."""
     number = structure.num_src
     if method == "contiguous" or parts in (1, number) or not structure.num_edges:

@@ -20,13 +20,14 @@ from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.models.reversible import is_reversible
 from lipzoo.training.batching import make_batches, train_epoch
+from lipzoo.training.batching_rows import Batch
 from lipzoo.training.metrics import (
     check_metric,
-    evaluate_encoded,
     infer,
     measure,
     only_class,
 )
+from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, load_state, save_state
 
@@ -82,6 +83,7 @@ def fit(
     on_epoch: Callable[[int], None] | None = None,
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
     splits: tuple[str, ...] = ("train", "val", "test"),
+    ranks: Ranks | None = None,
     verbose: Verbose = True,
     title: str = "",
     save_every: int = 100,
@@ -112,6 +114,9 @@ def fit(
     splits : tuple of {"train", "val", "test"}
         The node sets that the metrics at the end are of. Without ``"val"`` no validation node is
         looked at, and the weights of the last epoch are kept.
+    ranks : Ranks, optional
+        The processes that train the model together; all call this alike, with the whole task, and
+        get the same. The first one alone has a ``folder``.
     verbose : bool or "json"
         Say on stderr how far it is (:class:`~lipzoo._progress.EpochsProgress`).
     title : str
@@ -141,7 +146,13 @@ def fit(
             f"{task.name!r} is multilabel; leave it out of the recipe"
         )
     task = encode_to_train(model, task)
-    batches = make_batches(model, task, settings.batching, class_weight)
+    if ranks is None:
+        batches = make_batches(model, task, settings.batching, class_weight)
+        own = task
+    else:
+        ranks.check(model, task, settings.batching)
+        own = ranks.part(model, task, class_weight)
+        batches = lambda _: iter([own])  # noqa: E731
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.
@@ -152,8 +163,8 @@ def fit(
         parts["average"] = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         judged = parts["average"].module
     state = _State()
-    if resume and folder is not None and (folder / STATE_FILE).is_file():
-        state = load_state(folder / STATE_FILE, parts, lambda content: _State(**content["fit"]))
+    if resume:
+        state = _resumed(folder, parts, ranks) or state
     log = _Log(folder, state.history)
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     validates = "val" in splits
@@ -162,7 +173,7 @@ def fit(
         _keep_best(
             state,
             judged,
-            evaluate_encoded(judged, task, ("val",)),
+            measure(_infer(judged, own, ranks), task, ("val",)),
             task.metric,
             settings.early_stopping.monitor,
         )
@@ -176,13 +187,13 @@ def fit(
         is_first = state.epoch == begun + 1
         with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
             train_loss = train_epoch(
-                model, learnt, batches, optimizer, settings, class_weight, state.epoch
+                model, learnt, batches, optimizer, settings, class_weight, state.epoch, ranks
             )
         if judged is not model:
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
-            val = evaluate_encoded(judged, task, ("val",)) if validates else {}
+            val = measure(_infer(judged, own, ranks), task, ("val",)) if validates else {}
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
             log.write(row)
@@ -198,17 +209,57 @@ def fit(
         else:
             scheduler.step()
         progress.step(state.epoch)
-        if folder is not None and state.epoch % save_every == 0:
-            save_state(folder / STATE_FILE, parts, fit=vars(state))
+        if state.epoch % save_every == 0:
+            _save(folder, parts, state, ranks)
     progress.close()
     log.close()
-    if folder is not None:
-        save_state(folder / STATE_FILE, parts, fit=vars(state))
+    _save(folder, parts, state, ranks)
     model.load_state_dict(state.best_weights if validates else judged.state_dict())
     epoch = state.best_epoch if validates else state.epoch
-    logits = infer(model, task)
+    logits = _infer(model, own, ranks)
     progress.finish()
     return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
+
+
+def _infer(model: nn.Module, own: GraphTask | Batch, ranks: Ranks | None) -> Tensor:
+    """Logits (N, C) of all nodes."""
+    logits = infer(model, own)
+    return logits if ranks is None else ranks.gathered(logits)
+
+
+def _save(folder: Path | None, parts: dict, state: _State, ranks: Ranks | None) -> None:
+    draws = {} if ranks is None else {"draws": ranks.draws()}
+    if folder is not None:
+        save_state(folder / STATE_FILE, parts, fit=vars(state), **draws)
+
+
+def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | None:
+    """The state in the folder, which the first process tells the others; None where there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not of these parts.
+    ConfigError
+        If there were more processes, or fewer.
+    """
+    path = Path(STATE_FILE) if folder is None else folder / STATE_FILE
+    data = path.read_bytes() if folder is not None and path.is_file() else None
+    if ranks is not None:
+        data = ranks.told(data)
+        ranks.begin_draws()
+    if data is None:
+        return None
+    content = load_state(path, parts, dict, data)
+    before, now = len(content.get("draws", [0])), 1 if ranks is None else ranks.number
+    if before != now:
+        raise ConfigError(
+            f"{path.parent}: was begun by {before} process{'es' * (before > 1)}, and now there "
+            f"{'are' if now > 1 else 'is'} {now}; start as many, or start anew with --overwrite"
+        )
+    if ranks is not None:
+        ranks.set_draws(content["draws"])
+    return _State(**content["fit"])
 
 
 def _saves_memory(model: nn.Module) -> bool:

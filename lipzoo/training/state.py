@@ -32,9 +32,14 @@ def save_state(path: Path, parts: Mapping[str, Any], **rest: Any) -> None:
 
 
 def load_state(
-    path: Path, parts: Mapping[str, Any], make: Callable[[dict[str, Any]], Rest]
+    path: Path,
+    parts: Mapping[str, Any],
+    make: Callable[[dict[str, Any]], Rest],
+    data: bytes | None = None,
 ) -> Rest:
     """Set the parts and the random generators back; gives what ``make`` makes of the content.
+
+    ``data`` is what the file holds, where another process has read it.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def load_state(
         If the state is damaged, or of other parts.
     """
     try:
-        content = _read(path)
+        content = _read(path, data)
         for name, part in parts.items():
             part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
@@ -102,9 +107,10 @@ def check_other_epochs(path: Path, before: int, settings: FitSettings, is_finish
         raise ConfigError(f"{words}: {reason}; {instead}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, data: bytes | None = None) -> dict[str, Any]:
     # weights_only: tensors and plain containers; no class is ever constructed.
-    return torch.load(path, weights_only=True, map_location="cpu")
+    file = path if data is None else io.BytesIO(data)
+    return torch.load(file, weights_only=True, map_location="cpu")
 
 
 def _strange(path: Path, fault: Exception) -> CheckpointError:

@@ -10,6 +10,7 @@ from lipzoo.nn.feature_norms import FeatureNorm
 from lipzoo.training.batching_rows import Batch, Share
 from lipzoo.training.consistency import consistency_loss
 from lipzoo.training.metrics import model_feat, task_loss
+from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import FitSettings
 
 __all__ = ["train_step"]
@@ -23,11 +24,12 @@ def train_step(
     class_weight: Tensor | None,
     epoch: int,
     share: Share = Share(),  # noqa: B008
+    ranks: Ranks | None = None,
 ) -> float:
     """One step on the training nodes of a task or batch, on all of its graph; its loss.
 
     ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1, ``share`` is
-    what the losses are multiplied by.
+    what the losses are multiplied by; ``ranks`` are the processes that have the rest of the graph.
     """
     _train_mode(model)
     optimizer.zero_grad(set_to_none=True)
@@ -42,12 +44,17 @@ def train_step(
             settings.label_smoothing,
             class_weight,
         )
+        if len(labels)
+        else logits[:0].sum()  # 0: what another process has learns of this one's nodes
         for logits in passes
     ]
     loss = share.loss * torch.stack(losses).mean()
     if consistency is not None:
         loss = loss + share.nodes * consistency_loss(passes, consistency, epoch)
     loss.backward()
+    if ranks is not None:
+        ranks.reduce(model.parameters())
+        loss = ranks.total(loss)
     if settings.grad_clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
