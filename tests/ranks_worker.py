@@ -60,8 +60,7 @@ def learnt(kind, arguments, settings, ranks, whole):
         data = ranks.part(model, whole, weight)
         options = {"share": data.share, "ranks": ranks}
     losses = [
-        train_step(model, data, optimizer, settings, weight, epoch, **options)
-        for epoch in (1, 2)
+        train_step(model, data, optimizer, settings, weight, epoch, **options) for epoch in (1, 2)
     ]
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return losses, gradients, dict(model.named_buffers())

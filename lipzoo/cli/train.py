@@ -70,19 +70,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from lipzoo.training import train
+    from lipzoo.training.ranks import joined
+    from lipzoo.training.run_seed import follow
 
-    summary = train(
-        _recipe(args),
-        args.out,
-        seeds=numbers("--seeds", args.seeds),
-        resume=args.resume,
-        overwrite=args.overwrite,
-        baselines=args.baselines,
-        jobs=args.jobs,
-        device=args.device,
-        raw_dir=args.raw_dir,
-        verbose=verbosity(args),
-    )
+    recipe = _recipe(args)
+    with joined() as ranks:
+        if ranks is not None:
+            ranks.agree(recipe.full_name, recipe.to_dict())
+            if not ranks.is_first:
+                follow(ranks, args.raw_dir)
+                return
+        summary = train(
+            recipe,
+            args.out,
+            seeds=numbers("--seeds", args.seeds),
+            resume=args.resume,
+            overwrite=args.overwrite,
+            baselines=args.baselines,
+            jobs=args.jobs,
+            device=args.device,
+            raw_dir=args.raw_dir,
+            ranks=ranks,
+            verbose=verbosity(args),
+        )
     show(args, summary, f"{_text(summary)}\nlipzoo export {args.out} writes the weights")
 
 

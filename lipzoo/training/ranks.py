@@ -90,6 +90,21 @@ class Ranks:
         together(dist.all_gather_object, box, message)
         return box
 
+    def agree(self, name: str, content: Any) -> None:
+        """Refuse, in all processes, where one has something else than the first.
+
+        Raises
+        ------
+        ConfigError
+        """
+        found = self.each((name, content))
+        for rank, other in enumerate(found):
+            if other != found[0]:
+                raise ConfigError(
+                    f"process {rank} was given another recipe ({other[0]}) than the first "
+                    f"({found[0][0]}): give all processes the same command"
+                )
+
     def check(self, model: nn.Module, task: GraphTask, batching: Batching) -> None:
         """Refuse what is not divided.
 

@@ -39,6 +39,7 @@ from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.batching import check_batching
 from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.metrics import only_class_words
+from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
@@ -91,6 +92,7 @@ def train(
     jobs: int = 1,
     device: str | None = None,
     raw_dir: str | None = None,
+    ranks: Ranks | None = None,
     verbose: Verbose = True,
 ) -> dict[str, Any]:
     """Train each seed of a recipe.
@@ -120,6 +122,9 @@ def train(
         of a training seed by seed on the CPU, and on a GPU no two runs are the same to the bit.
     raw_dir : str, optional
         Where DGL's raw data lies; see :func:`~lipzoo.load_dataset`.
+    ranks : Ranks, optional
+        The processes that train together with this one, the first of them; the others
+        :func:`~lipzoo.training.run_seed.follow`.
     verbose : bool or "json"
         Say on stderr how far it is; see :func:`~lipzoo.training.loop.fit`.
 
@@ -140,6 +145,11 @@ def train(
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    if ranks is not None and (jobs > 1 or device is not None):
+        raise ConfigError(
+            f"{ranks.number} processes train each seed together; leave out "
+            f"{'--device' if device is not None else '--jobs'}"
+        )
     # What can go wrong does so before the folder is touched: data, model, baselines, device.
     if device is not None:
         check_device(device)
@@ -197,9 +207,11 @@ def train(
     elif jobs == 1:
         for variant, path, seed, architecture in work:
             task = tasks(variant, raw_dir, seed)
-            train_seed(variant, path, seed, task, verbose, architecture)
+            train_seed(variant, path, seed, task, verbose, architecture, ranks)
     else:
         _train_in_processes(work, jobs, raw_dir, verbose)
+    if ranks is not None:
+        ranks.told(None)  # that is all
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
     _warn_of_only_class(summary)

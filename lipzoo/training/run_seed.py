@@ -15,13 +15,16 @@ from lipzoo._torch import threads
 from lipzoo._yaml import write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
-from lipzoo.training.recipe import Recipe
+from lipzoo.training.ranks import Ranks
+from lipzoo.training.recipe import Recipe, make_recipe
+from lipzoo.training.tasks import Tasks
 from lipzoo.weights import WEIGHTS_FILE
 
-__all__ = ["RESULT_FILE", "build_from_recipe", "keep_seed", "model_args", "train_seed"]
+__all__ = ["RESULT_FILE", "build_from_recipe", "follow", "keep_seed", "model_args", "train_seed"]
 
 #: There once a seed is finished.
 RESULT_FILE = "result.yaml"
@@ -34,12 +37,55 @@ def train_seed(
     task: GraphTask,
     verbose: Verbose,
     architecture: Architecture | None = None,
+    ranks: Ranks | None = None,
 ) -> None:
-    """Train one seed into ``folder``, from its state where there is one; no-op when finished."""
+    """Train one seed into ``folder``, from its state where there is one; no-op when finished.
+
+    ``ranks``: together with the processes that :func:`follow`; this is the first of them.
+    """
     if (folder / RESULT_FILE).is_file():
         return
+    architecture = architecture or get_architecture(recipe.architecture)
+    if ranks is not None:
+        ranks.told((recipe.to_dict(), seed, architecture, task.fingerprint))
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
+    title = f"{recipe.full_name} seed {seed}"
+    model, result = _fitted(recipe, seed, task, architecture, ranks, folder, verbose, title)
+    keep_seed(folder, seed, model, result, task)
+
+
+def follow(ranks: Ranks, raw_dir: str | None = None) -> None:
+    """Train along with the first process, as long as it has something to train.
+
+    Raises
+    ------
+    ConfigError
+        If this process has other data.
+    """
+    tasks = Tasks()
+    while (work := ranks.told(None)) is not None:
+        content, seed, architecture, fingerprint = work
+        recipe = make_recipe(content, where="the first process's recipe")
+        task = tasks(recipe, raw_dir, seed)
+        if task.fingerprint != fingerprint:
+            raise ConfigError(
+                f"process {ranks.rank} has other data of the name {task.name!r} than the first: "
+                "copy the first one's, or name it by --raw-dir"
+            )
+        _fitted(recipe, seed, task, architecture, ranks)
+
+
+def _fitted(
+    recipe: Recipe,
+    seed: int,
+    task: GraphTask,
+    architecture: Architecture,
+    ranks: Ranks | None,
+    folder: Path | None = None,
+    verbose: Verbose = False,
+    title: str = "",
+) -> tuple[nn.Module, FitResult]:
     with threads(recipe.num_threads):
         torch.manual_seed(seed)
         model = build_from_recipe(recipe, task, architecture)
@@ -49,10 +95,11 @@ def train_seed(
             recipe.settings(),
             folder=folder,
             resume=True,
+            ranks=ranks,
             verbose=verbose,
-            title=f"{recipe.full_name} seed {seed}",
+            title=title,
         )
-    keep_seed(folder, seed, model, result, task)
+    return model, result
 
 
 def keep_seed(
