@@ -14,6 +14,7 @@ from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn.feature_norms import FEATURE_NORMS
 from lipzoo.nn.residual import RESIDUAL_SCHEMES
 from lipzoo.settings import Consistency, FitSettings
+from lipzoo.training.metrics import infer
 from lipzoo.training.ranks import joined
 from lipzoo.training.step import train_step
 
@@ -63,7 +64,9 @@ def learnt(kind, arguments, settings, ranks, whole):
         train_step(model, data, optimizer, settings, weight, epoch, **options) for epoch in (1, 2)
     ]
     gradients = {name: p.grad for name, p in model.named_parameters()}
-    return losses, gradients, dict(model.named_buffers())
+    logits = infer(model, data)
+    logits = logits if ranks is None else ranks.gathered(logits)
+    return losses, gradients, dict(model.named_buffers()), logits
 
 
 def main() -> None:
