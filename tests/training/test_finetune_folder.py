@@ -18,7 +18,7 @@ def dies(monkeypatch):
     """``dies(epoch)`` lets every later training end with `Killed` in that epoch."""
 
     def at(last):
-        train_epoch, epochs = loop.train_step, []
+        train_epoch, epochs = loop.train_epoch, []
 
         def counted(*args):
             epochs.append(None)
@@ -26,7 +26,7 @@ def dies(monkeypatch):
                 raise Killed
             return train_epoch(*args)
 
-        monkeypatch.setattr(loop, "train_step", counted)
+        monkeypatch.setattr(loop, "train_epoch", counted)
 
     return at
 

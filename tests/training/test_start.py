@@ -202,9 +202,9 @@ def test_resumed_is_undisturbed(tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    epoch = loop.train_step
+    epoch = loop.train_epoch
     calls = iter([epoch, epoch, stop])
-    monkeypatch.setattr(loop, "train_step", lambda *args: next(calls)(*args))
+    monkeypatch.setattr(loop, "train_epoch", lambda *args: next(calls)(*args))
     with pytest.raises(KeyboardInterrupt):
         lipzoo.finetune(folder, blocks(), **options, out=tmp_path / "cut")
     monkeypatch.undo()
