@@ -35,8 +35,7 @@ def check_clusters(task: GraphTask, options: Clusters) -> None:
     if options.parts > task.num_nodes:
         raise ConfigError(
             f"batching: clusters: {task.name} has {task.num_nodes} nodes, which cannot be cut into "
-            f"{options.parts} parts; say parts: {min(task.num_nodes, 4)} or train on the whole "
-            "graph (batching: full)"
+            f"{options.parts} parts; say fewer, or train on the whole graph (batching: full)"
         )
     if options.method == "metis":
         need_dgl("batching: clusters by METIS (method: contiguous does without)")

@@ -209,7 +209,8 @@ def own_values(recipe: Recipe, args: dict[str, Any], space: SearchSpace) -> dict
 
     ``args`` are all arguments of its model.
     """
-    content = {**recipe.model_dump(mode="json"), "overrides": args}
+    batching = recipe.batching.model_dump(mode="json")  # which a dump leaves out where it is full
+    content = {**recipe.model_dump(mode="json"), "batching": batching, "overrides": args}
     found = {}
     for key, entry in space.items():
         value: Any = content

@@ -20,11 +20,12 @@ from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.nn.degrees import degree_roots
 from lipzoo.settings import FinetuneSettings
-from lipzoo.training import finetune, fit
+from lipzoo.training import finetune, fit, tune
 from lipzoo.training.batching import infer_sampled, make_batches, train_epoch
 from lipzoo.training.batching_rows import sparse_rows
 from lipzoo.training.metrics import infer, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.search_space import make_space, own_values
 
 #: Batches that together hold all that the whole graph does, for models of three layers.
 WHOLE = {
@@ -512,6 +513,19 @@ def test_together_it_is_refused(tmp_path, recipe):
     with pytest.raises(ConfigError, match="batching: 'clusters' cannot be trained together"):
         lipzoo.training.train(changed, tmp_path / "run", device="cpu", verbose=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_honours_it_and_refuses_what_there_is_not(tmp_path, recipe):
+    space = make_space({"batching.name": ["full", "clusters"], "batching.parts": [4, 8]}, "test")
+    assert own_values(recipe(), {}, space) == {"batching.name": '"full"'}
+    clusters = recipe(batching={"name": "clusters", "parts": 8}, epochs=2)
+    space = make_space({"batching.parts": [4, 8]}, "test")
+    found = tune(clusters, space, tmp_path / "found", trials=2, seeds=[0], verbose=False)
+    assert found["values"]["batching.parts"] in (4, 8)
+    space = make_space({"batching.parts": [4, 800]}, "test")
+    with pytest.raises(ConfigError, match="cannot be cut into 800 parts"):
+        tune(clusters, space, tmp_path / "none", trials=2, seeds=[0], verbose=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_batch_that_reads_nearly_all_says_so_once():
