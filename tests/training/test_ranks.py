@@ -1,0 +1,161 @@
+"""Several processes that train together: what they compute, write and say."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lipzoo._yaml import read_yaml, write_yaml
+
+TESTS = Path(__file__).parents[1]
+SMALL = {
+    "architecture": "gat_lip_16",
+    "overrides": {
+        "num_layers": 4,
+        "hidden_feats": 16,
+        "num_heads": 2,
+        "degree_norm": "symmetric",
+        **dict.fromkeys(("input_drop", "feat_drop", "head_drop", "attn_drop"), 0.0),
+    },
+    "dataset": {"name": "digits"},
+    "epochs": 6,
+    "seeds": [0],
+}
+
+
+def start(number, *arguments, others=None):
+    """So many processes, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    shared = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(number),
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, *(others if rank and others else arguments)],
+            env={**shared, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(number)
+    ]
+
+
+def ended(processes, limit=240):
+    """``(code, stdout, stderr)`` of each."""
+    try:
+        said = [process.communicate(timeout=limit) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
+
+
+def train(number, recipe, out, *more, others=None):
+    command = ["-m", "lipzoo.cli", "train", str(recipe), "--out", str(out), *more]
+    return start(number, *command, others=others and [*command[:3], *others])
+
+
+def recipe_file(folder, **changes):
+    path = folder / f"{'_'.join(changes) or 'small'}.yaml"
+    write_yaml(path, {**SMALL, **changes})
+    return path
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_gradients_buffers_and_logits_are_those_of_one_process(number):
+    """In float64, over families, residual schemes, norms, checkpoints and reversible depth."""
+    found = ended(start(number, str(TESTS / "ranks_worker.py")))
+    assert [code for code, *_ in found] == [0] * number, found
+    assert found[0][1].split() == ["45", "cases"], found[0][1]
+
+
+def test_a_run_is_that_of_one_process_and_goes_on_to_the_bit(tmp_path):
+    recipe = recipe_file(tmp_path)
+    for code, _, words in ended(train(2, recipe, tmp_path / "two")):
+        assert code == 0, words
+    [(code, _, words)] = ended(train(1, recipe, tmp_path / "one"))
+    assert code == 0, words
+    names = [
+        sorted(str(p.relative_to(out)) for p in out.rglob("*") if "events" not in p.name)
+        for out in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert names[0] == names[1]
+    results = [read_yaml(tmp_path / out / "seed_0" / "result.yaml") for out in ("one", "two")]
+    assert results[0]["best_epoch"] == results[1]["best_epoch"]
+    for name, value in results[0]["metrics"].items():
+        assert results[1]["metrics"][name] == pytest.approx(value, abs=1e-4), name
+
+    # Half, then the rest, with dropout: as the whole.
+    drops = {**SMALL["overrides"], "feat_drop": 0.3, "attn_drop": 0.2}
+    weights = {}
+    for out, epochs in (("whole", [6]), ("halves", [3, 6])):
+        for number in epochs:
+            recipe = recipe_file(tmp_path, overrides=drops)
+            more = ["--resume"] if number == 6 and len(epochs) == 2 else []
+            command = ["--epochs", str(number), *more]
+            for code, _, words in ended(train(2, recipe, tmp_path / out, *command)):
+                assert code == 0, words
+        weights[out] = (tmp_path / out / "seed_0" / "model.safetensors").read_bytes()
+    assert weights["halves"] == weights["whole"]
+
+    # Another number of processes would draw other masks.
+    (code, _, words), *_ = ended(train(1, recipe, tmp_path / "halves", "--resume", "--epochs", "9"))
+    assert code == 2
+    assert "was begun by 2 processes, and now there is 1" in words
+
+
+def test_a_killed_process_ends_all_with_a_line_each(tmp_path):
+    recipe = recipe_file(tmp_path, epochs=100_000, early_stopping={"patience": 100_000})
+    processes = train(2, recipe, tmp_path / "run")
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("run/seed_0/metrics.csv")) and time.monotonic() < end:
+        time.sleep(0.2)
+    time.sleep(1)
+    processes[1].send_signal(signal.SIGKILL)
+    code, _, words = ended(processes, limit=60)[0]
+    assert code == 2
+    assert "Traceback" not in words
+    assert words.splitlines()[-1].startswith("lipzoo: another process of the training ended")
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "words"),
+    [
+        ({"batching": {"name": "clusters", "method": "contiguous"}}, [], "batching 'clusters'"),
+        ({}, ["--jobs", "2"], "leave out --jobs"),
+        ({"dataset": {"name": "nowhere"}}, [], "nowhere"),
+    ],
+)
+def test_what_is_not_divided_is_refused(tmp_path, changes, more, words):
+    (code, _, said), *others = ended(
+        train(2, recipe_file(tmp_path, **changes), tmp_path / "r", *more)
+    )
+    assert code == 2
+    assert words in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert [other[0] for other in others] == [2]
+    assert "Traceback" not in others[0][2]
+
+
+def test_another_recipe_is_refused_by_all(tmp_path):
+    mine, its = recipe_file(tmp_path), recipe_file(tmp_path, epochs=7)
+    others = [str(its), "--out", str(tmp_path / "run")]
+    found = ended(train(2, mine, tmp_path / "run", others=others))
+    for code, _, words in found:
+        assert code == 2
+        assert "process 1 was given another recipe" in words
+    assert not (tmp_path / "run").exists()
