@@ -45,9 +45,12 @@ class Trace:
         """Of each allocation, (A,), for inputs of these sizes."""
         return np.maximum(self.sizes @ np.array([1.0, *sizes]), 0)
 
-    def peak(self, *sizes: float) -> float:
-        """The most that is in use at once, in bytes, for inputs of these sizes."""
-        found = self.bytes(*sizes)
+    def peak(self, *sizes: float, cost: Callable[[np.ndarray], np.ndarray] = lambda x: x) -> float:
+        """The most that is in use at once, in bytes, for inputs of these sizes.
+
+        ``cost`` says what allocations of some bytes take.
+        """
+        found = cost(self.bytes(*sizes))
         steps = [found[event] if event >= 0 else -found[~event] for event in self.events]
         return float(np.cumsum([0.0, *steps]).max())
 
@@ -97,6 +100,10 @@ class _Recorder(TorchDispatchMode):
         self.sizes: list[int] = []
         self._known: dict[int, weakref.ref] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or each operation would be wrapped for the compiler, at ten times the cost
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         for storage in _storages((args, kwargs)):
             if storage._cdata not in self._known:  # made before, or by NumPy
@@ -132,12 +139,11 @@ def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
     for value in tree_leaves(values):
         if not isinstance(value, Tensor):
             continue
-        parts = [value]
         if value.layout is torch.sparse_csr:
-            with torch.utils._python_dispatch._disable_current_modes():
-                parts = [value.crow_indices(), value.col_indices(), value.values()]
-        for part in parts:
-            yield part.untyped_storage()
+            for part in (value.crow_indices(), value.col_indices(), value.values()):
+                yield part.untyped_storage()
+        else:
+            yield value.untyped_storage()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-__all__ = ["giving_back"]
+__all__ = ["giving_back", "keeps_holes"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MIB = 2**20
@@ -56,6 +56,11 @@ def giving_back(wanted: bool = True) -> Iterator[None]:
             _users -= 1
             if not _users:
                 _set(mallopt, _HIGH)
+
+
+def keeps_holes(size: int) -> bool:
+    """Whether malloc cuts arrays of so many bytes out of its heap, in a process that trains."""
+    return size < _HIGH and _mallopt() is not None and not _is_set()
 
 
 def _set(mallopt: Callable[[int, int], int], threshold: int) -> None:
