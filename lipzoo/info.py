@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from lipzoo._tables import figure_lines, markdown_table
+from lipzoo._memory import available_memory, resident_memory, shown_bytes
+from lipzoo._tables import figure_lines, markdown_table, text_table
 from lipzoo.card import Card, Summary
+from lipzoo.errors import ConfigError
 from lipzoo.registry import (
     find_checkpoint,
     get_architecture,
@@ -14,7 +17,10 @@ from lipzoo.registry import (
     split_name,
 )
 
-__all__ = ["decisive", "describe", "percent", "pretrained_table"]
+if TYPE_CHECKING:
+    from lipzoo.training.memory import GraphSizes
+
+__all__ = ["decisive", "describe", "describe_memory", "percent", "pretrained_table"]
 
 
 def describe(name: str) -> tuple[dict[str, Any], str]:
@@ -74,6 +80,86 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
     lines.append(f"these weights (seed {card.weights.seed}): {of_seed}")
     lines.append(f"licence: {card.licence}; folder: {checkpoint.folder}")
     return card.model_dump(mode="json"), "\n".join(lines)
+
+
+def describe_memory(
+    name: str, sizes: GraphSizes, where: str = "", is_loaded: bool = False
+) -> tuple[dict[str, Any], str]:
+    """The memory that a training of ``name`` needs, for a program and as text.
+
+    Parameters
+    ----------
+    name : str
+        An architecture, or pretrained weights.
+    sizes : GraphSizes
+        Of the data.
+    where : str
+        What the data are called.
+    is_loaded : bool
+        Whether this process holds them.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such architecture, tag or folder.
+    ConfigError
+        If the weights read a graph's labels in context.
+    """
+    from lipzoo.training.memory import memory_needed
+
+    model, args, sizes = _as_read(name, sizes)
+    needed = memory_needed(model, args, sizes)
+    held = resident_memory()
+    # Python, PyTorch and the kernels, which the estimate has loaded.
+    process = 0 if held is None else max(0, held - is_loaded * sizes.data_bytes)
+    base, available = process + sizes.data_bytes, available_memory()
+    facts = {
+        "nodes": sizes.nodes,
+        "edges": sizes.edges + sizes.loops,
+        "process": process,
+        "data": sizes.data_bytes,
+        "ways": {
+            way: {"in_use": base + need.in_use, "held": base + need.held}
+            for way, need in needed.items()
+        },
+        "available": available,
+    }
+    rows = [
+        {"memory": way, **{key: shown_bytes(value) for key, value in need.items()}}
+        for way, need in facts["ways"].items()
+    ]
+    graph = f"{sizes.nodes:,} nodes, {facts['edges']:,} edges, {sizes.in_feats} features"
+    lines = [
+        f"on {where + ': ' if where else ''}{graph}, on the CPU",
+        *(f"  {line}" for line in text_table(rows)),
+        f"of which {shown_bytes(process)} are Python, PyTorch and the kernels, and "
+        f"{shown_bytes(sizes.data_bytes)} the data",
+    ]
+    if any(need.held > need.in_use for need in needed.values()):
+        lines.append(
+            "held: with the holes that glibc's malloc keeps, a middle value; "
+            "MALLOC_MMAP_THRESHOLD_=1048576 in the environment gives them back"
+        )
+    if available is not None:
+        lines.append(f"available here: {shown_bytes(available)}")
+    return facts, "\n".join(lines)
+
+
+def _as_read(name: str, sizes: GraphSizes) -> tuple[str, dict[str, Any], GraphSizes]:
+    """Model class, arguments, and the sizes of the data as the model reads them."""
+    if is_architecture(name):
+        found = get_architecture(name)
+        return found.model, found.args, sizes
+    card = find_checkpoint(name).card
+    if card.reads_context:
+        raise ConfigError(
+            f"{card.full_name}: reads a graph's labels in context; how much memory that needs is "
+            "told of architectures and weights that read features alone"
+        )
+    args = card.architecture.args
+    if card.encoding is not None:
+        sizes = replace(sizes, in_feats=args["in_feats"], nonzero=None)
+    return card.architecture.model, args, sizes
 
 
 def pretrained_table() -> str:
