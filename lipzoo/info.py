@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lipzoo._memory import available_memory, resident_memory, shown_bytes
+from lipzoo._memory import available_memory, shown_bytes
 from lipzoo._tables import figure_lines, markdown_table, text_table
 from lipzoo.card import Card, Summary
 from lipzoo.errors import ConfigError
@@ -83,7 +84,11 @@ def _describe_weights(name: str) -> tuple[dict[str, Any], str]:
 
 
 def describe_memory(
-    name: str, sizes: GraphSizes, where: str = "", is_loaded: bool = False
+    name: str,
+    sizes: GraphSizes,
+    where: str = "",
+    is_loaded: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """The memory that a training of ``name`` needs, for a program and as text.
 
@@ -97,6 +102,8 @@ def describe_memory(
         What the data are called.
     is_loaded : bool
         Whether this process holds them.
+    overrides : mapping, optional
+        Arguments of the model class, over those of the architecture.
 
     Raises
     ------
@@ -108,18 +115,23 @@ def describe_memory(
     from lipzoo.training.memory import memory_needed
 
     model, args, sizes = _as_read(name, sizes)
-    needed = memory_needed(model, args, sizes)
-    held = resident_memory()
-    # Python, PyTorch and the kernels, which the estimate has loaded.
-    process = 0 if held is None else max(0, held - is_loaded * sizes.data_bytes)
-    base, available = process + sizes.data_bytes, available_memory()
+    needed = memory_needed(model, {**args, **(overrides or {})}, sizes)
+    available = available_memory()
+    # What Python, PyTorch and the kernels take, and the data.
+    loaded = sizes.data_bytes if is_loaded else 0
+    base = {
+        way: sizes.data_bytes + max(0, need.process - loaded) for way, need in needed.items()
+    }
     facts = {
         "nodes": sizes.nodes,
         "edges": sizes.edges + sizes.loops,
-        "process": process,
         "data": sizes.data_bytes,
         "ways": {
-            way: {"in_use": base + need.in_use, "held": base + need.held}
+            way: {
+                "process": base[way] - sizes.data_bytes,
+                "in_use": base[way] + need.in_use,
+                "held": base[way] + need.held,
+            }
             for way, need in needed.items()
         },
         "available": available,
@@ -132,8 +144,8 @@ def describe_memory(
     lines = [
         f"on {where + ': ' if where else ''}{graph}, on the CPU",
         *(f"  {line}" for line in text_table(rows)),
-        f"of which {shown_bytes(process)} are Python, PyTorch and the kernels, and "
-        f"{shown_bytes(sizes.data_bytes)} the data",
+        f"each with the data, {shown_bytes(sizes.data_bytes)}, and the process: Python, PyTorch "
+        "and the kernels",
     ]
     if any(need.held > need.in_use for need in needed.values()):
         lines.append(
@@ -147,19 +159,21 @@ def describe_memory(
 
 def _as_read(name: str, sizes: GraphSizes) -> tuple[str, dict[str, Any], GraphSizes]:
     """Model class, arguments, and the sizes of the data as the model reads them."""
-    if is_architecture(name):
-        found = get_architecture(name)
-        return found.model, found.args, sizes
-    card = find_checkpoint(name).card
-    if card.reads_context:
+    from lipzoo.context.start import num_start_columns
+
+    card = None if is_architecture(name) else find_checkpoint(name).card
+    found = get_architecture(name) if card is None else card.architecture
+    if found.model == "InContextGATv2":
         raise ConfigError(
-            f"{card.full_name}: reads a graph's labels in context; how much memory that needs is "
-            "told of architectures and weights that read features alone"
+            f"{name}: reads a graph's labels in context; how much memory that needs is told of "
+            "architectures and weights that read features alone"
         )
-    args = card.architecture.args
-    if card.encoding is not None:
-        sizes = replace(sizes, in_feats=args["in_feats"], nonzero=None)
-    return card.architecture.model, args, sizes
+    if card is not None and card.start is not None:
+        wider = sizes.in_feats + num_start_columns(sizes.num_classes)
+        sizes = replace(sizes, in_feats=wider, nonzero=None)
+    if card is not None and card.encoding is not None:
+        sizes = replace(sizes, in_feats=found.args["in_feats"], nonzero=None)
+    return found.model, found.args, sizes
 
 
 def pretrained_table() -> str:

@@ -6,6 +6,7 @@ tools/scale.py inference --out results/scale/inference.csv
 tools/scale.py malloc --out results/scale/malloc.csv
 tools/scale.py large --out results/scale/large.csv
 tools/scale.py batching --out results/scale/batching.csv
+tools/scale.py memory --out results/scale/memory.csv
 """
 
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from lab.benchmark.batches import measure_batching
 from lab.benchmark.large import measure_large
+from lab.benchmark.needs import measure_needs
 from lab.benchmark.passes import measure_inference, measure_malloc
 from lab.benchmark.structures import measure_structures
 from lab.command_line import Parser, run_command
@@ -46,6 +48,10 @@ def main() -> int:
         passes.set_defaults(
             measure=lambda args, measure=measure: measure(args.out, args.nodes, args.layers)
         )
+    needs = kinds.add_parser("memory", help="what `lipzoo info` says a training needs, and takes")
+    needs.add_argument("--out", type=Path, required=True, help="the CSV file; rows in it are kept")
+    needs.add_argument("--nodes", type=int, default=100_000)
+    needs.set_defaults(measure=lambda args: measure_needs(args.out, args.nodes))
     args = parser.parse_args()
     return run_command("scale.py", lambda: args.measure(args), "the same command")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lipzoo.cli.command import show
 from lipzoo.cli.options import add_data, add_json, load_task
@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "say what memory a training on it needs")
     for name, default, text in _SIZES:
         parser.add_argument(f"--{name}", type=int, metavar="N", default=default, help=text)
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="argument of the model class, such as num_layers=64",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,11 +45,27 @@ def run(args: argparse.Namespace) -> None:
 
     facts, text = describe(args.name)
     if args.data is not None or args.nodes is not None:
-        memory, lines = describe_memory(args.name, _sizes(args), args.data or "", bool(args.data))
+        is_loaded = args.data is not None
+        memory, lines = describe_memory(
+            args.name, _sizes(args), args.data or "", is_loaded, _overrides(args)
+        )
         facts, text = facts | {"memory": memory}, f"{text}\n{lines}"
-    elif args.edges is not None:
-        raise ConfigError("--edges: say --nodes too, or --data")
+    elif args.edges is not None or args.set:
+        option = "--set" if args.edges is None else "--edges"
+        raise ConfigError(f"{option}: goes with --data, or with --nodes")
     show(args, facts, text)
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    from lipzoo.training.recipe import apply_change
+
+    overrides: dict[str, Any] = {}
+    for change in args.set:
+        apply_change(overrides, change)
+    for name in ("in_feats", "num_classes", "edge_feats"):
+        if name in overrides:
+            raise ConfigError(f"--set {name}: is the data's; without --data say --feats, --classes")
+    return overrides
 
 
 def _sizes(args: argparse.Namespace) -> GraphSizes:

@@ -24,6 +24,7 @@ import torch
 from lipzoo._allocations import Trace, trace
 from lipzoo._graph import make_graph
 from lipzoo._malloc import keeps_holes
+from lipzoo._memory import resident_memory
 from lipzoo._schema import argument_names
 from lipzoo.attention.ops import resolve_backend
 from lipzoo.datasets import GraphTask
@@ -120,10 +121,14 @@ class Need:
         what is computed with.
     held : int
         The same as the process holds it, with malloc's holes.
+    process : int
+        Bytes that this process held after the small graphs: Python, PyTorch, the kernels, and
+        what else it had loaded; 0 away from Linux.
     """
 
     in_use: int
     held: int
+    process: int
 
 
 def memory_needed(model: str, args: Mapping[str, Any], sizes: GraphSizes) -> dict[str, Need]:
@@ -141,8 +146,9 @@ def memory_needed(model: str, args: Mapping[str, Any], sizes: GraphSizes) -> dic
     Returns
     -------
     dict
-        ``"training"``, in which autograd keeps what all layers computed; ``"checkpoint_layers"``,
-        where the class has that argument; ``"reversible"``, where the model is; ``"evaluation"``.
+        ``"evaluation"``; ``"training"``, in which autograd keeps what all layers computed;
+        ``"checkpoint_layers"``, where the class has that argument; ``"reversible"``, where the
+        model is.
 
     Raises
     ------
@@ -155,13 +161,13 @@ def memory_needed(model: str, args: Mapping[str, Any], sizes: GraphSizes) -> dic
     known = argument_names(find_class(model))
     if "backend" in known and resolve_backend(args.get("backend", "auto")) == "auto":
         args["backend"] = "fused"  # what "auto" means on a graph that counts
-    ways = {"training": _keeping_states(args)}
+    # Evaluation first: what training loads besides is not its.
+    ways = {"evaluation": args, "training": _keeping_states(args)}
     if "checkpoint_layers" in known:
         ways["training"] = ways["training"] | {"checkpoint_layers": False}
         ways["checkpoint_layers"] = ways["training"] | {"checkpoint_layers": True}
     if ways["training"].get("residual") != args.get("residual"):
         ways["reversible"] = args
-    ways["evaluation"] = args
     return {way: _need(model, given, sizes, way) for way, given in ways.items()}
 
 
@@ -185,7 +191,8 @@ def _need(model: str, args: dict[str, Any], sizes: GraphSizes, way: str) -> Need
 
     peak = found.peak(sizes.nodes, edges)
     with_holes = peak if gives_back else found.peak(sizes.nodes, edges, cost=held)
-    return Need(round(peak + weights), round(with_holes + weights))
+    process = resident_memory() or 0
+    return Need(round(peak + weights), round(with_holes + weights), process)
 
 
 def _trace(
@@ -194,19 +201,18 @@ def _trace(
     """Of two steps, with an evaluation between them, or of an evaluation; bytes of the weights."""
     with torch.random.fork_rng(devices=[]):
         network = build_model(model, args)
-        settings = FitSettings()
-        optimizer = make_optimizer(network, settings.optimizer)
 
         def run(task: GraphTask) -> None:
             torch.manual_seed(0)
             if evaluates:
                 infer(network, task)
                 return
+            settings = FitSettings()
+            optimizer = make_optimizer(network, settings.optimizer)
             for epoch in (1, 2):
                 train_step(network, task, optimizer, settings, None, epoch)
                 infer(network, task)
             optimizer.zero_grad()
-            optimizer.state.clear()
 
         # Compiles the kernels, and lets layers make what they make once.
         run(_sample(sizes, *_SAMPLES[0]))

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from lipzoo._atomic import write_atomically
 from lipzoo._processes import in_processes
-from lipzoo._tables import to_csv
+from lipzoo._tables import read_csv, to_csv
 
 __all__ = ["apart", "peak_of", "resident", "rows_apart", "timed", "trim"]
 
@@ -29,12 +29,24 @@ def apart(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def rows_apart(
-    file: Path, row: Callable[[tuple], dict], items: Iterable[tuple], say: Callable = print
+    file: Path,
+    row: Callable[[tuple], dict],
+    items: Iterable[tuple],
+    say: Callable = print,
+    names: Sequence[str] = (),
 ) -> None:
-    """Write ``row(item)`` of each item, in a process of its own, as soon as it is there."""
+    """Write ``row(item)`` of each item, in a process of its own, as soon as it is there.
+
+    ``names`` are the columns that hold the item: then rows that the file has are not made again.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
+    before = read_csv(file) if names and file.is_file() else []
+    done = {tuple(each.get(name) for name in names): each for each in before}
     rows = []
     for item in items:
+        if found := done.get(tuple(map(str, item))):
+            rows.append(found)
+            continue
         rows.append(apart(row, item))
         write_atomically(file, to_csv(rows))
         say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
