@@ -119,9 +119,7 @@ def describe_memory(
     available = available_memory()
     # What Python, PyTorch and the kernels take, and the data.
     loaded = sizes.data_bytes if is_loaded else 0
-    base = {
-        way: sizes.data_bytes + max(0, need.process - loaded) for way, need in needed.items()
-    }
+    base = {way: sizes.data_bytes + max(0, need.process - loaded) for way, need in needed.items()}
     facts = {
         "nodes": sizes.nodes,
         "edges": sizes.edges + sizes.loops,

@@ -41,6 +41,7 @@ from lipzoo.training.data_entry import with_result
 from lipzoo.training.finetune_card import card_before, identity
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
+from lipzoo.training.memory import say_if_short
 from lipzoo.training.probe import Probe, frozen_feat
 from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
@@ -365,6 +366,8 @@ def _train(
         # What is frozen gives the same features in every epoch.
         task = task.with_ndata(feat=frozen_feat(model, task))
         return fit(Probe(model), task, settings, **options)
+    of_class = model.card.architecture
+    say_if_short(options["verbose"], model, of_class.model, of_class.args, task, settings)
     try:
         return fit(model, task, settings, on_epoch=thawing(groups, epochs), **options)
     finally:

@@ -20,27 +20,34 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lipzoo._allocations import Trace, trace
 from lipzoo._graph import make_graph
 from lipzoo._malloc import keeps_holes
-from lipzoo._memory import resident_memory
+from lipzoo._memory import available_memory, resident_memory, shown_bytes
+from lipzoo._progress import Verbose, say
 from lipzoo._schema import argument_names
 from lipzoo.attention.ops import resolve_backend
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
+from lipzoo.models import DeepAttentionNet
+from lipzoo.models.reversible import is_reversible
 from lipzoo.registry import find_class
 from lipzoo.registry.building import build_model
-from lipzoo.settings import FitSettings
+from lipzoo.settings import FitSettings, Full
 from lipzoo.training.loop import make_optimizer
 from lipzoo.training.metrics import infer
 from lipzoo.training.step import train_step
 
-__all__ = ["GraphSizes", "Need", "memory_needed"]
+__all__ = ["GraphSizes", "Need", "memory_needed", "say_if_short"]
 
 #: How many times its bytes an array in glibc's heap takes, its share of the holes included: 1.45
 #: to 1.7 were measured, over depths and architectures; see docs/size.md.
 _WITH_HOLES = 1.55
+
+#: No layer takes as many numbers a node and an edge, for each of its hidden features.
+_MOST_NUMBERS = 8
 
 #: Nodes and edges of the graphs that are run.
 _SAMPLES = (100, 500), (200, 500), (100, 1000)
@@ -169,6 +176,55 @@ def memory_needed(model: str, args: Mapping[str, Any], sizes: GraphSizes) -> dic
     if ways["training"].get("residual") != args.get("residual"):
         ways["reversible"] = args
     return {way: _need(model, given, sizes, way) for way, given in ways.items()}
+
+
+def say_if_short(
+    verbose: Verbose,
+    model: nn.Module,
+    kind: str,
+    args: Mapping[str, Any],
+    task: GraphTask,
+    settings: FitSettings,
+) -> None:
+    """Say on stderr where a training on the whole graph needs more memory than there is left.
+
+    Nothing is said of classes of one's own, nor where the sizes alone show that there is enough.
+
+    Parameters
+    ----------
+    verbose : Verbose
+        See :func:`~lipzoo._progress.say`.
+    model : torch.nn.Module
+        What is trained.
+    kind, args
+        Its registered class and arguments.
+    task, settings
+        What it is trained on, and how.
+    """
+    left = available_memory()
+    is_whole = isinstance(settings.batching, Full) and task.device.type == "cpu"
+    if not verbose or left is None or not is_whole or not isinstance(model, DeepAttentionNet):
+        return
+    numbers = model.hidden_feats * (model.num_layers + 1) + model.in_feats
+    if 4 * _MOST_NUMBERS * (task.num_nodes + task.num_edges) * numbers < left:
+        return
+    needed = {
+        way: need.held for way, need in memory_needed(kind, args, GraphSizes.of(task)).items()
+    }
+    way = "checkpoint_layers" if model.checkpoint_layers else "training"
+    way = "reversible" if is_reversible(model.residual) else way
+    if needed[way] <= left:
+        return
+    words = [
+        f"checkpoint_layers=true takes {shown_bytes(needed['checkpoint_layers'])}",
+        "an architecture with _rev_ in its name less, at any depth",
+        "--batching clusters what its parts take",
+    ][("training", "checkpoint_layers", "reversible").index(way) :]
+    text = (
+        f"{task.name}: this training needs about {shown_bytes(needed[way])} more, and "
+        f"{shown_bytes(left)} are there; {', '.join(words)} (lipzoo info NAME --data D)"
+    )
+    say(verbose, text, "memory", needed=needed, available=left)
 
 
 def _keeping_states(args: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.memory import say_if_short
 from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.tasks import Tasks
@@ -89,6 +90,8 @@ def _fitted(
     with threads(recipe.num_threads):
         torch.manual_seed(seed)
         model = build_from_recipe(recipe, task, architecture)
+        args = model_args(recipe, task, architecture)
+        say_if_short(verbose, model, architecture.model, args, task, recipe.settings())
         result = fit(
             model,
             task,

@@ -163,7 +163,8 @@ def test_an_estimate_draws_nothing_and_leaves_modes():
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"nodes": 1, "edges": 0}, {"nodes": 10, "edges": 0}, {"nodes": 10**9, "edges": 10**10}]
+    "sizes",
+    [{"nodes": 1, "edges": 0}, {"nodes": 10, "edges": 0}, {"nodes": 10**9, "edges": 10**10}],
 )
 def test_any_size(sizes):
     needed = memory_needed("DeepGAT", SMALL, GraphSizes(**sizes, in_feats=3, num_classes=2))
@@ -234,3 +235,53 @@ def test_command_line(capsys):
         assert capsys.readouterr().err.count("\n") == 1
     assert main(["info", "gat_lip_context_8", "--nodes", "5"]) == 2
     assert "in context" in capsys.readouterr().err
+
+
+class TestTooLittle:
+    """What `train` and `finetune` say where the memory that is left is less than they need."""
+
+    @pytest.fixture
+    def left(self, monkeypatch):
+        """The memory that is left, in bytes."""
+        import lipzoo.training.memory
+
+        def set_left(size):
+            monkeypatch.setattr(lipzoo.training.memory, "available_memory", lambda: size)
+
+        return set_left
+
+    def trained(self, capsys, out, *more):
+        command = ["train", "--architecture", "gat_lip_2", "--data", "iris", "--out", str(out)]
+        assert main([*command, "--epochs", "1", "--seeds", "0", *more]) == 0
+        return capsys.readouterr().err
+
+    def test_train_names_ways_out(self, left, capsys, tmp_path):
+        left(10_000)
+        text = self.trained(capsys, tmp_path / "a")
+        assert "iris: this training needs about" in text and "0 MB are there" in text
+        assert "checkpoint_layers=true takes" in text and "--batching clusters" in text
+        more = ["--set", "overrides={checkpoint_layers: true}"]
+        text = self.trained(capsys, tmp_path / "b", *more)
+        assert "needs about" in text and "checkpoint_layers=true" not in text
+
+    def test_for_a_program(self, left, capsys, tmp_path):
+        left(10_000)
+        lines = self.trained(capsys, tmp_path / "a", "--progress", "json").splitlines()
+        [found] = [e for e in map(json.loads, lines) if e["event"] == "memory"]
+        assert found["available"] == 10_000 < found["needed"]["training"]
+
+    def test_nothing_where_there_is_enough_or_parts_are_trained_on(self, left, capsys, tmp_path):
+        left(10**12)
+        assert "needs about" not in self.trained(capsys, tmp_path / "a")
+        left(None)
+        assert "needs about" not in self.trained(capsys, tmp_path / "b")
+        left(10_000)
+        assert "needs about" not in self.trained(capsys, tmp_path / "c", "--quiet")
+        parts = ["--batching", "{name: clusters, parts: 2}"]
+        assert "needs about" not in self.trained(capsys, tmp_path / "d", *parts)
+
+    def test_finetune(self, left, capsys, tmp_path):
+        left(10_000)
+        command = ["finetune", "gat_lip_16.digits", "--data", "wine", "--out", str(tmp_path / "a")]
+        assert main([*command, "--epochs", "1"]) == 0
+        assert "wine: this training needs about" in capsys.readouterr().err
