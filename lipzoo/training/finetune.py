@@ -40,8 +40,8 @@ from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import with_result
 from lipzoo.training.finetune_card import card_before, identity
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
-from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
 from lipzoo.training.memory import say_if_short
+from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
 from lipzoo.training.probe import Probe, frozen_feat
 from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing

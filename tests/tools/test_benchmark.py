@@ -25,6 +25,7 @@ from lab.benchmark.command import main
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
 from lab.benchmark.measurements import COLUMNS
+from lab.benchmark.needs import measure_needs
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lab.benchmark.report import compilation_lines
 from lab.benchmark.structures import COMPACT, measure_structures
@@ -513,3 +514,18 @@ def test_what_an_epoch_in_parts_costs(tmp_path):
     with pytest.raises(ConfigError, match="at least 1,000"):
         measure_batching(tmp_path / "none.csv", 10, [2])
     assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.slow
+def test_what_a_training_needs_beside_what_it_takes(tmp_path):
+    file, said = tmp_path / "memory.csv", []
+    cases = [("gat_lip_res_16", "evaluation"), ("gat_lip_res_16", "training")]
+    measure_needs(file, 20_000, cases[:1], said.append)
+    measure_needs(file, 20_000, cases, said.append)
+    rows = read_csv(file)
+    assert [row["way"] for row in rows] == ["evaluation", "training"]
+    assert len(said) == 2, "a row that is there is kept"
+    assert all(0.8 < float(row["held/measured"]) < 1.25 for row in rows)
+    assert float(rows[1]["measured"]) > 1.3 * float(rows[0]["measured"])
+    with pytest.raises(ConfigError, match="at least 10"):
+        measure_needs(file, 1)

@@ -195,7 +195,8 @@ def test_memory_of_the_system(tmp_path, monkeypatch):
     proc, group = tmp_path / "proc", tmp_path / "group"
     monkeypatch.setattr(_memory, "_PROC", proc)
     monkeypatch.setattr(_memory, "_CGROUP", group)
-    assert available_memory() is None and resident_memory() is None
+    assert available_memory() is None
+    assert resident_memory() is None
     (proc / "self").mkdir(parents=True)
     group.mkdir()
     (proc / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:    50 kB\n")
@@ -223,7 +224,8 @@ def test_command_line(capsys):
     )
     assert main(["info", "gat_lip_16.digits", "--nodes", "1000000"]) == 0
     text = capsys.readouterr().out
-    assert "1,000,000 nodes, 10,000,000 edges" in text and "checkpoint_layers" in text
+    assert "1,000,000 nodes, 10,000,000 edges" in text
+    assert "checkpoint_layers" in text
     for wrong in (
         ["--nodes", "0"],
         ["--edges", "5"],
@@ -258,11 +260,14 @@ class TestTooLittle:
     def test_train_names_ways_out(self, left, capsys, tmp_path):
         left(10_000)
         text = self.trained(capsys, tmp_path / "a")
-        assert "iris: this training needs about" in text and "0 MB are there" in text
-        assert "checkpoint_layers=true takes" in text and "--batching clusters" in text
+        assert "iris: this training needs about" in text
+        assert "0 MB are there" in text
+        assert "checkpoint_layers=true takes" in text
+        assert "--batching clusters" in text
         more = ["--set", "overrides={checkpoint_layers: true}"]
         text = self.trained(capsys, tmp_path / "b", *more)
-        assert "needs about" in text and "checkpoint_layers=true" not in text
+        assert "needs about" in text
+        assert "checkpoint_layers=true" not in text
 
     def test_for_a_program(self, left, capsys, tmp_path):
         left(10_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +19,11 @@ from lipzoo.training import fit
 from lipzoo.training.memory import GraphSizes
 from lipzoo.training.metrics import infer
 
-__all__ = ["measure_needs"]
+__all__ = ["CASES", "measure_needs"]
 
 _FEATS, _CLASSES, _DEGREE = 64, 10, 10
 #: Architecture, and how it is trained.
-_CASES = (
+CASES = (
     ("gat_lip_res_16", "training"),
     ("gat_lip_res_16", "checkpoint_layers"),
     ("gat_lip_res_16", "evaluation"),
@@ -33,7 +33,12 @@ _CASES = (
 )
 
 
-def measure_needs(file: Path, num_nodes: int, say: Callable = print) -> None:
+def measure_needs(
+    file: Path,
+    num_nodes: int,
+    cases: Sequence[tuple[str, str]] = CASES,
+    say: Callable = print,
+) -> None:
     """Write a row a network and a way to train it; those that the file has are kept.
 
     The estimate is made in one process, two epochs of ``fit`` (or an evaluation) run in another, on
@@ -43,7 +48,7 @@ def measure_needs(file: Path, num_nodes: int, say: Callable = print) -> None:
     if num_nodes < 10:
         raise ConfigError("nodes must be at least 10")
     os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
-    items = [(num_nodes, *case) for case in _CASES]
+    items = [(num_nodes, *case) for case in cases]
     rows_apart(file, _row, items, say, names=("num_nodes", "architecture", "way"))
 
 
