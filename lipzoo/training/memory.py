@@ -46,8 +46,8 @@ __all__ = ["GraphSizes", "Need", "memory_needed", "say_if_short"]
 #: to 1.7 were measured, over depths and architectures; see docs/size.md.
 _WITH_HOLES = 1.55
 
-#: No layer takes as many numbers a node and an edge, for each of its hidden features.
-_MOST_NUMBERS = 8
+#: No layer takes as many numbers a node and an edge, for each of the features that it reads.
+_MOST_NUMBERS = 16
 
 #: Nodes and edges of the graphs that are run.
 _SAMPLES = (100, 500), (200, 500), (100, 1000)
@@ -101,7 +101,7 @@ class GraphSizes:
             task.num_nodes,
             task.num_edges - loops,
             task.in_feats,
-            task.num_classes,
+            max(1, task.num_classes),  # without labels
             loops,
             task.edge_feats,
             None if sparse is None else sparse.values().numel() / max(1, task.feat.numel()),
@@ -205,7 +205,8 @@ def say_if_short(
     is_whole = isinstance(settings.batching, Full) and task.device.type == "cpu"
     if not verbose or left is None or not is_whole or not isinstance(model, DeepAttentionNet):
         return
-    numbers = model.hidden_feats * (model.num_layers + 1) + model.in_feats
+    layers = range(1, model.num_layers + 1)
+    numbers = model.in_feats + sum(model.residual.in_feats(layer) for layer in layers)
     if 4 * _MOST_NUMBERS * (task.num_nodes + task.num_edges) * numbers < left:
         return
     needed = {

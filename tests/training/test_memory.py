@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from registry_state import fresh_registry
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from lipzoo import GraphTask
+from lipzoo import GraphTask, register_model
 from lipzoo._allocations import record
 from lipzoo._graph import make_graph
 from lipzoo._memory import available_memory, resident_memory, shown_bytes
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError
+from lipzoo.models import DeepAttentionNet
+from lipzoo.registry import find_class
 from lipzoo.settings import FitSettings
 from lipzoo.training.loop import make_optimizer
 from lipzoo.training.memory import GraphSizes, memory_needed
@@ -57,8 +61,10 @@ def drawn(nodes=NODES, edges=EDGES, feats=FEATS, edge_feats=0, zeros=0.0):
 
 def taken(model, args, evaluates=False, **sizes):
     """Bytes in use at the peak of two epochs, or of an evaluation, each allocation looked at."""
-    given, task = {"backend": "fused"} | args, drawn(**sizes)
-    network = model_of(model, {**given, "in_feats": task.in_feats, "num_classes": CLASSES})
+    of_class = find_class(model)
+    backend = {"backend": "fused"} if issubclass(of_class, DeepAttentionNet) else {}
+    given, task = backend | args, drawn(**sizes)
+    network = of_class(**given, in_feats=task.in_feats, num_classes=CLASSES)
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
 
     def run(task):
@@ -74,12 +80,6 @@ def taken(model, args, evaluates=False, **sizes):
     events, sizes = record(lambda: run(task))
     steps = [sizes[event] if event >= 0 else -sizes[~event] for event in events]
     return np.cumsum(steps).max() + (1 if evaluates else 2) * weights
-
-
-def model_of(model, args):
-    from lipzoo.registry import find_class
-
-    return find_class(model)(**args)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -116,7 +116,7 @@ def test_what_autograd_saves_is_counted_another_way(case):
     when a forward pass ends."""
     model, more = CASES[case]
     args = {"backend": "fused"} | SMALL | more
-    network = model_of(model, args | {"in_feats": FEATS, "num_classes": CLASSES})
+    network = find_class(model)(**args, in_feats=FEATS, num_classes=CLASSES)
     task = drawn()
     feat = model_feat(network, task)
     network(task.graph, feat)  # compiles, and makes the index
@@ -141,6 +141,48 @@ def test_what_autograd_saves_is_counted_another_way(case):
         alive.add(event) if event >= 0 else alive.discard(~event)
     counted = sum(sizes[each] for each in alive)
     assert counted == pytest.approx(sum(saved.values()), rel=0.02)
+
+
+class OfOnesOwn(nn.Module):
+    """Knows nothing of this package."""
+
+    def __init__(self, in_feats: int, num_classes: int) -> None:
+        super().__init__()
+        self.maps = nn.Sequential(nn.Linear(in_feats, 30), nn.ReLU(), nn.Linear(30, num_classes))
+
+    def forward(self, graph, feat):
+        src, dst = graph.edges()
+        return self.maps(feat.index_add(0, dst, feat[src]))
+
+
+def test_a_class_of_ones_own():
+    with fresh_registry():
+        register_model(OfOnesOwn)
+        needed = memory_needed("OfOnesOwn", {}, GraphSizes.of(drawn()))
+        assert list(needed) == ["evaluation", "training"]
+        assert needed["evaluation"].in_use == pytest.approx(taken("OfOnesOwn", {}, True), rel=0.01)
+        assert needed["training"].in_use == pytest.approx(taken("OfOnesOwn", {}), rel=0.01)
+
+
+class Fickle(OfOnesOwn):
+    def forward(self, graph, feat):
+        return super().forward(graph, feat.sin() if len(feat) > 150 else feat)
+
+
+def test_a_class_that_computes_something_else_on_another_graph():
+    with fresh_registry():
+        register_model(Fickle)
+        with pytest.raises(ConfigError, match="cannot be told from small graphs"):
+            memory_needed("Fickle", {}, GraphSizes.of(drawn()))
+
+
+def test_a_graph_without_labels_or_masks():
+    src = torch.arange(5)
+    graph = make_graph(src, (src + 1) % 5, 5)
+    graph.ndata["feat"] = torch.rand(5, 3)
+    sizes = GraphSizes.of(GraphTask.from_graph(graph, "bare"))
+    assert (sizes.num_classes, sizes.train_share) == (1, 0.6)
+    assert memory_needed("DeepGAT", SMALL, sizes)["training"].in_use > 0
 
 
 def test_self_loops_of_the_graph_are_not_counted_twice():
