@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def trace(run: Callable[..., Any], *inputs: tuple[Sequence[float], Any]) -> Trac
     ValueError
         If it does not do the same.
     """
-    records = [record(lambda each=each: run(each)) for _, each in inputs]
+    records = [record(partial(run, each)) for _, each in inputs]
     events = records[0][0]
     if any(other != events for other, _ in records):
         raise ValueError("the computation does not allocate the same for inputs of other sizes")

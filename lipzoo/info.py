@@ -120,7 +120,7 @@ def describe_memory(
     # What Python, PyTorch and the kernels take, and the data.
     loaded = sizes.data_bytes if is_loaded else 0
     base = {way: sizes.data_bytes + max(0, need.process - loaded) for way, need in needed.items()}
-    facts = {
+    facts: dict[str, Any] = {
         "nodes": sizes.nodes,
         "edges": sizes.edges + sizes.loops,
         "data": sizes.data_bytes,

@@ -30,11 +30,12 @@ from lipzoo._progress import Verbose, say
 from lipzoo._schema import argument_names
 from lipzoo.attention.ops import resolve_backend
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, UnknownNameError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.models.reversible import is_reversible
 from lipzoo.registry import find_class
 from lipzoo.registry.building import build_model
+from lipzoo.registry.classes import unknown_class
 from lipzoo.settings import FitSettings, Full
 from lipzoo.training.loop import make_optimizer
 from lipzoo.training.metrics import infer
@@ -159,13 +160,18 @@ def memory_needed(model: str, args: Mapping[str, Any], sizes: GraphSizes) -> dic
 
     Raises
     ------
+    UnknownNameError
+        If no class of that name is registered.
     ConfigError
         If the arguments do not fit the class, or another graph makes it compute something else.
     """
     args = dict(args) | {"in_feats": sizes.in_feats, "num_classes": sizes.num_classes}
     if sizes.edge_feats:
         args["edge_feats"] = sizes.edge_feats
-    known = argument_names(find_class(model))
+    of_class = find_class(model)
+    if of_class is None:
+        raise UnknownNameError(f"no registered model class {unknown_class(model)}")
+    known = argument_names(of_class)
     if "backend" in known and resolve_backend(args.get("backend", "auto")) == "auto":
         args["backend"] = "fused"  # what "auto" means on a graph that counts
     # Evaluation first: what training loads besides is not its.

@@ -16,7 +16,7 @@ from lipzoo._allocations import record
 from lipzoo._graph import make_graph
 from lipzoo._memory import available_memory, resident_memory, shown_bytes
 from lipzoo.cli import main
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, UnknownNameError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import find_class
 from lipzoo.settings import FitSettings
@@ -227,6 +227,8 @@ def test_more_nodes_edges_and_labels_need_more():
 def test_arguments_out_of_range_are_told():
     with pytest.raises(ConfigError, match="nodes must be at least 1"):
         GraphSizes(0, 0, 3, 2)
+    with pytest.raises(UnknownNameError, match="DeepGAT"):
+        memory_needed("DeepGATT", {}, GraphSizes(3, 1, 3, 2))
     with pytest.raises(ConfigError, match="edges must be at least 0"):
         GraphSizes(3, -1, 3, 2)
 
