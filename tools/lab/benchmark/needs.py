@@ -28,8 +28,8 @@ CASES = (
     ("gat_lip_res_16", "checkpoint_layers"),
     ("gat_lip_res_16", "evaluation"),
     ("gat_lip_rev_16", "reversible"),
-    ("gt_lip_16", "training"),
     ("gt_lip_16", "evaluation"),
+    ("gt_lip_16", "training"),
 )
 
 
