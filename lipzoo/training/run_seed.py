@@ -90,8 +90,9 @@ def _fitted(
     with threads(recipe.num_threads):
         torch.manual_seed(seed)
         model = build_from_recipe(recipe, task, architecture)
-        args = model_args(recipe, task, architecture)
-        say_if_short(verbose, model, architecture.model, args, task, recipe.settings())
+        if ranks is None:  # each of several processes needs its part alone
+            args = model_args(recipe, task, architecture)
+            say_if_short(verbose, model, architecture.model, args, task, recipe.settings())
         result = fit(
             model,
             task,
