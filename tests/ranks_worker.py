@@ -35,6 +35,7 @@ def cases():
         yield kind, {"sep": True, "feature_norm": "batchnorm"}, CONSISTENT
         yield kind, {"checkpoint_layers": True, "feature_norm": "batchnorm"}, PLAIN
         yield kind, {"backend": "fused"}, PLAIN
+        yield kind, {"edge_feats": 2, "sep": kind is DeepGAT}, PLAIN
     yield DeepGAT, {"residual": "reversible", "feature_norm": "batchnorm", "num_layers": 16}, PLAIN
     yield DeepGraphTransformer, {"score_norm": {"name": "dot_lipschitz", "scope": "graph"}}, PLAIN
 
@@ -44,6 +45,7 @@ def task():
     draw = torch.Generator().manual_seed(1)
     number = graph.num_nodes()
     graph.ndata["feat"] = torch.randn(number, 5, generator=draw)
+    graph.edata["feat"] = torch.randn(graph.num_edges(), 2, generator=draw)
     graph.ndata["label"] = torch.arange(number) % 3
     for k, name in enumerate(("train_mask", "val_mask", "test_mask")):
         graph.ndata[name] = torch.arange(number) % 3 == k

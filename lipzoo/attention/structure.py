@@ -53,6 +53,9 @@ class Structure:
     exchange : Exchange, optional
         Where other processes hold the other sources: a layer is given features of the first
         ``num_dst`` nodes, and gets those of the others from it.
+    edge_feat : Tensor (E, K), optional
+        What a model reads of the edges where it is given nothing else, as it does a graph's
+        ``edata["feat"]``.
 
     Notes
     -----
@@ -71,12 +74,13 @@ class Structure:
         parent_degrees: Tensor | None = None,
         is_part: bool = False,
         exchange: Exchange | None = None,
+        edge_feat: Tensor | None = None,
     ) -> None:
         self.stored: HeldEdges = EdgeList(_whole(src), _whole(dst))
         self.num_src, self.num_dst = num_src, num_dst
         self.is_bipartite = is_bipartite
         self._told = parent_degrees
-        self.is_part, self.exchange = is_part, exchange
+        self.is_part, self.exchange, self.edge_feat = is_part, exchange, edge_feat
         self._derived: dict[tuple, Any] = {}
 
     def derived(self, make: Callable[..., T], *arguments: Any) -> T:

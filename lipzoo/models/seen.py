@@ -84,8 +84,9 @@ def edges_seen(
 
 
 def _of_graph(owner: str, width: int, graph: Any) -> Tensor:
-    """``graph.edata["feat"]``."""
-    found = graph.edata.get("feat") if is_graph(graph) else None
+    """``graph.edata["feat"]``, or what a structure tells."""
+    found = graph.edge_feat if isinstance(graph, Structure) else None
+    found = graph.edata.get("feat") if is_graph(graph) else found
     if isinstance(found, Tensor):
         return found
     where = 'pass edge_feat, or put it into graph.edata["feat"]'

@@ -121,8 +121,6 @@ class Ranks:
             words = f"{task.name} consists of several graphs"
         elif not hasattr(model, "structures"):
             words = f"a {type(model).__name__} is no network of attention layers of lipzoo's"
-        elif getattr(model, "edge_feats", 0):
-            words = "edge features are not divided"
         if words:
             raise ConfigError(f"{self.number} processes: {words}; train in one process")
 
@@ -145,7 +143,8 @@ class Ranks:
         together(dist.broadcast, owner, src=0)
         self._order = owner.argsort(stable=True)
         nodes = (owner == self.rank).nonzero().squeeze(1)
-        part = self._cut(structure, owner.long(), nodes)
+        edge_feat = task.graph.edata.get("feat") if getattr(model, "edge_feats", 0) else None
+        part = self._cut(structure, owner.long(), nodes, edge_feat)
         weights = node_weights(task, class_weight)
         loss = float(weights[nodes].sum() / weights.sum())
         share = Share(loss, nodes.numel() / task.num_nodes)
@@ -168,7 +167,9 @@ class Ranks:
                 return nodes
         return clusters_of(structure, "contiguous", self.number)
 
-    def _cut(self, structure: Structure, owner: Tensor, nodes: Tensor) -> Structure:
+    def _cut(
+        self, structure: Structure, owner: Tensor, nodes: Tensor, edge_feat: Tensor | None
+    ) -> Structure:
         """The in-edges of ``nodes``, which come first in it, before the halo."""
         edges = (owner[structure.dst] == self.rank).nonzero().squeeze(1)
         src, dst = structure.src[edges], structure.dst[edges]
@@ -187,7 +188,14 @@ class Ranks:
         )
         degrees = structure.derived(degree_counts)[torch.cat([nodes, halo])]
         sizes = nodes.numel() + halo.numel(), nodes.numel()
-        return Structure(place[src], place[dst], *sizes, parent_degrees=degrees, exchange=exchange)
+        return Structure(
+            place[src],
+            place[dst],
+            *sizes,
+            parent_degrees=degrees,
+            exchange=exchange,
+            edge_feat=None if edge_feat is None else edge_feat[edges],
+        )
 
     def gathered(self, own: Tensor) -> Tensor:
         """Rows of all nodes in the order of the task's, from those of the own nodes."""
