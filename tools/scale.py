@@ -7,6 +7,7 @@ tools/scale.py malloc --out results/scale/malloc.csv
 tools/scale.py large --out results/scale/large.csv
 tools/scale.py batching --out results/scale/batching.csv
 tools/scale.py memory --out results/scale/memory.csv
+tools/scale.py processes --out results/scale/processes.csv
 """
 
 import sys
@@ -16,6 +17,7 @@ from lab.benchmark.batches import measure_batching
 from lab.benchmark.large import measure_large
 from lab.benchmark.needs import measure_needs
 from lab.benchmark.passes import measure_inference, measure_malloc
+from lab.benchmark.processes import measure_processes
 from lab.benchmark.structures import measure_structures
 from lab.command_line import Parser, run_command
 
@@ -40,6 +42,7 @@ def main() -> int:
         ("inference", measure_inference, "bytes a node of an evaluation pass", [16, 64]),
         ("malloc", measure_malloc, "bytes a node of a training step, by what malloc does", [16]),
         ("batching", measure_batching, "what an epoch in parts costs", [2, 4, 16]),
+        ("processes", measure_processes, "a step of two processes against one's", [16]),
     ):
         passes = kinds.add_parser(name, help=words)
         passes.add_argument("--out", type=Path, required=True, help="the CSV file")

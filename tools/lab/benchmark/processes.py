@@ -1,0 +1,139 @@
+"""What several processes cost that train one network: their time together against one's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lab.benchmark.graphs import planted_task
+from lab.benchmark.process import apart
+from lipzoo._atomic import write_atomically
+from lipzoo._processes import in_processes
+from lipzoo._tables import to_csv
+from lipzoo.errors import ConfigError
+from lipzoo.registry import create_model
+from lipzoo.settings import FitSettings
+from lipzoo.training.ranks import Ranks, joined
+from lipzoo.training.step import train_step
+
+__all__ = ["measure_processes"]
+
+_WIDTH, _CLASSES, _DEGREE = 64, 10, 10
+_DROPS = dict.fromkeys(("input_drop", "feat_drop", "head_drop", "attn_drop"), 0.0)
+#: Steps that are counted, after one that compiles and makes the index.
+_STEPS = 3
+
+
+def measure_processes(
+    file: Path,
+    num_nodes: int,
+    depths: Sequence[int],
+    numbers: Sequence[int] = (2,),
+    say: Callable = print,
+) -> None:
+    """Write a row a depth and number of processes: a step of ``gat_lip_res_16`` on all of a graph.
+
+    Each process on one thread, the one that is alone too; 64 features, 64 wide, 8 heads, float32,
+    on a :func:`~lab.benchmark.graphs.planted_task` with 10 edges a node. ``alone`` and
+    ``together``: the processor's seconds a step, those of all processes summed, and
+    ``efficiency`` the one over the other. ``halo``: nodes of others that the processes ask for,
+    over all nodes. ``mib``: what they send a step, in the layers and of the gradients of the
+    parameters. ``difference``: of the gradient of the first step from that of one process,
+    in the Euclidean norm, over that norm.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than 1,000 nodes, no depths, or fewer than two processes.
+    """
+    if num_nodes < 1000 or not depths or min(depths) < 1:
+        raise ConfigError("nodes must be at least 1,000, depths at least 1")
+    if not numbers or min(numbers) < 2:
+        raise ConfigError("processes must be at least 2")
+    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for depth in depths:
+        alone, gradient, *_ = apart(_alone, (num_nodes, depth))
+        for number in numbers:
+            found = _together(num_nodes, depth, number)
+            seconds = sum(each[0] for each in found)
+            edges, halo, sent = (sum(each[k] for each in found) for k in (2, 3, 4))
+            gap = (found[0][1] - gradient).norm() / gradient.norm()
+            rows.append(
+                {
+                    "num_nodes": num_nodes,
+                    "num_edges": edges,
+                    "layers": depth,
+                    "processes": number,
+                    "alone": round(alone, 3),
+                    "together": round(seconds, 3),
+                    "efficiency": round(alone / seconds, 3),
+                    "halo": round(halo / num_nodes, 3),
+                    "mib": round(sent / 2**20, 1),
+                    "difference": f"{float(gap):.1e}",
+                }
+            )
+            write_atomically(file, to_csv(rows))
+            say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+
+
+def _together(num_nodes: int, depth: int, number: int) -> list[tuple]:
+    """What :func:`_steps` gives in each process, the first one's first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    work = partial(_one_of, num_nodes=num_nodes, depth=depth, number=number, port=port)
+    with closing(in_processes(work, range(number), number)) as found:
+        results = {rank: result() for rank, result in found}
+    return [results[rank] for rank in range(number)]
+
+
+def _one_of(rank: int, num_nodes: int, depth: int, number: int, port: int) -> tuple:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(place, WORLD_SIZE=str(number), RANK=str(rank))
+    with joined() as ranks:
+        return _steps(num_nodes, depth, ranks)
+
+
+def _alone(item: tuple[int, int]) -> tuple:
+    return _steps(*item, None)
+
+
+def _steps(num_nodes: int, depth: int, ranks: Ranks | None) -> tuple[float, Tensor, int, int, int]:
+    """Seconds of this processor a step, the first step's gradient, edges, halo, bytes sent."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    task = planted_task(num_nodes, num_nodes * _DEGREE, _CLASSES, _WIDTH)
+    sizes = {"in_feats": _WIDTH, "num_classes": _CLASSES, "hidden_feats": _WIDTH, "num_heads": 8}
+    model = create_model("gat_lip_res_16", **sizes, **_DROPS, num_layers=depth, backend="fused")
+    optimizer = torch.optim.Adam(model.parameters())
+    own, options, edges, halo, exchange = task, {}, task.num_edges, 0, None
+    if ranks is not None:
+        own = ranks.part(model, task, None)
+        options = {"share": own.share, "ranks": ranks}
+        edges, exchange = own.graph.num_edges, own.graph.exchange
+        halo = own.graph.num_src - own.graph.num_dst
+
+    def step() -> None:
+        train_step(model, own, optimizer, FitSettings(), None, 1, **options)
+
+    step()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    before = 0 if exchange is None else exchange.num_bytes
+    begin = time.process_time()
+    for _ in range(_STEPS):
+        step()
+    seconds = (time.process_time() - begin) / _STEPS
+    sent = 0
+    if exchange is not None:
+        sent = (exchange.num_bytes - before) // _STEPS + gradient.numel() * gradient.element_size()
+    return seconds, gradient, edges, halo, sent
