@@ -19,6 +19,7 @@ COMMANDS = (
     "info",
     "train",
     "tune",
+    "partition",
     "evaluate",
     "finetune",
     "predict",

@@ -65,18 +65,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", action="store_true", help="train the recipe's baselines too")
     add_jobs(parser, "seeds that are trained")
     add_device(parser, "train all seeds")
+    parser.add_argument(
+        "--parts", metavar="DIR", help="with torchrun: what lipzoo partition wrote of the data"
+    )
     add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from lipzoo.training import train
-    from lipzoo.training.ranks import joined
+    from lipzoo.training.ranks import is_one_of_several, joined
     from lipzoo.training.run_seed import follow
 
     recipe = _recipe(args)
+    if args.parts is not None and not is_one_of_several():
+        raise ConfigError(
+            "--parts: is for several processes: torchrun --nproc-per-node P -m lipzoo.cli train …"
+        )
     with joined() as ranks:
         if ranks is not None:
             ranks.agree(recipe.full_name, recipe.to_dict())
+            if args.parts is not None:
+                ranks.read_parts(args.parts)
             if not ranks.is_first:
                 follow(ranks, args.raw_dir)
                 return

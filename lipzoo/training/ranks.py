@@ -23,15 +23,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lipzoo._dgl import find_dgl
 from lipzoo.attention import Structure, as_structure
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError, LipzooError
-from lipzoo.nn.degrees import degree_counts
+from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.settings import Batching, Full
-from lipzoo.training.batching_clusters import clusters_of
 from lipzoo.training.batching_rows import Batch, Share, node_weights, sparse_rows
 from lipzoo.training.ranks_exchange import HaloExchange, together
+from lipzoo.training.ranks_parts import Cut, Parts, cut_of, owners
+from lipzoo.training.tasks import Tasks
 
 __all__ = ["Ranks", "is_one_of_several", "joined"]
 
@@ -71,6 +70,8 @@ class Ranks:
 
     def __init__(self) -> None:
         self.rank, self.number = dist.get_rank(), dist.get_world_size()
+        #: What was cut before, and each process reads alone; None: each cuts the task.
+        self.parts: Parts | None = None
         self._order = torch.empty(0, dtype=torch.int64)
 
     @property
@@ -105,6 +106,30 @@ class Ranks:
                     f"({found[0][0]}): give all processes the same command"
                 )
 
+    def read_parts(self, folder: str | os.PathLike) -> None:
+        """Train on what :func:`~lipzoo.training.ranks_parts.write_parts` wrote.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If they are not as many as the processes, or not there; in all processes.
+        """
+        try:
+            found: Parts | LipzooError = Parts(folder, self.rank, self.number)
+        except LipzooError as fault:
+            found = fault
+        said = self.each(found if isinstance(found, LipzooError) else found.content)
+        for each in said:
+            if isinstance(each, LipzooError):
+                raise found if isinstance(found, LipzooError) else each
+        if any(each != said[0] for each in said):
+            raise DataError(f"{folder}: the processes have parts of different graphs there")
+        self.parts = found
+
+    def tasks(self) -> Tasks | Parts:
+        """What loads a recipe's data."""
+        return Tasks() if self.parts is None else self.parts
+
     def check(self, model: nn.Module, task: GraphTask, batching: Batching) -> None:
         """Refuse what is not divided.
 
@@ -135,66 +160,56 @@ class Ranks:
             The same in all processes.
         class_weight : Tensor (C,), optional
         """
-        structure = as_structure(task.graph)
-        owner = torch.empty(task.num_nodes, dtype=torch.int32)
-        if self.is_first:
-            for number, nodes in enumerate(self._divided(structure)):
-                owner[nodes] = number
-        together(dist.broadcast, owner, src=0)
-        self._order = owner.argsort(stable=True)
-        nodes = (owner == self.rank).nonzero().squeeze(1)
-        edge_feat = task.graph.edata.get("feat") if getattr(model, "edge_feats", 0) else None
-        part = self._cut(structure, owner.long(), nodes, edge_feat)
+        edge_feat = sparse = None
+        if self.parts is not None:
+            cut, feat, edge_feat = self.parts.read()
+        else:
+            cut, edges = self._cut(as_structure(task.graph))
+            if getattr(model, "takes_sparse_feat", False) and task.sparse_feat is not None:
+                feat, sparse = None, sparse_rows(task.sparse_feat, cut.nodes)
+            else:
+                feat = task.feat[cut.nodes]
+            if task.edge_feat is not None:
+                edge_feat = task.edge_feat[edges]
+        nodes = cut.nodes
+        self._order = torch.cat(self.each(nodes))
         weights = node_weights(task, class_weight)
         loss = float(weights[nodes].sum() / weights.sum())
-        share = Share(loss, nodes.numel() / task.num_nodes)
-        sparse = task.sparse_feat if getattr(model, "takes_sparse_feat", False) else None
         return Batch(
-            part,
-            task.feat[nodes] if sparse is None else None,
-            None if sparse is None else sparse_rows(sparse, nodes),
+            self._structure(cut, task.num_nodes, edge_feat),
+            feat,
+            sparse,
             task.labels[nodes],
             task.train_mask[nodes],
             task.multilabel,
-            share,
+            Share(loss, nodes.numel() / task.num_nodes),
         )
 
-    def _divided(self, structure: Structure) -> list[Tensor]:
-        """The nodes of each process; METIS leaves few edges between them."""
-        if find_dgl() is not None:
-            nodes = clusters_of(structure, "metis", self.number)
-            if len(nodes) == self.number:
-                return nodes
-        return clusters_of(structure, "contiguous", self.number)
+    def _cut(self, structure: Structure) -> tuple[Cut, Tensor]:
+        owner = torch.empty(structure.num_dst, dtype=torch.int64)
+        if self.is_first:
+            owner = owners(structure, self.number)
+        together(dist.broadcast, owner, src=0)
+        return cut_of(structure, owner, self.rank, self.number)
 
-    def _cut(
-        self, structure: Structure, owner: Tensor, nodes: Tensor, edge_feat: Tensor | None
-    ) -> Structure:
-        """The in-edges of ``nodes``, which come first in it, before the halo."""
-        edges = (owner[structure.dst] == self.rank).nonzero().squeeze(1)
-        src, dst = structure.src[edges], structure.dst[edges]
-        halo = src[owner[src] != self.rank].unique()
-        halo = halo[owner[halo].argsort(stable=True)]
-        place = torch.empty_like(owner)
-        place[nodes] = torch.arange(nodes.numel())
-        place[halo] = torch.arange(nodes.numel(), nodes.numel() + halo.numel())
-        wanted = halo.split(torch.bincount(owner[halo], minlength=self.number).tolist())
-        sent = [each[self.rank] for each in self.each(list(wanted))]
+    def _structure(self, cut: Cut, num_nodes: int, edge_feat: Tensor | None) -> Structure:
+        """The edges of a part, and who sends which rows to whom."""
+        num_got = cut.num_got.tolist()
+        sent = [each[self.rank] for each in self.each(list(cut.halo.split(num_got)))]
         exchange = HaloExchange(
-            place[torch.cat(sent)],
+            torch.searchsorted(cut.nodes, torch.cat(sent)),
             [each.numel() for each in sent],
-            [each.numel() for each in wanted],
-            owner.numel(),
+            num_got,
+            num_nodes,
         )
-        degrees = structure.derived(degree_counts)[torch.cat([nodes, halo])]
-        sizes = nodes.numel() + halo.numel(), nodes.numel()
         return Structure(
-            place[src],
-            place[dst],
-            *sizes,
-            parent_degrees=degrees,
+            cut.src,
+            cut.dst,
+            cut.nodes.numel() + cut.halo.numel(),
+            cut.nodes.numel(),
+            parent_degrees=cut.degrees,
             exchange=exchange,
-            edge_feat=None if edge_feat is None else edge_feat[edges],
+            edge_feat=edge_feat,
         )
 
     def gathered(self, own: Tensor) -> Tensor:

@@ -150,6 +150,8 @@ def train(
             f"{ranks.number} processes train each seed together; leave out "
             f"{'--device' if device is not None else '--jobs'}"
         )
+    if ranks is not None and ranks.parts is not None and baselines:
+        raise ConfigError("--parts: baselines may read the whole graph; train them without")
     # What can go wrong does so before the folder is touched: data, model, baselines, device.
     if device is not None:
         check_device(device)
@@ -160,7 +162,7 @@ def train(
     if again:
         seeds = sorted({*seeds, *(seed for place, seed in again if not place)})
         baselines = baselines or any(place for place, _ in again)
-    tasks = Tasks()
+    tasks = Tasks() if ranks is None else ranks.tasks()
     with stage(verbose, f"loading {recipe.dataset['name']}"):
         task = tasks(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)

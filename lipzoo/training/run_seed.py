@@ -22,7 +22,6 @@ from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.memory import say_if_short
 from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.tasks import Tasks
 from lipzoo.weights import WEIGHTS_FILE
 
 __all__ = ["RESULT_FILE", "build_from_recipe", "follow", "keep_seed", "model_args", "train_seed"]
@@ -64,7 +63,7 @@ def follow(ranks: Ranks, raw_dir: str | None = None) -> None:
     ConfigError
         If this process has other data.
     """
-    tasks = Tasks()
+    tasks = ranks.tasks()
     while (work := ranks.told(None)) is not None:
         content, seed, architecture, fingerprint = work
         recipe = make_recipe(content, where="the first process's recipe")

@@ -27,6 +27,7 @@ from lab.benchmark.layers import make_layer, make_step
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.needs import measure_needs
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
+from lab.benchmark.processes import measure_processes
 from lab.benchmark.report import compilation_lines
 from lab.benchmark.structures import COMPACT, measure_structures
 from lab.benchmark.weights import measure_weights
@@ -529,3 +530,19 @@ def test_what_a_training_needs_beside_what_it_takes(tmp_path):
     assert float(rows[1]["measured"]) > 1.3 * float(rows[0]["measured"])
     with pytest.raises(ConfigError, match="at least 10"):
         measure_needs(file, 1)
+
+
+@pytest.mark.slow
+def test_what_several_processes_cost(tmp_path):
+    file = tmp_path / "scale" / "processes.csv"
+    measure_processes(file, 2000, [2], say=lambda line: None)
+    [row] = read_csv(file)
+    assert (row["processes"], row["num_edges"]) == ("2", "20000")
+    assert 0 < float(row["halo"]) < 2
+    assert float(row["efficiency"]) > 0.2
+    assert float(row["mib"]) > 0
+    assert float(row["difference"]) < 1e-5
+    for depths, numbers, words in (([], (2,), "at least 1,000"), ([2], (1,), "at least 2")):
+        with pytest.raises(ConfigError, match=words):
+            measure_processes(tmp_path / "none.csv", 2000, depths, numbers)
+    assert not (tmp_path / "none.csv").exists()

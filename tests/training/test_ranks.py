@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lipzoo._yaml import read_yaml, write_yaml
+from lipzoo.cli import main
 
 TESTS = Path(__file__).parents[1]
 SMALL = {
@@ -159,3 +160,42 @@ def test_another_recipe_is_refused_by_all(tmp_path):
         assert code == 2
         assert "process 1 was given another recipe" in words
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_that_were_cut_before_train_the_same_network(tmp_path):
+    recipe, parts = recipe_file(tmp_path), tmp_path / "parts"
+    cut = ["-m", "lipzoo.cli", "partition", "digits", "--parts", "2", "--out", str(parts)]
+    [(code, said, words)] = ended(start(1, *cut))
+    assert code == 0, words
+    assert "part 1: " in said
+    [(code, _, words)] = ended(start(1, *cut))
+    assert (code, "already holds files" in words) == (2, True)
+    for out, more in (("cut", ["--parts", str(parts)]), ("whole", [])):
+        for code, _, words in ended(train(2, recipe, tmp_path / out, *more)):
+            assert code == 0, words
+    weights = [(tmp_path / o / "seed_0/model.safetensors").read_bytes() for o in ("cut", "whole")]
+    assert weights[0] == weights[1]
+    results = [read_yaml(tmp_path / o / "seed_0/result.yaml") for o in ("cut", "whole")]
+    assert results[0] == results[1]
+
+    other = recipe_file(tmp_path, dataset={"name": "digits", "missing_rate": 1.0})
+    (parts / "part_1.npz").write_bytes((parts / "part_0.npz").read_bytes())
+    for number, asked, words in (
+        (3, recipe, "holds 2 parts, and there are 3 processes"),
+        (2, other, "the recipe's data differ in missing_rate"),
+        (2, recipe, "part_1.npz: is not the part that parts.yaml names"),
+    ):
+        found = ended(train(number, asked, tmp_path / "no", "--parts", str(parts), "--overwrite"))
+        assert [code for code, *_ in found] == [2] * number
+        assert any(words in said for *_, said in found), found
+        assert not any("Traceback" in said for *_, said in found)
+
+
+@pytest.mark.parametrize("number", ["1", "0", "1798"])
+def test_parts_that_cannot_be(number, tmp_path, capsys):
+    out = tmp_path / "parts"
+    assert main(["partition", "digits", "--parts", number, "--out", str(out)]) == 2
+    assert f"--parts {number}: digits has 1797 nodes" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["train", "gat_lip_16.digits", "--parts", str(out), "--out", str(out)]) == 2
+    assert "torchrun --nproc-per-node" in capsys.readouterr().err
