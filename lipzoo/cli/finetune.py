@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         task,
         **{name: getattr(args, name) for name in args.settings},
         start=args.start,
-        batching=batching_of(args) or "full",
+        batching=batching_of(args),
         class_weight=class_weight,
         out=args.out,
         overwrite=args.overwrite,

@@ -119,15 +119,17 @@ def add_metric(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_batching(parser: argparse.ArgumentParser, default: str) -> None:
-    """``--batching``; `batching_of` reads it."""
+def add_batching(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """``--batching``; `batching_of` reads it. Without a default it is the recipe's."""
     from lipzoo.settings import BATCHINGS
 
+    otherwise = "" if default else " (default: the recipe's)"
     parser.add_argument(
         "--batching",
         metavar="B",
+        default=default,
         help=f"what an epoch is: {', '.join(BATCHINGS)}; or with settings, such as '{{name: "
-        f"clusters, parts: 64}}' (default: {default})",
+        f"clusters, parts: 64}}'{otherwise}",
     )
 
 

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text = f"{text} (default: the recipe's)"
         parser.add_argument(flag, type=kind, metavar=metavar, help=text)
-    add_batching(parser, "the recipe's")
+    add_batching(parser)
     parser.add_argument(
         "--resume", action="store_true", help="go on with a run, also to more --epochs"
     )

@@ -109,7 +109,7 @@ def finetune(
     freeze: str = _DEFAULTS.freeze,
     unfreeze_every: int | None = _DEFAULTS.unfreeze_every,
     layer_lr_decay: float = _DEFAULTS.layer_lr_decay,
-    batching: str | dict[str, Any] | Batching = _DEFAULTS.batching,
+    batching: str | dict[str, Any] | Batching = "full",
     class_weight: str | Sequence[float] | Tensor | None = None,
     epochs: int = _DEFAULTS.epochs,
     lr: float = _DEFAULTS.optimizer.lr,

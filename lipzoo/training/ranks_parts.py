@@ -178,7 +178,7 @@ class Parts:
     Raises
     ------
     DataError
-        If it holds no parts.
+        If it holds no parts, or the own one is gone, or is not the one that was written.
     ConfigError
         If it holds another number of parts.
     """
@@ -196,7 +196,13 @@ class Parts:
                 f"{self.folder}: holds {self.content['parts']} parts, and there are {number} "
                 "processes; start as many as there are parts, or partition anew"
             )
+        for name in (_NODES_FILE, self._own):
+            self._bytes(name)  # what is wrong is found before there is a run
         self._task: GraphTask | None = None
+
+    @property
+    def _own(self) -> str:
+        return f"part_{self.rank}.npz"
 
     def __call__(self, recipe: Recipe, raw_dir: str | None, seed: int | None) -> GraphTask:
         """What is known of all nodes: labels and split. It has no edges, and no features.
@@ -248,11 +254,15 @@ class Parts:
         DataError
             If the file is gone, or is not the one that was written.
         """
-        arrays = self._read(f"part_{self.rank}.npz", (*_COLUMNS, "feat", "edge_feat"))
+        arrays = self._read(self._own, (*_COLUMNS, "feat", "edge_feat"))
         found = {key: torch.from_numpy(value) for key, value in arrays.items()}
         return Cut(*(found[key] for key in _COLUMNS)), found["feat"], found.get("edge_feat")
 
     def _read(self, name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+        data = self._bytes(name)
+        return read_arrays(self.folder / name, io.BytesIO(data), len(data), keys)
+
+    def _bytes(self, name: str) -> bytes:
         path = self.folder / name
         try:
             data = path.read_bytes()
@@ -260,7 +270,7 @@ class Parts:
             raise DataError(f"{path}: cannot be read ({fault.strerror}); partition anew") from None
         if hashlib.sha256(data).hexdigest() != self.content["sha256"].get(name):
             raise DataError(f"{path}: is not the part that {PARTS_FILE} names; partition anew")
-        return read_arrays(path, io.BytesIO(data), len(data), keys)
+        return data
 
 
 def _write(path: Path, columns: dict[str, Tensor]) -> str:
