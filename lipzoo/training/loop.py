@@ -152,6 +152,7 @@ def fit(
     else:
         ranks.check(model, task, settings.batching)
         own = ranks.part(model, task, class_weight)
+        ranks.begin_draws()
         batches = lambda _: iter([own])  # noqa: E731
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
@@ -247,7 +248,6 @@ def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | 
     data = path.read_bytes() if folder is not None and path.is_file() else None
     if ranks is not None:
         data = ranks.told(data)
-        ranks.begin_draws()
     if data is None:
         return None
     content = load_state(path, parts, dict, data)
