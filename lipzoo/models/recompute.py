@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +13,16 @@ from torch.utils.checkpoint import CheckpointError, get_device_states, set_devic
 
 __all__ = ["Draws", "SameTensors"]
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_score_hooks")
+_WAYS = ("training", "_forward_pre_hooks", "_forward_hooks", "_score_hooks")
 
 
 class SameTensors:
-    """The parameters and buffers that modules hold now, for when they run again.
+    """What modules hold now, parameters, buffers, hooks and mode, for when they run again.
 
-    In between ``torch.func.functional_call`` may have given them others. Buffers are copies, now
-    and each time: a layer may move what it then reads, must begin from where it began, and must not
-    move it again, in any of the backward passes, of which a second derivative has two.
+    In between somebody may have changed it, as ``torch.func.functional_call`` does, or who removes
+    a hook. Buffers are copies, now and each time: a layer may move what it then reads, must begin
+    from where it began, and must not move it again, in any of the backward passes, of which a
+    second derivative has two.
 
     Parameters
     ----------
@@ -31,8 +34,8 @@ class SameTensors:
     Raises
     ------
     torch.utils.checkpoint.CheckpointError
-        When it is entered: if a parameter or an input was changed in place meanwhile, or a mode or
-        a hook of a module is another. What is written through ``.data`` is not seen, as elsewhere.
+        When it is entered: if a parameter or an input was changed in place meanwhile. What is
+        written through ``.data`` is not seen, as elsewhere.
     """
 
     def __init__(self, modules: Iterable[nn.Module], inputs: Iterable[Tensor] = ()) -> None:
@@ -46,48 +49,43 @@ class SameTensors:
         # Tensors of inference mode have no version, and cannot be changed in place.
         tensors = [t for t in (*parameters, *inputs) if not t.is_inference()]
         self.versions = [(tensor, tensor._version) for tensor in tensors]
-        self.ways = [(module, *_way(module)) for module in modules]
+        self.ways = [(module, {n: copy(way) for n, way in _way(module)}) for module in modules]
 
     def __enter__(self) -> None:
-        self._check()
+        for tensor, version in self.versions:
+            if tensor._version != version:
+                raise CheckpointError(
+                    f"a tensor {tuple(tensor.shape)} that the layers read was changed in place "
+                    "since the forward pass (by an optimizer's step?), and the backward pass runs "
+                    "them again: call backward() first"
+                )
         self.own = [(m, dict(m._parameters), dict(m._buffers)) for m, *_ in self.held]
+        self.own_ways = [(module, dict(_way(module))) for module, _ in self.ways]
         for module, parameters, buffers in self.held:
             module._parameters.update(parameters)
             module._buffers.update(_copies(buffers))
+        _set_ways(self.ways)
 
     def __exit__(self, *exception) -> None:
         for module, parameters, buffers in self.own:
             module._parameters.update(parameters)
             module._buffers.update(buffers)
-
-    def _check(self) -> None:
-        way_out = (
-            "the backward pass runs the layers again, as they were in the forward pass: call "
-            "backward() first"
-        )
-        for tensor, version in self.versions:
-            if tensor._version != version:
-                raise CheckpointError(
-                    f"a tensor {tuple(tensor.shape)} that the layers read was changed in place "
-                    f"since the forward pass (by an optimizer's step?); {way_out}"
-                )
-        for module, training, hooks in self.ways:
-            name, (training_now, hooks_now) = type(module).__name__, _way(module)
-            if training != training_now:
-                called = "train()" if training_now else "eval()"
-                raise CheckpointError(f"{called} was called on {name} meanwhile; {way_out}")
-            if hooks != hooks_now:
-                raise CheckpointError(f"{name} has other hooks than before; {way_out}")
+        _set_ways(self.own_ways)
 
 
 def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
     return {name: b if b is None else b.clone() for name, b in buffers.items()}
 
 
-def _way(module: nn.Module) -> tuple[bool, list[list[int]]]:
+def _way(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """What decides, beside tensors, on what a module computes: its mode, and its hooks."""
     held = vars(module)
-    return module.training, [list(held.get(name, ())) for name in _HOOKS]
+    return ((name, held[name]) for name in _WAYS if name in held)
+
+
+def _set_ways(ways: list[tuple[nn.Module, dict[str, Any]]]) -> None:
+    for module, way in ways:
+        vars(module).update(way)
 
 
 class Draws:
