@@ -23,7 +23,6 @@ __all__ = [
     "check_metric",
     "class_names",
     "evaluate",
-    "evaluate_encoded",
     "infer",
     "measure",
     "model_feat",
@@ -198,13 +197,6 @@ def with_classes_of(model: nn.Module, task: GraphTask) -> GraphTask:
     """
     names = class_names(model, task)
     return task.with_classes(names) if names else task
-
-
-def evaluate_encoded(
-    model: nn.Module, task: GraphTask, splits: tuple[str, ...] = ("train", "val", "test")
-) -> dict[str, float]:
-    """:func:`evaluate` on a task as the model reads it."""
-    return measure(infer(model, task), task, splits)
 
 
 def measure(

@@ -62,13 +62,13 @@ def test_a_trial_is_worth_the_mean_over_its_seeds(recipe, tmp_path):
 
 def test_the_test_nodes_are_not_looked_at(recipe, tmp_path, monkeypatch):
     looked = []
-    real = loop.evaluate_encoded
+    real = loop.measure
 
-    def watched(model, task, splits=("train", "val", "test")):
+    def watched(logits, task, splits=("train", "val", "test")):
         looked.append(splits)
-        return real(model, task, splits)
+        return real(logits, task, splits)
 
-    monkeypatch.setattr(loop, "evaluate_encoded", watched)
+    monkeypatch.setattr(loop, "measure", watched)
     search(recipe(), tmp_path / "out", trials=2)
     assert set(looked) == {("val",)}
 
