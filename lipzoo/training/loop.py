@@ -29,7 +29,7 @@ from lipzoo.training.metrics import (
 )
 from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
-from lipzoo.training.state import STATE_FILE, load_state, save_state
+from lipzoo.training.state import STATE_FILE, check_processes, load_state, save_state
 
 __all__ = ["FitResult", "fit", "make_optimizer", "make_scheduler"]
 
@@ -251,12 +251,7 @@ def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | 
     if data is None:
         return None
     content = load_state(path, parts, dict, data)
-    before, now = len(content.get("draws", [0])), 1 if ranks is None else ranks.number
-    if before != now:
-        raise ConfigError(
-            f"{path.parent}: was begun by {before} process{'es' * (before > 1)}, and now there "
-            f"{'are' if now > 1 else 'is'} {now}; start as many, or start anew with --overwrite"
-        )
+    check_processes(path, content, 1 if ranks is None else ranks.number)
     if ranks is not None:
         ranks.set_draws(content["draws"])
     return _State(**content["fit"])

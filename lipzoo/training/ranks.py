@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,8 @@ from lipzoo.training.ranks_parts import Cut, Parts, cut_of, owners
 from lipzoo.training.tasks import Tasks
 
 __all__ = ["Ranks", "is_one_of_several", "joined"]
+
+T = TypeVar("T")
 
 #: How long a process waits for another.
 _PATIENCE = datetime.timedelta(minutes=30)
@@ -114,17 +116,42 @@ class Ranks:
         ConfigError, DataError
             If they are not as many as the processes, or not there; in all processes.
         """
-        try:
-            found: Parts | LipzooError = Parts(folder, self.rank, self.number)
-        except LipzooError as fault:
-            found = fault
-        said = self.each(found if isinstance(found, LipzooError) else found.content)
-        for each in said:
-            if isinstance(each, LipzooError):
-                raise found if isinstance(found, LipzooError) else each
+        found, said = self._all(
+            lambda: Parts(folder, self.rank, self.number), lambda parts: parts.content
+        )
         if any(each != said[0] for each in said):
             raise DataError(f"{folder}: the processes have parts of different graphs there")
         self.parts = found
+
+    def same_task(self, load: Callable[[], GraphTask]) -> GraphTask:
+        """The task that each process loads.
+
+        Raises
+        ------
+        LipzooError
+            If a process has none, or another than the first; in all processes.
+        """
+        task, said = self._all(load, lambda task: task.fingerprint)
+        for rank, fingerprint in enumerate(said):
+            if fingerprint != said[0]:
+                raise ConfigError(
+                    f"process {rank} has other data of the name {task.name!r} than the first: "
+                    "copy the first one's, or name it by --raw-dir"
+                )
+        return task
+
+    def _all(self, make: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
+        """What this process makes, and what each tells of its own; or a fault of one, for all."""
+        try:
+            made: T | LipzooError = make()
+            word = tell(made)
+        except LipzooError as fault:
+            made = word = fault
+        said = self.each(word)
+        for each in (word, *said):
+            if isinstance(each, LipzooError):
+                raise each
+        return made, said
 
     def tasks(self) -> Tasks | Parts:
         """What loads a recipe's data."""

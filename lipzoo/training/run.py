@@ -158,13 +158,16 @@ def train(
     seeds = seeds if seeds is not None else list(recipe.seeds)
     recipe = recipe.model_copy(update={"start": as_start(recipe.start)})
     output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
-    again = _to_go_on_with(output, recipe) if resume else []
+    again = _to_go_on_with(output, recipe, ranks.number if ranks else 1) if resume else []
     if again:
         seeds = sorted({*seeds, *(seed for place, seed in again if not place)})
         baselines = baselines or any(place for place, _ in again)
     tasks = Tasks() if ranks is None else ranks.tasks()
+    load = partial(tasks, recipe, raw_dir, seeds[0])
     with stage(verbose, f"loading {recipe.dataset['name']}"):
-        task = tasks(recipe, raw_dir, seeds[0])
+        if ranks is not None:
+            ranks.told((recipe.to_dict(), seeds[0], None))
+        task = load() if ranks is None else ranks.same_task(load)
     check_splits(recipe, task, seeds)
     variants = _variants(recipe) if baselines else {"": recipe}
     raw = recipe.model_copy(update={"start": None})  # what estimators see
@@ -179,7 +182,10 @@ def train(
     architectures = {v.architecture: get_architecture(v.architecture) for v in variants.values()}
     for place, variant in variants.items():
         model = build_from_recipe(variant, task, architectures[variant.architecture])
-        check_batching(model, task, variant.batching)
+        if ranks is None:
+            check_batching(model, task, variant.batching)
+        else:
+            ranks.check(model, task, variant.batching)
         if device is not None:
             check_recipe_together(variant)
         missing = [] if place else missing_for_finetuning(model)
@@ -231,7 +237,7 @@ def _variants(recipe: Recipe) -> dict[str, Recipe]:
     return variants
 
 
-def _to_go_on_with(output: OutputFolder, recipe: Recipe) -> list[tuple[str, int]]:
+def _to_go_on_with(output: OutputFolder, recipe: Recipe, processes: int) -> list[tuple[str, int]]:
     """Places and seeds of a run that are to be trained for another number of epochs than before.
 
     Raises
@@ -249,7 +255,8 @@ def _to_go_on_with(output: OutputFolder, recipe: Recipe) -> list[tuple[str, int]
         epochs = earlier[place].epochs
         for folder in sorted((output.path / place).glob("seed_*")):
             is_finished = (folder / RESULT_FILE).is_file()
-            check_other_epochs(folder / STATE_FILE, epochs, variant.settings(), is_finished)
+            settings, state = variant.settings(), folder / STATE_FILE
+            check_other_epochs(state, epochs, settings, is_finished, processes)
             if epochs != variant.epochs:
                 found.append((place, int(folder.name.removeprefix("seed_"))))
     return found

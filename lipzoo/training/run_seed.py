@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from lipzoo._torch import threads
 from lipzoo._yaml import write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
@@ -47,7 +47,8 @@ def train_seed(
         return
     architecture = architecture or get_architecture(recipe.architecture)
     if ranks is not None:
-        ranks.told((recipe.to_dict(), seed, architecture, task.fingerprint))
+        ranks.told((recipe.to_dict(), seed, architecture))
+        ranks.same_task(lambda: task)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     title = f"{recipe.full_name} seed {seed}"
@@ -60,20 +61,16 @@ def follow(ranks: Ranks, raw_dir: str | None = None) -> None:
 
     Raises
     ------
-    ConfigError
-        If this process has other data.
+    LipzooError
+        If a process has no data, or others than the first.
     """
     tasks = ranks.tasks()
     while (work := ranks.told(None)) is not None:
-        content, seed, architecture, fingerprint = work
+        content, seed, architecture = work
         recipe = make_recipe(content, where="the first process's recipe")
-        task = tasks(recipe, raw_dir, seed)
-        if task.fingerprint != fingerprint:
-            raise ConfigError(
-                f"process {ranks.rank} has other data of the name {task.name!r} than the first: "
-                "copy the first one's, or name it by --raw-dir"
-            )
-        _fitted(recipe, seed, task, architecture, ranks)
+        task = ranks.same_task(partial(tasks, recipe, raw_dir, seed))
+        if architecture is not None:  # else it is only to be loaded
+            _fitted(recipe, seed, task, architecture, ranks)
 
 
 def _fitted(

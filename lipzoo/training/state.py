@@ -13,7 +13,7 @@ from lipzoo._atomic import write_atomically
 from lipzoo.errors import CheckpointError, ConfigError
 from lipzoo.settings import FitSettings
 
-__all__ = ["STATE_FILE", "check_other_epochs", "load_state", "save_state"]
+__all__ = ["STATE_FILE", "check_other_epochs", "check_processes", "load_state", "save_state"]
 
 STATE_FILE = "state.pt"
 
@@ -58,7 +58,31 @@ def load_state(
         raise _strange(path, fault) from None
 
 
-def check_other_epochs(path: Path, before: int, settings: FitSettings, is_finished: bool) -> None:
+def check_processes(path: Path, content: Mapping[str, Any], now: int) -> None:
+    """Refuse to go on with more processes, or fewer: they would draw other numbers.
+
+    Parameters
+    ----------
+    path, content
+        A state, and what it holds: ``draws``, where several processes began it.
+    now : int
+        How many there are.
+
+    Raises
+    ------
+    ConfigError
+    """
+    before = len(content.get("draws", [0]))
+    if before != now:
+        raise ConfigError(
+            f"{path.parent}: was begun by {before} process{'es' * (before > 1)}, and now there "
+            f"{'are' if now > 1 else 'is'} {now}; start as many, or start anew with --overwrite"
+        )
+
+
+def check_other_epochs(
+    path: Path, before: int, settings: FitSettings, is_finished: bool, processes: int = 1
+) -> None:
     """Refuse to go on from a state for another number of epochs, where what comes out is not what
     that number gives from the start.
 
@@ -72,6 +96,8 @@ def check_other_epochs(path: Path, before: int, settings: FitSettings, is_finish
         Those to go on with.
     is_finished : bool
         Whether the training has come to an end.
+    processes : int
+        How many go on with it.
 
     Raises
     ------
@@ -90,9 +116,11 @@ def check_other_epochs(path: Path, before: int, settings: FitSettings, is_finish
             raise ConfigError(f"{words}: it keeps no state to go on from; {instead}")
         return
     try:
-        done = int(_read(path)["fit"]["epoch"])
+        content = _read(path)
+        done = int(content["fit"]["epoch"])
     except Exception as fault:
         raise _strange(path, fault) from None
+    check_processes(path, content, processes)
     reason = ""
     if settings.schedule.name == "cosine":
         reason = "the learning rates of the schedule 'cosine' depend on the number of epochs"

@@ -12,6 +12,8 @@ import pytest
 
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.cli import main
+from lipzoo.errors import ConfigError
+from lipzoo.training.ranks_parts import Parts
 
 TESTS = Path(__file__).parents[1]
 SMALL = {
@@ -70,6 +72,11 @@ def train(number, recipe, out, *more, others=None):
     return start(number, *command, others=others and [*command[:3], *others])
 
 
+def contents(folder):
+    """The bytes of each file but for the lock of who writes."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "lock" not in p.name}
+
+
 def recipe_file(folder, **changes):
     path = folder / f"{'_'.join(changes) or 'small'}.yaml"
     write_yaml(path, {**SMALL, **changes})
@@ -81,7 +88,7 @@ def test_gradients_buffers_and_logits_are_those_of_one_process(number):
     """In float64, over families, residual schemes, norms, checkpoints and reversible depth."""
     found = ended(start(number, str(TESTS / "ranks_worker.py")))
     assert [code for code, *_ in found] == [0] * number, found
-    assert found[0][1].split() == ["48", "cases"], found[0][1]
+    assert found[0][1].split() == ["108", "cases"], found[0][1]
 
 
 def test_a_run_is_that_of_one_process_and_goes_on_to_the_bit(tmp_path):
@@ -113,10 +120,12 @@ def test_a_run_is_that_of_one_process_and_goes_on_to_the_bit(tmp_path):
         weights[out] = (tmp_path / out / "seed_0" / "model.safetensors").read_bytes()
     assert weights["halves"] == weights["whole"]
 
-    # Another number of processes would draw other masks.
+    # Another number of processes would draw other masks: refused, and nothing is touched.
+    before = contents(tmp_path / "halves")
     (code, _, words), *_ = ended(train(1, recipe, tmp_path / "halves", "--resume", "--epochs", "9"))
     assert code == 2
     assert "was begun by 2 processes, and now there is 1" in words
+    assert contents(tmp_path / "halves") == before
 
 
 def test_a_killed_process_ends_all_with_a_line_each(tmp_path):
@@ -142,10 +151,14 @@ def test_a_killed_process_ends_all_with_a_line_each(tmp_path):
     ],
 )
 def test_what_is_not_divided_is_refused(tmp_path, changes, more, words):
+    run = ["train", str(recipe_file(tmp_path)), "--out", str(tmp_path / "r")]
+    assert main([*run, "--epochs", "1", "--quiet"]) == 0
+    before = contents(tmp_path / "r")
     (code, _, said), *others = ended(
-        train(2, recipe_file(tmp_path, **changes), tmp_path / "r", *more)
+        train(2, recipe_file(tmp_path, **changes), tmp_path / "r", "--overwrite", *more)
     )
     assert code == 2
+    assert contents(tmp_path / "r") == before
     assert words in said.splitlines()[-1]
     assert "Traceback" not in said
     assert [other[0] for other in others] == [2]
@@ -191,6 +204,21 @@ def test_parts_that_were_cut_before_train_the_same_network(tmp_path):
         assert any(words in said for *_, said in found), found
         assert not any("Traceback" in said for *_, said in found)
         assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("parts: 2", "parts.yaml: "),
+        ("- 2", "must hold a mapping"),
+        ("", "is empty"),
+        ("sha256: [1]\nparts: two", "sha256"),
+    ],
+)
+def test_parts_that_say_nothing_of_themselves(said, words, tmp_path):
+    (tmp_path / "parts.yaml").write_text(said)
+    with pytest.raises(ConfigError, match=words):
+        Parts(tmp_path, 0, 2)
 
 
 @pytest.mark.parametrize("number", ["1", "0", "1798"])
