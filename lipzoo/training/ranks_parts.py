@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from lipzoo._atomic import write_atomically
 from lipzoo._dgl import find_dgl, need_dgl
 from lipzoo._graph import make_graph
 from lipzoo._output import OutputFolder, differing
+from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.attention import Structure, as_structure
@@ -37,6 +39,28 @@ __all__ = ["Cut", "Parts", "cut_of", "owners", "write_parts"]
 PARTS_FILE, _NODES_FILE = "parts.yaml", "nodes.npz"
 _MASKS = ("train_mask", "val_mask", "test_mask")
 _COLUMNS = ("nodes", "halo", "num_got", "src", "dst", "degrees")
+
+
+class _Content(pydantic.BaseModel):
+    """What ``parts.yaml`` says."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    asked: dict[str, Any]
+    name: str
+    options: dict[str, Any]
+    fingerprint: str
+    metric: str
+    multilabel: bool
+    num_nodes: pydantic.NonNegativeInt
+    num_edges: pydantic.NonNegativeInt
+    num_classes: pydantic.NonNegativeInt
+    in_feats: pydantic.NonNegativeInt
+    edge_feats: pydantic.NonNegativeInt
+    class_names: list[str]
+    parts: int
+    nodes_halo_edges: list[list[int]]
+    sha256: dict[str, str]
 
 
 @dataclass
@@ -180,7 +204,7 @@ class Parts:
     DataError
         If it holds no parts, or the own one is gone, or is not the one that was written.
     ConfigError
-        If it holds another number of parts.
+        If it holds another number of parts, or what it says of them is no such list.
     """
 
     def __init__(self, folder: str | os.PathLike, rank: int, number: int) -> None:
@@ -190,7 +214,7 @@ class Parts:
             raise DataError(
                 f"{self.folder}: holds no parts; lipzoo partition D --out DIR writes them"
             )
-        self.content = read_yaml(file)
+        self.content = validate(_Content, read_yaml(file), str(file)).model_dump()
         if self.content["parts"] != number:
             raise ConfigError(
                 f"{self.folder}: holds {self.content['parts']} parts, and there are {number} "
