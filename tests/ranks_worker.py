@@ -6,10 +6,12 @@ Prints a line a case that differs, in the first process.
 import itertools
 import sys
 
+import pytest
 import torch
-from graph_zoo import homogeneous
+from graph_zoo import directed, homogeneous, int32, isolated, multigraph, no_edges, star
 
 from lipzoo.datasets import GraphTask
+from lipzoo.errors import ConfigError, DataError
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.nn.feature_norms import FEATURE_NORMS
 from lipzoo.nn.residual import RESIDUAL_SCHEMES
@@ -40,16 +42,37 @@ def cases():
     yield DeepGraphTransformer, {"score_norm": {"name": "dot_lipschitz", "scope": "graph"}}, PLAIN
 
 
-def task():
-    graph = homogeneous()
+#: Those whose layers, norms or losses depend on what a process has not.
+ODD = (
+    (DeepGAT, {"residual": "dense", "degree_norm": "symmetric"}, PLAIN),
+    (DeepGATv2, {"feature_norm": "neighbornorm"}, CONSISTENT),
+    (DeepGraphTransformer, {"feature_norm": "batchnorm", "degree_norm": "symmetric"}, PLAIN),
+    (DeepGAT, {"feature_norm": "pairnorm", "residual": "reversible"}, PLAIN),
+    (DeepGAT, {"edge_feats": 2, "backend": "fused", "checkpoint_layers": True}, PLAIN),
+)
+
+
+def tasks():
+    """Tasks, and the cases on each; with one training node most processes have none."""
+    yield task(homogeneous()), tuple(cases())
+    for make in (directed, multigraph, isolated, no_edges, star, int32):
+        for every in (3, 1000):
+            yield task(make(), every), ODD
+
+
+def task(graph, every=3):
+    """Of each ``every`` nodes the first is to be learnt."""
     draw = torch.Generator().manual_seed(1)
     number = graph.num_nodes()
     graph.ndata["feat"] = torch.randn(number, 5, generator=draw)
     graph.edata["feat"] = torch.randn(graph.num_edges(), 2, generator=draw)
     graph.ndata["label"] = torch.arange(number) % 3
-    for k, name in enumerate(("train_mask", "val_mask", "test_mask")):
+    graph.ndata["train_mask"] = torch.arange(number) % every == 0
+    for k, name in enumerate(("val_mask", "test_mask"), 1):
         graph.ndata[name] = torch.arange(number) % 3 == k
-    return GraphTask.from_graph(graph, "small")
+    found = GraphTask.from_graph(graph, "small", num_classes=3)
+    found.graph.ndata["feat"] = found.feat.double()
+    return found
 
 
 def learnt(kind, arguments, settings, ranks, whole):
@@ -71,20 +94,38 @@ def learnt(kind, arguments, settings, ranks, whole):
     return losses, gradients, dict(model.named_buffers()), logits
 
 
+def refuse_other_data(ranks):
+    """All refuse where one process has other data, or none; they agree on the same."""
+
+    def load(is_there):
+        if ranks.is_first:
+            return task(homogeneous())
+        if is_there:
+            return task(star())
+        raise DataError("there is none")
+
+    for is_there, kind, words in (
+        (True, ConfigError, "process 1 has other data"),
+        (False, DataError, "there is none"),
+    ):
+        with pytest.raises(kind, match=words):
+            ranks.same_task(lambda is_there=is_there: load(is_there))
+    assert ranks.same_task(lambda: task(homogeneous())).num_nodes == 10
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    whole = task()
-    whole.graph.ndata["feat"] = whole.feat.double()
     with joined() as ranks:
+        refuse_other_data(ranks)
         number = 0
-        for case in cases():
+        for whole, case in ((whole, case) for whole, cases in tasks() for case in cases):
             found = learnt(*case, ranks, whole)
             wanted = learnt(*case, None, whole)
             try:
                 torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
             except AssertionError as fault:
                 if ranks.is_first:
-                    print(case[0].__name__, case[1], str(fault).splitlines()[0:6])
+                    print(whole, case[0].__name__, case[1], str(fault).splitlines()[0:6])
             number += 1
         if ranks.is_first:
             print(f"{number} cases")
