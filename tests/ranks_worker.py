@@ -81,12 +81,9 @@ def learnt(kind, arguments, settings, ranks, whole):
     model = model.double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     weight = torch.tensor([1.0, 2.0, 3.0]).double()
-    data, options = whole, {}
-    if ranks is not None:
-        data = ranks.part(model, whole, weight)
-        options = {"share": data.share, "ranks": ranks}
+    data = whole if ranks is None else ranks.part(model, whole, weight)
     losses = [
-        train_step(model, data, optimizer, settings, weight, epoch, **options) for epoch in (1, 2)
+        train_step(model, data, optimizer, settings, weight, epoch, ranks) for epoch in (1, 2)
     ]
     gradients = {name: p.grad for name, p in model.named_parameters()}
     logits = infer(model, data)

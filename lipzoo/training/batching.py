@@ -125,7 +125,7 @@ def train_epoch(
     if batches is None:
         return train_step(model, task, optimizer, settings, class_weight, epoch)
     losses = [
-        train_step(model, batch, optimizer, settings, class_weight, epoch, batch.share, ranks)
+        train_step(model, batch, optimizer, settings, class_weight, epoch, ranks)
         for batch in batches(task)
     ]
     return sum(losses) / len(losses)

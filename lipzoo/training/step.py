@@ -23,14 +23,14 @@ def train_step(
     settings: FitSettings,
     class_weight: Tensor | None,
     epoch: int,
-    share: Share = Share(),  # noqa: B008
     ranks: Ranks | None = None,
 ) -> float:
     """One step on the training nodes of a task or batch, on all of its graph; its loss.
 
-    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1, ``share`` is
-    what the losses are multiplied by; ``ranks`` are the processes that have the rest of the graph.
+    ``class_weight`` (C,) is that of the classes in the loss, ``epoch`` counts from 1; ``ranks`` are
+    the processes that have the rest of the graph. Losses are multiplied by the batch's share.
     """
+    share = task.share if isinstance(task, Batch) else Share()
     _train_mode(model)
     optimizer.zero_grad(set_to_none=True)
     feat, labels = model_feat(model, task), task.labels[task.train_mask]

@@ -18,7 +18,6 @@ from lipzoo.errors import ConfigError
 from lipzoo.registry import create_model
 from lipzoo.settings import Batching, Clusters, FitSettings, Full
 from lipzoo.training.batching import make_batches
-from lipzoo.training.batching_rows import Share
 from lipzoo.training.step import train_step
 
 __all__ = ["measure_batching"]
@@ -115,8 +114,7 @@ class _Epoch:
             index.out_edges(with_ids=True)
             self.cutting += cut - start
             self.index += time.process_time() - cut
-            share = getattr(part, "share", Share())
-            train_step(self.model, part, self.optimizer, FitSettings(), None, 1, share)
+            train_step(self.model, part, self.optimizer, FitSettings(), None, 1)
             self.steps += 1
             self.edges += part.graph.num_edges()
             del part, index  # before the next one is made, as in a loop that holds none

@@ -116,15 +116,14 @@ def _steps(num_nodes: int, depth: int, ranks: Ranks | None) -> tuple[float, Tens
     sizes = {"in_feats": _WIDTH, "num_classes": _CLASSES, "hidden_feats": _WIDTH, "num_heads": 8}
     model = create_model("gat_lip_res_16", **sizes, **_DROPS, num_layers=depth, backend="fused")
     optimizer = torch.optim.Adam(model.parameters())
-    own, options, edges, halo, exchange = task, {}, task.num_edges, 0, None
+    own, edges, halo, exchange = task, task.num_edges, 0, None
     if ranks is not None:
         own = ranks.part(model, task, None)
-        options = {"share": own.share, "ranks": ranks}
         edges, exchange = own.graph.num_edges, own.graph.exchange
         halo = own.graph.num_src - own.graph.num_dst
 
     def step() -> None:
-        train_step(model, own, optimizer, FitSettings(), None, 1, **options)
+        train_step(model, own, optimizer, FitSettings(), None, 1, ranks)
 
     step()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
