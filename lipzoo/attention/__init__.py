@@ -11,7 +11,8 @@ from lipzoo.attention.score_norms import (
     make_score_norm,
 )
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
-from lipzoo.attention.structure import Structure, as_structure
+from lipzoo.attention.structure import Structure
+from lipzoo.attention.structure_of import as_structure
 
 __all__ = [
     "BACKENDS",

@@ -164,9 +164,8 @@ class DotProductLipschitzNorm(ScoreNorm):
         if self.scope == "graph":
             degree = ops.structure.in_degrees.view(-1, *[1] * (u.dim() - 1)).to(u.dtype)
             u = u.masked_fill(degree == 0, 0)  # infinity times 0 is no number
-            total = (u * degree).sum(0, keepdim=True)
-            exchange = ops.structure.exchange
-            u = (total if exchange is None else exchange.summed(total)).expand_as(u)
+            total = ops.structure.summed((u * degree).sum(0, keepdim=True))
+            u = total.expand_as(u)
         u = _root(u)
         v = _root(_longest_square(scores.key, scores.edge, ops))
         edge = scores.edge if scores.edge_values else None

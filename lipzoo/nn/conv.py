@@ -326,10 +326,6 @@ class AttentionConv(nn.Module):
         divided = h_src / roots
         return structure, divided, divided if h_dst is h_src else divided[: structure.num_dst]
 
-    def _sources(self, structure: Structure, own: Tensor) -> Tensor:
-        """The features of all source nodes, after dropout: each process drops its own nodes'."""
-        return own if structure.exchange is None else structure.exchange.widened(own)
-
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""
         if not self.edge_feats and edge_feat is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lipzoo._graph import NID, is_graph
 from lipzoo.attention import Structure, as_structure
-from lipzoo.attention.structure import PARENT_DEGREES
+from lipzoo.attention.structure_of import PARENT_DEGREES
 from lipzoo.errors import DataError
 
 __all__ = ["degree_counts", "degree_roots", "keep_degrees"]

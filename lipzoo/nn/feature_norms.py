@@ -164,8 +164,7 @@ class NeighborNorm(FeatureNorm):
 
     def forward(self, graph, feat: Tensor) -> Tensor:
         s = as_structure(graph, feat=feat).to(feat.device)
-        if s.exchange is not None:
-            feat = s.exchange.widened(feat)
+        feat = s.widened(feat)
         if feat.shape[0] != s.num_src:
             raise DataError(
                 f"NeighborNorm reads the neighbours: it needs the features of all {s.num_src} "

@@ -159,7 +159,8 @@ class GATConv(AttentionConv):
         """Dropout and projection; the nodes that source and destination share are done once."""
         if not is_pair:
             num_dst = h_dst.shape[0]
-            h_src = self._sources(structure, self.feat_drop(h_src))
+            # Dropped before they are sent: a node's row is the same to all who read it.
+            h_src = structure.widened(self.feat_drop(h_src))
             return h_src, h_src[:num_dst], self._split_heads(self.fc(h_src)), None
         h_src, h_dst = self.feat_drop(h_src), self.feat_drop(h_dst)
         fc_src = self.fc_src if hasattr(self, "fc_src") else self.fc

@@ -126,7 +126,7 @@ class GATv2Conv(AttentionConv):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
         edge = self._edges(graph, structure, edge_feat, h_src)
-        h_src = self._sources(structure, self.feat_drop(h_src))
+        h_src = structure.widened(self.feat_drop(h_src))
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
         v_src = self._split_heads(self.fc_src(h_src))
         if self.share_weights and not isinstance(feat, tuple):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lipzoo._graph import NID
 from lipzoo.attention import as_structure
-from lipzoo.attention.structure import PARENT_DEGREES
+from lipzoo.attention.structure_of import PARENT_DEGREES
 from lipzoo.datasets import GraphTask
 from lipzoo.nn import keep_degrees
 

@@ -16,7 +16,7 @@ from graph_zoo import GRAPHS, directed, homogeneous
 import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo._edges import read_edges
-from lipzoo.attention import Structure, as_structure, structure
+from lipzoo.attention import Structure, as_structure, structure_of
 from lipzoo.errors import DataError
 from lipzoo.models import DeepGAT, DeepGraphTransformer
 from lipzoo.nn import GATConv, GATv2Conv, TransformerConv
@@ -338,11 +338,11 @@ def test_other_features_other_nodes():
 def test_the_cache_keeps_nothing_alive(form):
     graph = FORMS[form](homogeneous())
     made = weakref.ref(as_structure(graph, True, torch.ones(10, 1)))
-    entries = len(structure._OTHERS)
+    entries = len(structure_of._OTHERS)
     del graph
     gc.collect()
     assert made() is None
-    assert len(structure._OTHERS) < entries
+    assert len(structure_of._OTHERS) < entries
 
 
 def test_a_structure_that_needs_no_loops_goes_with_its_graph():

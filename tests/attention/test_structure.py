@@ -8,7 +8,7 @@ import torch
 from graph_zoo import GRAPHS, bipartite, block, directed, homogeneous, multigraph
 
 from lipzoo._dgl import dgl
-from lipzoo.attention import Structure, as_structure, structure
+from lipzoo.attention import Structure, as_structure, structure_of
 from lipzoo.errors import DataError
 
 
@@ -154,11 +154,11 @@ def test_the_cache_keeps_no_graph_alive():
     graph = homogeneous()
     as_structure(graph, add_self_loops=True)
     gone = weakref.ref(graph)
-    entries = len(structure._CACHE)
+    entries = len(structure_of._CACHE)
     del graph
     gc.collect()
     assert gone() is None
-    assert len(structure._CACHE) < entries
+    assert len(structure_of._CACHE) < entries
 
 
 def test_a_structure_is_taken_as_it_is():

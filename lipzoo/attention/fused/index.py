@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.held_edges import INT32_MAX, HeldEdges
-from lipzoo.attention.structure import Structure, as_structure
+from lipzoo.attention.structure import Structure
+from lipzoo.attention.structure_of import as_structure
 from lipzoo.errors import DataError
 
 __all__ = ["NUM_CHUNKS", "CompactEdges", "KernelIndex", "compact", "kernel_index"]
