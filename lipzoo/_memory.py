@@ -11,9 +11,9 @@ __all__ = ["available_memory", "resident_memory", "shown_bytes"]
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def resident_memory() -> int | None:
-    """Bytes that the process holds; None away from Linux."""
-    return _of_line(_PROC / "self/status", "VmRSS")
+def resident_memory(peak: bool = False) -> int | None:
+    """Bytes that the process holds now, or held at its peak; None away from Linux."""
+    return _of_line(_PROC / "self/status", "VmHWM" if peak else "VmRSS")
 
 
 def available_memory() -> int | None:

@@ -28,6 +28,7 @@ from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.attention import Structure, as_structure
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.nn.degrees import degree_counts
@@ -37,7 +38,6 @@ from lipzoo.training.recipe import Recipe
 __all__ = ["Cut", "Parts", "cut_of", "owners", "write_parts"]
 
 PARTS_FILE, _NODES_FILE = "parts.yaml", "nodes.npz"
-_MASKS = ("train_mask", "val_mask", "test_mask")
 _COLUMNS = ("nodes", "halo", "num_got", "src", "dst", "degrees")
 
 
@@ -158,7 +158,7 @@ def write_parts(
     owner = owners(structure, number)
     output = OutputFolder(out, own=(PARTS_FILE, _NODES_FILE, "part_*.npz"))
     folder = output.prepare(overwrite, is_begun=False)
-    columns = {"label": task.labels, **{name: getattr(task, name) for name in _MASKS}}
+    columns = {"label": task.labels, **{name: getattr(task, name) for name in MASKS}}
     files = {_NODES_FILE: _write(folder / _NODES_FILE, columns)}
     sizes = []
     for rank in range(number):
@@ -250,7 +250,7 @@ class Parts:
                 f"{self.folder}: a start or an encoding reads the whole graph; leave out --parts"
             )
         if self._task is None:
-            arrays = self._read(_NODES_FILE, ("label", *_MASKS))
+            arrays = self._read(_NODES_FILE, ("label", *MASKS))
             number = content["num_nodes"]
             none = torch.empty(0, dtype=torch.int64)
             graph = make_graph(none, none, number)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lipzoo._atomic import write_atomically
+from lipzoo._memory import resident_memory
 from lipzoo._processes import in_processes
 from lipzoo._tables import read_csv, to_csv
 
@@ -68,11 +69,8 @@ def trim() -> None:
 
 def resident(peak: bool = False) -> int | None:
     """KiB that the process holds now, or held at its peak; None away from Linux."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM" if peak else "VmRSS"].split()[0])
+    held = resident_memory(peak)
+    return None if held is None else held // 1024
 
 
 def peak_of(step: Callable[[], object]) -> tuple[float, int | None]:
