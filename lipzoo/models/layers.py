@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lipzoo.attention import Structure
-from lipzoo.models.recompute import SameTensors
+from lipzoo.models.recompute import SameModules
 from lipzoo.nn import AttentionConv, ResidualScheme
 from lipzoo.nn.feature_norms import FeatureNorm
 
@@ -105,7 +105,7 @@ def run_layers(
     for layer in layers:
         if is_checkpointed:
             modules = [*layer.modules(), *scheme.modules()]
-            same = SameTensors(modules, layer.options.values())
+            same = SameModules(modules, layer.options.values())
             states, weights = checkpoint(
                 _next_states,
                 scheme,

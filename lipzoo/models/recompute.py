@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError, get_device_states, set_device_states
 
-__all__ = ["Draws", "SameTensors"]
+__all__ = ["Draws", "SameModules"]
 
 _WAYS = ("training", "_forward_pre_hooks", "_forward_hooks", "_score_hooks")
 
 
-class SameTensors:
+class SameModules:
     """What modules hold now, parameters, buffers, hooks and mode, for when they run again.
 
     In between somebody may have changed it, as ``torch.func.functional_call`` does, or who removes

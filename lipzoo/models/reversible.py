@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from lipzoo._torch import is_exporting, is_transformed
 from lipzoo.models.layers import Layer, run_layers
-from lipzoo.models.recompute import Draws, SameTensors
+from lipzoo.models.recompute import Draws, SameModules
 from lipzoo.nn import Reversible
 
 __all__ = ["is_reversible", "last_states"]
@@ -80,7 +80,7 @@ class _WayBack:
     def __init__(self, scheme: Reversible, layers: list[Layer]) -> None:
         self.scheme, self.layers = scheme, layers
         self.draws: list[Draws] = []
-        self.tensors: list[SameTensors] = []
+        self.modules: list[SameModules] = []
         #: Whether the state that each layer reads has a gradient.
         self.has_gradient: list[bool] = []
         #: The last two states.
@@ -97,7 +97,7 @@ class _WayBack:
             state = given.pop()
             self.draws.append(Draws(state))
             layer = self.layers[index]
-            self.tensors.append(SameTensors(layer.modules(), layer.options.values()))
+            self.modules.append(SameModules(layer.modules(), layer.options.values()))
             self.has_gradient.append(state.requires_grad)
             return self._run(index, state)
         if self.place <= index:  # another backward pass begins
@@ -111,7 +111,7 @@ class _WayBack:
 
     def _again(self, index: int) -> tuple[Tensor, Tensor | None]:
         state = self.pair[0].detach().requires_grad_(self.has_gradient[index])
-        with self.draws[index].again(), self.tensors[index]:
+        with self.draws[index].again(), self.modules[index]:
             return self._run(index, state)
 
     def _run(self, index: int, state: Tensor) -> tuple[Tensor, Tensor | None]:
