@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["INT32_MAX", "EdgeList", "HeldEdges"]
+__all__ = ["EdgeList", "HeldEdges", "index_dtype"]
 
 #: So many nodes or edges can be numbered in 32 bits.
 INT32_MAX = 2**31 - 1
+
+
+def index_dtype(largest: int) -> torch.dtype:
+    """The smaller of int32 and int64 that numbers so many nodes or edges."""
+    return torch.int32 if largest <= INT32_MAX else torch.int64
 
 
 class HeldEdges:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lipzoo._dgl import need_dgl
 from lipzoo._torch import is_exporting, lasting
 from lipzoo.attention.exchange import Exchange
-from lipzoo.attention.held_edges import INT32_MAX, EdgeList, HeldEdges
+from lipzoo.attention.held_edges import EdgeList, HeldEdges, index_dtype
 from lipzoo.errors import DataError
 
 __all__ = ["Structure"]
@@ -208,7 +208,7 @@ class Structure:
         made.stored = stored
         return made
 
-    def _with_loops(self, left_out: int, added: Tensor | None, fewest: int, most: int):
+    def _with_loops(self, left_out: int, added: Tensor | None, fewest: int, most: int | None):
         """Where nothing changes, the structure itself; a node has so many self-loops now, in the
         graph that this one was cut from."""
         told, stored = self._told, self.stored
@@ -248,11 +248,9 @@ def _copy(structure: Structure, device: torch.device) -> Structure:
 def _with_self_loops(structure: Structure) -> Structure:
     stored, added = structure.stored, structure.stored.added
     if added is None:
-        missing = stored.lacking(structure.num_dst)
-        if structure.num_dst <= INT32_MAX:
-            missing = missing.int()
+        missing = stored.lacking(structure.num_dst).to(index_dtype(structure.num_dst))
         added = missing if missing.numel() else None
-    return structure._with_loops(stored.left_out, added, 1, INT32_MAX)
+    return structure._with_loops(stored.left_out, added, 1, None)
 
 
 def _without_self_loops(structure: Structure) -> Structure:

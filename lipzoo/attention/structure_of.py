@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from lipzoo._edges import Edges, check_size, read_edges
 from lipzoo._graph import EID, NID, NTYPE, is_graph, with_all_formats
 from lipzoo._torch import lasting
-from lipzoo.attention.held_edges import INT32_MAX, HeldEdges
+from lipzoo.attention.held_edges import HeldEdges, index_dtype
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import DataError
 
@@ -88,8 +88,8 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
             return known
     num_nodes = edges.count(rows)
     # Copies: the graph may be changed while what follows from its edges is still in use.
-    kind = torch.int32 if num_nodes <= INT32_MAX else torch.int64
-    src, dst = (ends.to(kind, copy=True) for ends in (edges.src, edges.dst))
+    dtype = index_dtype(num_nodes)
+    src, dst = (ends.to(dtype, copy=True) for ends in (edges.src, edges.dst))
     made = Structure(src, dst, num_nodes, num_nodes)
     with suppress(TypeError):  # an object that nothing can refer to weakly
         _OTHERS[graph] = made

@@ -10,7 +10,7 @@ from graph_zoo import GRAPHS, bipartite, directed, homogeneous, multigraph
 from kinds import HEADS, KINDS, WIDTH
 
 from lipzoo._dgl import dgl
-from lipzoo.attention import Structure, as_structure, compact, graph_attention, structure
+from lipzoo.attention import Structure, as_structure, compact, graph_attention, held_edges
 from lipzoo.attention.fused import index as index_module
 from lipzoo.attention.fused.index import kernel_index
 from lipzoo.errors import DataError
@@ -93,8 +93,7 @@ def test_more_than_32_bits(name, monkeypatch):
     graph, kind = multigraph(), KINDS[name]
     leaves = kind.leaves(graph)
     wanted = output_and_gradients(kind, as_structure(multigraph()), leaves)
-    monkeypatch.setattr(index_module, "INT32_MAX", graph.num_edges() - 1)
-    monkeypatch.setattr(structure, "INT32_MAX", 1)
+    monkeypatch.setattr(held_edges, "INT32_MAX", 1)
     s = as_structure(graph)
     assert all(array.dtype == np.int64 for array in kernel_index(s).in_edges(True)[1:])
     assert all(map(torch.equal, output_and_gradients(kind, s, leaves), wanted))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.attention.held_edges import INT32_MAX, HeldEdges
+from lipzoo.attention.held_edges import HeldEdges, index_dtype
 from lipzoo.attention.structure import Structure
 from lipzoo.attention.structure_of import as_structure
 from lipzoo.errors import DataError
@@ -120,7 +120,7 @@ class KernelIndex:
         self._stored = structure.stored
         self._num_nodes = structure.num_src, structure.num_dst
         largest = max(*self._num_nodes, structure.num_edges)
-        self.dtype = np.dtype(np.int32 if largest <= INT32_MAX else np.int64)
+        self.dtype = np.dtype(np.int32 if index_dtype(largest) == torch.int32 else np.int64)
         # By source or not; made when first asked for: inference does without the out-edges.
         self.sorted: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.ids: dict[bool, np.ndarray] = {}
