@@ -77,10 +77,9 @@ class DotGatConv(AttentionConv):
     def forward(self, graph, feat: Feat, get_attention: bool = False):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
-        h_src = structure.widened(h_src)
         fc_src = self.fc_src if hasattr(self, "fc_src") else self.fc
         fc_dst = self.fc_dst if hasattr(self, "fc_dst") else self.fc
-        key = value = self._split_heads(fc_src(h_src))
+        key = value = structure.widened(self._split_heads(fc_src(h_src)))
         shared = fc_src is fc_dst and not isinstance(feat, tuple)
         query = key[: structure.num_dst] if shared else self._split_heads(fc_dst(h_dst))
         scores = DotProductScores(query, key, value)
@@ -196,10 +195,11 @@ class TransformerConv(AttentionConv):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
         edge = self._edges(graph, structure, edge_feat, h_src)
-        h_src = structure.widened(self.feat_drop(h_src))
+        h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
-        value = self._split_heads(self.fc_value(h_src))
-        query, key = self._split_heads(self.fc_query(h_dst)), self._split_heads(self.fc_key(h_src))
+        value = structure.widened(self._split_heads(self.fc_value(h_src)))
+        key = structure.widened(self._split_heads(self.fc_key(h_src)))
+        query = self._split_heads(self.fc_query(h_dst))
         scores = DotProductScores(query, key, value, edge, self.edge_values)
         del query, key, value  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)

@@ -160,8 +160,9 @@ class GATConv(AttentionConv):
         if not is_pair:
             num_dst = h_dst.shape[0]
             # Dropped before they are sent: a node's row is the same to all who read it.
-            h_src = structure.widened(self.feat_drop(h_src))
-            return h_src, h_src[:num_dst], self._split_heads(self.fc(h_src)), None
+            h_src = self.feat_drop(h_src)
+            value = structure.widened(self._split_heads(self.fc(h_src)))
+            return h_src, h_src[:num_dst], value, None
         h_src, h_dst = self.feat_drop(h_src), self.feat_drop(h_dst)
         fc_src = self.fc_src if hasattr(self, "fc_src") else self.fc
         fc_dst = self.fc_dst if hasattr(self, "fc_dst") else self.fc

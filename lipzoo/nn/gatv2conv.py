@@ -126,9 +126,9 @@ class GATv2Conv(AttentionConv):
         """Apply the layer; see the class for shapes."""
         structure, h_src, h_dst = self._inputs(graph, feat)
         edge = self._edges(graph, structure, edge_feat, h_src)
-        h_src = structure.widened(self.feat_drop(h_src))
+        h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
-        v_src = self._split_heads(self.fc_src(h_src))
+        v_src = structure.widened(self._split_heads(self.fc_src(h_src)))
         if self.share_weights and not isinstance(feat, tuple):
             v_dst = v_src[: structure.num_dst]
         else:
