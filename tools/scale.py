@@ -8,6 +8,7 @@ tools/scale.py large --out results/scale/large.csv
 tools/scale.py batching --out results/scale/batching.csv
 tools/scale.py memory --out results/scale/memory.csv
 tools/scale.py processes --out results/scale/processes.csv
+tools/scale.py modes --out results/scale/modes.csv --raw-dir DIR
 """
 
 import sys
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from lab.benchmark.batches import measure_batching
 from lab.benchmark.large import measure_large
+from lab.benchmark.modes import RECIPE, measure_modes
 from lab.benchmark.needs import measure_needs
 from lab.benchmark.passes import measure_inference, measure_malloc
 from lab.benchmark.processes import measure_processes
 from lab.benchmark.structures import measure_structures
-from lab.command_line import Parser, run_command
+from lab.command_line import Parser, numbers, run_command
 
 
 def main() -> int:
@@ -55,6 +57,16 @@ def main() -> int:
     needs.add_argument("--out", type=Path, required=True, help="the CSV file; rows in it are kept")
     needs.add_argument("--nodes", type=int, default=100_000)
     needs.set_defaults(measure=lambda args: measure_needs(args.out, args.nodes))
+    modes = kinds.add_parser("modes", help="one recipe in full, in clusters, by several processes")
+    modes.add_argument("--out", type=Path, required=True, help="the CSV file; rows in it are kept")
+    modes.add_argument("--recipe", default=str(RECIPE), help="default: 16 layers on Physics")
+    modes.add_argument("--seeds", default="0..4", help="such as 0..4 or 0,3")
+    modes.add_raw_dir()
+    modes.set_defaults(
+        measure=lambda args: measure_modes(
+            args.out, args.recipe, numbers("--seeds", args.seeds), args.raw_dir
+        )
+    )
     args = parser.parse_args()
     return run_command("scale.py", lambda: args.measure(args), "the same command")
 

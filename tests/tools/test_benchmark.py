@@ -25,6 +25,7 @@ from lab.benchmark.command import main
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
 from lab.benchmark.measurements import COLUMNS
+from lab.benchmark.modes import measure_modes
 from lab.benchmark.needs import measure_needs
 from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lab.benchmark.processes import measure_processes
@@ -33,6 +34,7 @@ from lab.benchmark.structures import COMPACT, measure_structures
 from lab.benchmark.weights import measure_weights
 from lab.benchmark.worker import _is_out_of_memory
 from lipzoo._tables import read_csv
+from lipzoo._yaml import write_yaml
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 
 TINY = "powerlaw:60:300"
@@ -545,4 +547,21 @@ def test_what_several_processes_cost(tmp_path):
     for depths, numbers, words in (([], (2,), "at least 1,000"), ([2], (1,), "at least 2")):
         with pytest.raises(ConfigError, match=words):
             measure_processes(tmp_path / "none.csv", 2000, depths, numbers)
+    assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.slow
+def test_one_recipe_in_several_modes(tmp_path):
+    recipe = {"architecture": "gat_lip_2", "dataset": {"name": "digits"}, "epochs": 2, "seeds": [0]}
+    write_yaml(tmp_path / "recipe.yaml", recipe)
+    file, said = tmp_path / "modes.csv", []
+    for _ in range(2):
+        measure_modes(file, str(tmp_path / "recipe.yaml"), [0], None, said.append)
+    rows = read_csv(file)
+    assert [row["mode"] for row in rows] == ["full", "clusters", "2 processes", "4 processes"]
+    assert len(said) == 4, "a row that is there is kept"
+    assert all(20 < float(row["test"]) < 100 for row in rows)
+    assert float(rows[3]["gib"]) > 2 * float(rows[0]["gib"]) > 0
+    with pytest.raises(LipzooError, match="ended with code 2"):
+        measure_modes(tmp_path / "none.csv", str(tmp_path / "none.yaml"), [0], None)
     assert not (tmp_path / "none.csv").exists()
