@@ -28,6 +28,7 @@ __all__ = [
     "is_dgl_graph",
     "metis_clusters",
     "need_dgl",
+    "quiet",
 ]
 
 _ADVICE = "`python -m lipzoo.install_dgl` installs the one that goes with this Python"
@@ -117,12 +118,12 @@ def metis_clusters(graph: Any, parts: int) -> Any:
     parts : int
         At least 2, and fewer than there are nodes.
     """
-    with _quiet():
+    with quiet():
         return need_dgl("METIS").metis_partition_assignment(graph, parts)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What DGL prints, from Python and from C++ on stderr, which programs may read."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))

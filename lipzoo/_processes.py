@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from lipzoo.errors import LipzooError
 
-__all__ = ["WorkerKilled", "in_processes", "results"]
+__all__ = ["WorkerKilled", "in_processes", "results", "start_worker"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ def in_processes(
     # A forked child of a process that has used OpenMP may hang: spawn.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(start,)
+        jobs, mp_context=context, initializer=start_worker, initargs=(start,)
     )
     try:
         running: dict[Future, Item] = {pool.submit(function, item): item for item in work}
@@ -93,7 +93,8 @@ def _result(future: Future) -> Result:
         ) from None
 
 
-def _start_worker(start: Callable[[], object] | None) -> None:
+def start_worker(start: Callable[[], object] | None = None) -> None:
+    """What a process that was spawned does first: from here on it ends with its parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole group; the parent ends the workers, which would all print.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="option of load_dataset, as the recipe has it",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("torchrun", "distdgl"),
+        default="torchrun",
+        help="what trains on them: processes that exchange rows in each layer, or DistDGL, which "
+        "samples",
+    )
     add_metric(parser)
     add_raw_dir(parser)
     add_out(parser, "folder of the parts")
@@ -35,13 +42,15 @@ def run(args: argparse.Namespace) -> None:
 
     task = load_task(args)
     asked = {"name": args.data, **data_options(args)}
-    facts = write_parts(task, asked, args.parts, args.out, overwrite=args.overwrite)
+    facts = write_parts(
+        task, asked, args.parts, args.out, overwrite=args.overwrite, engine=args.engine
+    )
     lines = [
         f"part {rank}: {nodes:,} nodes, {halo:,} of others, {edges:,} edges"
         for rank, (nodes, halo, edges) in enumerate(facts["nodes_halo_edges"])
     ]
-    lines.append(
-        f"then: torchrun --nproc-per-node {args.parts} -m lipzoo.cli train RECIPE "
-        f"--parts {args.out} --out DIR"
-    )
+    start, engine = f"torchrun --nproc-per-node {args.parts} -m lipzoo.cli", ""
+    if args.engine == "distdgl":
+        start, engine = "lipzoo", "--engine distdgl "
+    lines.append(f"then: {start} train RECIPE {engine}--parts {args.out} --out DIR")
     show(args, facts, "\n".join(lines))

@@ -66,20 +66,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_jobs(parser, "seeds that are trained")
     add_device(parser, "train all seeds")
     parser.add_argument(
-        "--parts", metavar="DIR", help="with torchrun: what lipzoo partition wrote of the data"
+        "--parts",
+        metavar="DIR",
+        help="with torchrun or --engine: what lipzoo partition wrote of the data",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("distdgl",),
+        help="train by DistDGL, a server and a trainer for each of --parts",
+    )
+    parser.add_argument(
+        "--ip-config",
+        metavar="FILE",
+        help="with --engine: a line IP [PORT] for each part (default: all on this host)",
     )
     add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
+    recipe = _recipe(args)
+    options = {
+        "seeds": numbers("--seeds", args.seeds),
+        "resume": args.resume,
+        "overwrite": args.overwrite,
+        "baselines": args.baselines,
+        "jobs": args.jobs,
+        "device": args.device,
+        "raw_dir": args.raw_dir,
+        "verbose": verbosity(args),
+    }
+    train = _train if args.engine is None and args.ip_config is None else _train_distdgl
+    summary = train(recipe, args, options)
+    if summary is None:  # another process, or host, has it
+        return
+    show(args, summary, f"{_text(summary)}\nlipzoo export {args.out} writes the weights")
+
+
+def _train(
+    recipe: Recipe, args: argparse.Namespace, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """In this process, or as one of those that torchrun started."""
     from lipzoo.training import train
     from lipzoo.training.ranks import is_one_of_several, joined
     from lipzoo.training.run_seed import follow
 
-    recipe = _recipe(args)
     if args.parts is not None and not is_one_of_several():
         raise ConfigError(
-            "--parts: is for several processes: torchrun --nproc-per-node P -m lipzoo.cli train …"
+            "--parts: is for several processes: torchrun --nproc-per-node P -m lipzoo.cli train …, "
+            "or --engine distdgl"
         )
     with joined() as ranks:
         if ranks is not None:
@@ -88,21 +122,19 @@ def run(args: argparse.Namespace) -> None:
                 ranks.read_parts(args.parts)
             if not ranks.is_first:
                 follow(ranks, args.raw_dir)
-                return
-        summary = train(
-            recipe,
-            args.out,
-            seeds=numbers("--seeds", args.seeds),
-            resume=args.resume,
-            overwrite=args.overwrite,
-            baselines=args.baselines,
-            jobs=args.jobs,
-            device=args.device,
-            raw_dir=args.raw_dir,
-            ranks=ranks,
-            verbose=verbosity(args),
-        )
-    show(args, summary, f"{_text(summary)}\nlipzoo export {args.out} writes the weights")
+                return None
+        return train(recipe, args.out, ranks=ranks, **options)
+
+
+def _train_distdgl(
+    recipe: Recipe, args: argparse.Namespace, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """By servers and trainers that are started here."""
+    from lipzoo.training.distdgl import train_distdgl
+
+    if args.engine is None or args.parts is None:
+        raise ConfigError("--engine distdgl goes with --parts DIR, and --ip-config with both")
+    return train_distdgl(recipe, args.out, args.parts, ip_config=args.ip_config, **options)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

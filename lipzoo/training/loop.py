@@ -20,14 +20,13 @@ from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError
 from lipzoo.models.reversible import is_reversible
 from lipzoo.training.batching import make_batches, train_epoch
-from lipzoo.training.batching_rows import Batch
 from lipzoo.training.metrics import (
     check_metric,
     infer,
     measure,
     only_class,
 )
-from lipzoo.training.ranks import Ranks
+from lipzoo.training.ranks import Logits, Ranks
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
 from lipzoo.training.state import STATE_FILE, check_processes, load_state, save_state
 
@@ -148,12 +147,11 @@ def fit(
     task = encode_to_train(model, task)
     if ranks is None:
         batches = make_batches(model, task, settings.batching, class_weight)
-        own = task
+        logits_of: Logits = lambda judged, _: infer(judged, task)  # noqa: E731
     else:
         ranks.check(model, task, settings.batching)
-        own = ranks.part(model, task, class_weight)
+        batches, logits_of = ranks.divided(model, task, settings.batching, class_weight)
         ranks.begin_draws()
-        batches = lambda _: iter([own])  # noqa: E731
     optimizer = make_optimizer(model, settings.optimizer, parameters)
     scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
     # What a state holds beside the epochs' results.
@@ -174,7 +172,7 @@ def fit(
         _keep_best(
             state,
             judged,
-            measure(_infer(judged, own, ranks), task, ("val",)),
+            measure(logits_of(judged, ("val",)), task, ("val",)),
             task.metric,
             settings.early_stopping.monitor,
         )
@@ -194,7 +192,7 @@ def fit(
             parts["average"].update_parameters(model)
         is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
         if is_evaluated:
-            val = measure(_infer(judged, own, ranks), task, ("val",)) if validates else {}
+            val = measure(logits_of(judged, ("val",)), task, ("val",)) if validates else {}
             row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
             state.history.append(row)
             log.write(row)
@@ -217,15 +215,9 @@ def fit(
     _save(folder, parts, state, ranks)
     model.load_state_dict(state.best_weights if validates else judged.state_dict())
     epoch = state.best_epoch if validates else state.epoch
-    logits = _infer(model, own, ranks)
+    logits = logits_of(model, splits)
     progress.finish()
     return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
-
-
-def _infer(model: nn.Module, own: GraphTask | Batch, ranks: Ranks | None) -> Tensor:
-    """Logits (N, C) of all nodes."""
-    logits = infer(model, own)
-    return logits if ranks is None else ranks.gathered(logits)
 
 
 def _save(folder: Path | None, parts: dict, state: _State, ranks: Ranks | None) -> None:

@@ -28,13 +28,17 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.settings import Batching, Full
 from lipzoo.training.batching_rows import Batch, Share, node_weights, sparse_rows
+from lipzoo.training.metrics import infer
 from lipzoo.training.ranks_exchange import HaloExchange, together
 from lipzoo.training.ranks_parts import Cut, Parts, cut_of, owners
 from lipzoo.training.tasks import Tasks
 
-__all__ = ["Ranks", "is_one_of_several", "joined"]
+__all__ = ["Logits", "Ranks", "check_several", "is_one_of_several", "joined"]
 
 T = TypeVar("T")
+
+#: Logits (N, C) of a model, right at least for the nodes of the splits that are named.
+Logits = Callable[[nn.Module, tuple[str, ...]], Tensor]
 
 #: How long a process waits for another.
 _PATIENCE = datetime.timedelta(minutes=30)
@@ -45,9 +49,29 @@ def is_one_of_several() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and "RANK" in os.environ
 
 
+def check_several(
+    number: int, has_parts: bool, jobs: int = 1, device: str | None = None, baselines: bool = False
+) -> None:
+    """Refuse options of a run that are not for ``number`` processes together.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if jobs > 1 or device is not None:
+        raise ConfigError(
+            f"{number} processes train each seed together; leave out "
+            f"{'--device' if device is not None else '--jobs'}"
+        )
+    if has_parts and baselines:
+        raise ConfigError("--parts: baselines may read the whole graph; train them without")
+
+
 @contextmanager
-def joined() -> Iterator[Ranks | None]:
+def joined(make: Callable[[], Ranks] | None = None) -> Iterator[Ranks | None]:
     """The processes that were started together, this one among them; None where it is alone.
+
+    ``make`` makes what they are, by default :class:`Ranks`.
 
     Raises
     ------
@@ -62,7 +86,7 @@ def joined() -> Iterator[Ranks | None]:
     except (LipzooError, ValueError) as fault:
         raise LipzooError(f"the processes do not find each other: {fault}") from None
     try:
-        yield Ranks()
+        yield Ranks() if make is None else make()
     finally:
         dist.destroy_process_group()
 
@@ -116,12 +140,13 @@ class Ranks:
         ConfigError, DataError
             If they are not as many as the processes, or not there; in all processes.
         """
-        found, said = self._all(
-            lambda: Parts(folder, self.rank, self.number), lambda parts: parts.content
-        )
+        self.parts = self._same_parts(lambda: Parts(folder, self.rank, self.number))
+
+    def _same_parts(self, read: Callable[[], Parts]) -> Parts:
+        found, said = self._all(read, lambda parts: parts.content)
         if any(each != said[0] for each in said):
-            raise DataError(f"{folder}: the processes have parts of different graphs there")
-        self.parts = found
+            raise DataError(f"{found.folder}: the processes have parts of different graphs there")
+        return found
 
     def same_task(self, load: Callable[[], GraphTask]) -> GraphTask:
         """The task that each process loads.
@@ -175,6 +200,13 @@ class Ranks:
             words = f"a {type(model).__name__} is no network of attention layers of lipzoo's"
         if words:
             raise ConfigError(f"{self.number} processes: {words}; train in one process")
+
+    def divided(
+        self, model: nn.Module, task: GraphTask, batching: Batching, class_weight: Tensor | None
+    ) -> tuple[Callable[[GraphTask], Iterator[Batch]], Logits]:
+        """What gives the batches of an epoch, and what gives the logits of all nodes."""
+        own = self.part(model, task, class_weight)
+        return (lambda _: iter([own])), lambda judged, _: self.gathered(infer(judged, own))
 
     def part(self, model: nn.Module, task: GraphTask, class_weight: Tensor | None) -> Batch:
         """The own part of a task, in the numbers that this process gives its nodes.

@@ -12,9 +12,13 @@ from torch.autograd.function import once_differentiable
 
 from lipzoo.errors import LipzooError
 
-__all__ = ["HaloExchange", "together"]
+__all__ = ["HaloExchange", "OtherEnded", "together"]
 
 T = TypeVar("T")
+
+
+class OtherEnded(LipzooError):
+    """Another process of the training is gone; what that says is the reason."""
 
 
 def together(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -22,14 +26,14 @@ def together(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
 
     Raises
     ------
-    LipzooError
+    OtherEnded
         If one of them is not there any more.
     """
     try:
         return function(*arguments, **options)
     except RuntimeError as fault:  # the backends' own errors share no other class
         reason = str(fault).splitlines()[0]
-        raise LipzooError(
+        raise OtherEnded(
             "another process of the training ended, or did not answer in time "
             f"({reason[:200]}); its own message says why; the same command with --resume goes on"
         ) from None

@@ -2,7 +2,9 @@
 
 A folder holds ``parts.yaml`` (what was cut, and how), ``nodes.npz`` (labels and split of all
 nodes) and ``part_0.npz``, … (features of a process's own nodes, and their in-edges). A process
-that trains with it reads the first two and its part: none holds all edges or features.
+that trains with it reads the first two and its part: none holds all edges or features. Parts for
+DistDGL (``engine``) have ``graph.json`` and ``part0/``, … in place of the last, which its servers
+read.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pydantic
@@ -21,6 +25,7 @@ from torch import Tensor
 
 from lipzoo._atomic import write_atomically
 from lipzoo._dgl import find_dgl, need_dgl
+from lipzoo._distdgl import GRAPH_NAME
 from lipzoo._graph import make_graph
 from lipzoo._output import OutputFolder, differing
 from lipzoo._schema import validate
@@ -33,11 +38,25 @@ from lipzoo.datasets.npz import read_arrays
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.nn.degrees import degree_counts
 from lipzoo.training.batching_clusters import clusters_of
+from lipzoo.training.distdgl_parts import (
+    check_distdgl_parts,
+    check_room,
+    disk_bytes,
+    part_files,
+    shared_bytes,
+    write_graph,
+)
 from lipzoo.training.recipe import Recipe
 
-__all__ = ["Cut", "Parts", "cut_of", "owners", "write_parts"]
+__all__ = ["ENGINES", "Cut", "Parts", "cut_of", "owners", "write_parts"]
+
+T = TypeVar("T")
+
+#: What trains on parts: processes that exchange rows in each layer, or DistDGL, which samples.
+ENGINES = ("torchrun", "distdgl")
 
 PARTS_FILE, _NODES_FILE = "parts.yaml", "nodes.npz"
+_OWN_FILES = (PARTS_FILE, _NODES_FILE, "part_*.npz", f"{GRAPH_NAME}.json", "part*/*.dgl")
 _COLUMNS = ("nodes", "halo", "num_got", "src", "dst", "degrees")
 
 
@@ -59,6 +78,8 @@ class _Content(pydantic.BaseModel):
     edge_feats: pydantic.NonNegativeInt
     class_names: list[str]
     parts: int
+    engine: Literal["torchrun", "distdgl"] = "torchrun"
+    shared_bytes: list[int] = []
     nodes_halo_edges: list[list[int]]
     sha256: dict[str, str]
 
@@ -120,6 +141,7 @@ def write_parts(
     out: str | os.PathLike,
     *,
     overwrite: bool = False,
+    engine: str = "torchrun",
 ) -> dict[str, Any]:
     """Cut a task's graph into ``number`` parts by METIS, and write them into a folder.
 
@@ -132,6 +154,8 @@ def write_parts(
     out : path
     overwrite : bool
         Replace parts that are there.
+    engine : str
+        One of :data:`ENGINES`: what trains on them.
 
     Returns
     -------
@@ -141,7 +165,8 @@ def write_parts(
     Raises
     ------
     ConfigError
-        If there would be fewer than two parts, or more than nodes; or several graphs.
+        If there would be fewer than two parts, or more than nodes; or several graphs; or, for
+        DistDGL, a part without in-edges.
     LipzooError
         If METIS is not there, as DGL brings it.
     OutputError
@@ -156,19 +181,25 @@ def write_parts(
     need_dgl("lipzoo partition, by METIS")
     structure = as_structure(task.graph).to("cpu")
     owner = owners(structure, number)
-    output = OutputFolder(out, own=(PARTS_FILE, _NODES_FILE, "part_*.npz"))
-    folder = output.prepare(overwrite, is_begun=False)
+    output = OutputFolder(out, own=_OWN_FILES)
+    cuts = [partial(cut_of, structure, owner, rank, number) for rank in range(number)]
+    shared, order = [], torch.arange(task.num_nodes)
+    if engine == "distdgl":
+        check_distdgl_parts(task, structure, owner, number)
+        sizes = [_sizes(*cut()) for cut in cuts]
+        shared = shared_bytes(task, structure, owner, number)
+        # DGL says nothing where the disk is full.
+        check_room(output.path, disk_bytes(shared, sizes), "the parts take")
+        folder = output.prepare(overwrite, is_begun=False)
+        order = write_graph(task, structure, owner, number, folder)
+        names = {name for rank in range(number) for name in part_files(rank)}
+        files = {name: _hash(folder / name) for name in sorted(names)}
+    else:
+        folder = output.prepare(overwrite, is_begun=False)
+        sizes, files = _write_arrays(folder, task, cuts)
     columns = {"label": task.labels, **{name: getattr(task, name) for name in MASKS}}
-    files = {_NODES_FILE: _write(folder / _NODES_FILE, columns)}
-    sizes = []
-    for rank in range(number):
-        cut, edges = cut_of(structure, owner, rank, number)
-        columns = {**vars(cut), "feat": task.feat[cut.nodes]}
-        if task.edge_feat is not None:
-            columns["edge_feat"] = task.edge_feat[edges]
-        name = f"part_{rank}.npz"
-        files[name] = _write(folder / name, columns)
-        sizes.append([cut.nodes.numel(), cut.halo.numel(), edges.numel()])
+    columns = {key: column[order] for key, column in columns.items()}
+    files[_NODES_FILE] = _write(folder / _NODES_FILE, columns)
     content = {
         "asked": asked,
         "name": task.name,
@@ -183,6 +214,8 @@ def write_parts(
         "edge_feats": task.edge_feats,
         "class_names": list(task.class_names),
         "parts": number,
+        "engine": engine,
+        "shared_bytes": shared,
         "nodes_halo_edges": sizes,
         "sha256": files,
     }
@@ -196,18 +229,28 @@ class Parts:
     Parameters
     ----------
     folder : path
-    rank, number : int
-        Which process this is, and of how many.
+    rank, number : int or None
+        Which process this is, and of how many. ``number`` None: of as many as there are parts;
+        ``rank`` None: no part is looked at.
+    engine : str
+        One of :data:`ENGINES`: what trains on them.
 
     Raises
     ------
     DataError
         If it holds no parts, or the own one is gone, or is not the one that was written.
     ConfigError
-        If it holds another number of parts, or what it says of them is no such list.
+        If it holds another number of parts, or those of another engine, or what it says of them is
+        no such list.
     """
 
-    def __init__(self, folder: str | os.PathLike, rank: int, number: int) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        rank: int | None,
+        number: int | None,
+        engine: str = "torchrun",
+    ) -> None:
         self.folder, self.rank = Path(folder), rank
         file = self.folder / PARTS_FILE
         if not file.is_file():
@@ -215,13 +258,21 @@ class Parts:
                 f"{self.folder}: holds no parts; lipzoo partition D --out DIR writes them"
             )
         self.content = validate(_Content, read_yaml(file), str(file)).model_dump()
-        if self.content["parts"] != number:
+        if self.content["engine"] != engine:
+            raise ConfigError(
+                f"{self.folder}: was cut for {self.content['engine']}, and {engine} trains; lipzoo "
+                f"partition D --engine {engine} --out DIR writes parts for it"
+            )
+        if number not in (None, self.content["parts"]):
             raise ConfigError(
                 f"{self.folder}: holds {self.content['parts']} parts, and there are {number} "
                 "processes; start as many as there are parts, or partition anew"
             )
-        for name in (_NODES_FILE, self._own):
-            self._bytes(name)  # what is wrong is found before there is a run
+        own: tuple[str, ...] = ()
+        if rank is not None:
+            own = part_files(rank) if engine == "distdgl" else (self._own,)
+        for name in (_NODES_FILE, *own):
+            self._check(name, self._read_all(name, _hash))  # before there is a run
         self._task: GraphTask | None = None
 
     @property
@@ -287,14 +338,50 @@ class Parts:
         return read_arrays(self.folder / name, io.BytesIO(data), len(data), keys)
 
     def _bytes(self, name: str) -> bytes:
+        data = self._read_all(name, Path.read_bytes)
+        self._check(name, hashlib.sha256(data).hexdigest())
+        return data
+
+    def _read_all(self, name: str, read: Callable[[Path], T]) -> T:
         path = self.folder / name
         try:
-            data = path.read_bytes()
+            return read(path)
         except OSError as fault:
             raise DataError(f"{path}: cannot be read ({fault.strerror}); partition anew") from None
-        if hashlib.sha256(data).hexdigest() != self.content["sha256"].get(name):
-            raise DataError(f"{path}: is not the part that {PARTS_FILE} names; partition anew")
-        return data
+
+    def _check(self, name: str, found: str) -> None:
+        if found != self.content["sha256"].get(name):
+            raise DataError(
+                f"{self.folder / name}: is not the part that {PARTS_FILE} names; partition anew"
+            )
+
+
+def _sizes(cut: Cut, edges: Tensor) -> list[int]:
+    return [cut.nodes.numel(), cut.halo.numel(), edges.numel()]
+
+
+def _write_arrays(
+    folder: Path, task: GraphTask, cuts: list[Callable[[], tuple[Cut, Tensor]]]
+) -> tuple[list[list[int]], dict[str, str]]:
+    """What each process reads; the sizes of the parts, and the hashes of the files."""
+    sizes, files = [], {}
+    for rank, make in enumerate(cuts):
+        cut, edges = make()
+        columns = {**vars(cut), "feat": task.feat[cut.nodes]}
+        if task.edge_feat is not None:
+            columns["edge_feat"] = task.edge_feat[edges]
+        name = f"part_{rank}.npz"
+        files[name] = _write(folder / name, columns)
+        sizes.append(_sizes(cut, edges))
+    return sizes, files
+
+
+def _hash(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(2**20):
+            found.update(data)
+    return found.hexdigest()
 
 
 def _write(path: Path, columns: dict[str, Tensor]) -> str:

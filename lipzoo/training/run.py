@@ -39,7 +39,7 @@ from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.batching import check_batching
 from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.metrics import only_class_words
-from lipzoo.training.ranks import Ranks
+from lipzoo.training.ranks import Ranks, check_several
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
     ARCHITECTURE_FILE,
@@ -145,13 +145,8 @@ def train(
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
-    if ranks is not None and (jobs > 1 or device is not None):
-        raise ConfigError(
-            f"{ranks.number} processes train each seed together; leave out "
-            f"{'--device' if device is not None else '--jobs'}"
-        )
-    if ranks is not None and ranks.parts is not None and baselines:
-        raise ConfigError("--parts: baselines may read the whole graph; train them without")
+    if ranks is not None:
+        check_several(ranks.number, ranks.parts is not None, jobs, device, baselines)
     # What can go wrong does so before the folder is touched: data, model, baselines, device.
     if device is not None:
         check_device(device)
