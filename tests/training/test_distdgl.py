@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
+from pathlib import Path
 
 import distdgl_worker
 import pytest
@@ -254,6 +257,44 @@ def test_hosts_that_cannot_be(digits, tmp_path, said, words, capsys, monkeypatch
     assert words in capsys.readouterr().err
     with pytest.raises(DataError, match="cannot be read"):
         distdgl_launch._hosts(tmp_path, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", ["1", "2"])
+def test_two_hosts(epochs, digits, tmp_path):
+    """Each is told the same; another recipe is refused by both."""
+    ports = distdgl_launch._free_ports(2)
+    hosts = tmp_path / "ip_config.txt"
+    hosts.write_text("".join(f"127.0.0.{k} {port}\n" for k, port in enumerate(ports, 1)))
+    run = command(tmp_path, digits, "--ip-config", str(hosts), "--epochs")
+    code = (
+        "import sys; from lipzoo.cli import main; from lipzoo.training import distdgl_launch as d\n"
+        "d._is_here = lambda ip: ip == sys.argv[1]\n"
+        "if __name__ == '__main__': sys.exit(main(sys.argv[2:]))\n"
+    )
+    (tmp_path / "host.py").write_text(code)
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "host.py"), f"127.0.0.{k}", *run, number],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k, number in enumerate(("1", epochs), 1)
+    ]
+    try:
+        said = [process.communicate(timeout=200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    same = epochs == "1"
+    assert [process.returncode for process in processes] == ([0, 0] if same else [2, 2]), said
+    assert (tmp_path / "run/summary.yaml").exists() is same
+    for _, words in said:
+        assert "Traceback" not in words
+        assert same or "process 1 was given another recipe" in words
 
 
 def test_engine_and_parts_go_together(tmp_path, capsys):
