@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory", "resident_memory", "shown_bytes"]
+__all__ = ["anonymous_memory", "available_memory", "resident_memory", "shown_bytes"]
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -14,6 +14,12 @@ _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 def resident_memory(peak: bool = False) -> int | None:
     """Bytes that the process holds now, or held at its peak; None away from Linux."""
     return _of_line(_PROC / "self/status", "VmHWM" if peak else "VmRSS")
+
+
+def anonymous_memory() -> int | None:
+    """Bytes that the process holds now of its own, without those of files that are mapped; None
+    away from Linux."""
+    return _of_line(_PROC / "self/status", "RssAnon")
 
 
 def available_memory() -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ def to_csv(
     ValueError
         If a row has a column that is not in the header.
     """
-    rows = list(rows)
-    columns = list(columns or (rows[0] if rows else ()))
+    rows = iter(rows)
+    first = next(rows, None)
+    columns = list(columns or first or ())
     text = io.StringIO()
     if columns:
         writer = csv.DictWriter(text, columns, lineterminator=line_end)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(rows if first is None else itertools.chain([first], rows))
     return text.getvalue().encode("utf-8")
 
 

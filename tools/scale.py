@@ -9,6 +9,7 @@ tools/scale.py batching --out results/scale/batching.csv
 tools/scale.py memory --out results/scale/memory.csv
 tools/scale.py processes --out results/scale/processes.csv
 tools/scale.py modes --out results/scale/modes.csv --raw-dir DIR
+tools/scale.py mapped --out results/scale/mapped.csv
 """
 
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from lab.benchmark.batches import measure_batching
 from lab.benchmark.large import measure_large
+from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.modes import RECIPE, measure_modes
 from lab.benchmark.needs import measure_needs
 from lab.benchmark.passes import measure_inference, measure_malloc
@@ -67,6 +69,11 @@ def main() -> int:
             args.out, args.recipe, numbers("--seeds", args.seeds), args.raw_dir
         )
     )
+    mapped = kinds.add_parser("mapped", help="what a pass holds of features that lie in a file")
+    mapped.add_argument("--out", type=Path, required=True, help="the CSV file")
+    mapped.add_argument("--nodes", type=int, default=1_000_000)
+    mapped.add_argument("--feats", type=int, default=256)
+    mapped.set_defaults(measure=lambda args: measure_mapped(args.out, args.nodes, args.feats))
     args = parser.parse_args()
     return run_command("scale.py", lambda: args.measure(args), "the same command")
 

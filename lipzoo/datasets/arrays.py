@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import torch
 from lipzoo._graph import AnyGraph, make_graph
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.metric import METRICS
+from lipzoo.datasets.npy import MAPPED_TYPES
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["CSR_ARRAYS", "NODE_ARRAYS", "as_numbers", "graph_of_arrays", "graph_with_columns"]
+__all__ = [
+    "CSR_ARRAYS",
+    "NODE_ARRAYS",
+    "as_numbers",
+    "graph_of_arrays",
+    "graph_with_columns",
+    "is_mapped",
+]
 
 #: Of the nodes, a row each.
 NODE_ARRAYS = ("feat", "label", *MASKS)
@@ -57,7 +66,8 @@ def graph_of_arrays(
     if "edge_feat" in arrays:
         graph.edata["feat"] = _column(path, "edge_feat", arrays["edge_feat"], len(src), "edge")
     num_classes = _number(path, arrays, "num_classes", default=None)
-    return graph, {"num_classes": num_classes, "metric": _metric(path, arrays)}
+    facts = {"num_classes": num_classes, "metric": _metric(path, arrays)}
+    return graph, {**facts, "mapped": True} if is_mapped(arrays["feat"]) else facts
 
 
 def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list[np.ndarray]:
@@ -82,13 +92,24 @@ def _edges(path: Path, src: np.ndarray, dst: np.ndarray, num_nodes: int) -> list
 def _column(
     path: str | Path, key: str, array: np.ndarray, count: int, row: str = "node"
 ) -> torch.Tensor:
-    found = as_numbers(path, key, array)
+    found = _mapped(array) if is_mapped(array) else as_numbers(path, key, array)
     if array.ndim not in (1, 2) or len(array) != count:
         each = f"{'an' if row == 'edge' else 'a'} {row}"
         raise DataError(
             f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}"
         )
     return found
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether an array is one that stays in its file, of a type that it can stay in."""
+    return isinstance(array, np.memmap) and array.dtype in MAPPED_TYPES
+
+
+def _mapped(array: np.memmap) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def as_numbers(path: str | Path, key: str, array: np.ndarray) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._graph import AnyGraph
+from lipzoo._rows import row_chunks
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.metric import metric_fault, split_fault
 from lipzoo.errors import DataError
@@ -29,12 +30,13 @@ class Task(Protocol):
     num_classes: int
     multilabel: bool
     metric: str
+    mapped: bool
 
     @property
     def num_nodes(self) -> int: ...
 
     @property
-    def feat(self) -> Tensor: ...
+    def stored_feat(self) -> Tensor: ...
 
     @property
     def edge_feat(self) -> Tensor | None: ...
@@ -87,7 +89,7 @@ def _feature_faults(task: Task) -> Iterator[str]:
             f"(found: {', '.join(task.graph.ndata) or 'nothing'})"
         )
         return
-    yield from _number_faults(task.feat, "features", "(N, F)", "node")
+    yield from _number_faults(task.stored_feat, "features", "(N, F)", "node", task.mapped)
 
 
 def _edge_feature_faults(task: Task) -> Iterator[str]:
@@ -95,11 +97,13 @@ def _edge_feature_faults(task: Task) -> Iterator[str]:
         yield from _number_faults(task.edge_feat, "edge features", "(E, K)", "edge")
 
 
-def _number_faults(feat: Tensor, what: str, shape: str, row: str) -> Iterator[str]:
-    if feat.dim() != 2 or feat.shape[1] == 0 or not feat.is_floating_point():
+def _number_faults(
+    feat: Tensor, what: str, shape: str, row: str, mapped: bool = False
+) -> Iterator[str]:
+    if feat.dim() != 2 or feat.shape[1] == 0 or not (mapped or feat.is_floating_point()):
         yield f"{what} must be floats {shape}, but are {feat.dtype} {tuple(feat.shape)}"
         return
-    if feat.dtype != torch.float32:
+    if feat.dtype != torch.float32 and not mapped:
         yield (
             f"{what} must be float32, but are {feat.dtype}; GraphTask.from_graph, instead of "
             "GraphTask(...), converts them"
@@ -108,8 +112,8 @@ def _number_faults(feat: Tensor, what: str, shape: str, row: str) -> Iterator[st
     if not len(feat):
         return
     # Of each row two numbers, which NaN passes on to: no second copy of the features is made.
-    least, most = torch.aminmax(feat.detach(), dim=1)
-    bad = ~(torch.isfinite(least) & torch.isfinite(most))
+    ends = [torch.aminmax(rows, dim=1) for rows in row_chunks(feat.detach())]
+    bad = torch.cat([~(least.isfinite() & most.isfinite()) for least, most in ends])
     if bad.any():
         yield (
             f"{what} are NaN or infinite on {_places(bad, row)}; "

@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "check_lengths",
     "edge_columns",
+    "feature_names",
     "is_missing",
     "is_whole_text",
     "node_columns",
@@ -232,10 +233,9 @@ def node_columns(
             raise DataError(
                 f"{table.where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}"
             )
-    if features is None:
-        features = ["feat"] if "feat" in columns else others
-        if features is others and "x" in columns and table.numbers("x").ndim == 2:
-            features = ["x"]  # and no coordinate
+    is_named = features is not None
+    if not is_named:
+        features = feature_names(columns, lambda name: table.numbers(name).ndim == 2, None, skip)
     if isinstance(features, str) or not isinstance(features, Iterable) or not features:
         raise DataError(
             f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
@@ -245,10 +245,31 @@ def node_columns(
     try:
         arrays["feat"] = _side_by_side(table, features)
     except DataError as fault:
-        if features is not others:
+        if is_named or list(features) != others:
             raise
         raise DataError(f"{fault}; or say which columns are features: features=[...]") from None
     return arrays, facts
+
+
+def feature_names(
+    columns: Iterable[str],
+    is_list: Callable[[str], bool],
+    features: Sequence[str] | None = None,
+    skip: Sequence[str] = (),
+) -> Sequence[str]:
+    """The columns of a table of nodes that are features; see `node_columns`.
+
+    ``is_list`` says whether a column holds lists.
+    """
+    if features is not None:
+        return features
+    label = next((name for name in _LABEL if name in columns), None)
+    others = [name for name in columns if name not in {*skip, label, *MASKS, "split"}]
+    if "feat" in columns:
+        return ["feat"]
+    if "x" in columns and is_list("x"):
+        return ["x"]  # and no coordinate
+    return others
 
 
 def edge_columns(

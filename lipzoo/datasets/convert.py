@@ -24,9 +24,9 @@ MASKS = ("train_mask", "val_mask", "test_mask")
 MAX_DENSITY = 0.1
 
 
-def tidy_graph(graph: AnyGraph, name: str) -> AnyGraph:
+def tidy_graph(graph: AnyGraph, name: str, mapped: bool = False) -> AnyGraph:
     """Return a copy of ``graph`` (tensors shared) in all of DGL's formats, with tidy ``feat``,
-    ``label`` and masks, and ``feat`` of its edges.
+    ``label`` and masks, and ``feat`` of its edges. Features that are ``mapped`` keep their type.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def tidy_graph(graph: AnyGraph, name: str) -> AnyGraph:
         )
     graph = with_all_formats(graph).local_var()
     if "feat" in graph.ndata:
-        graph.ndata["feat"] = _tidy_features(graph.ndata["feat"], name)
+        graph.ndata["feat"] = _tidy_features(graph.ndata["feat"], name, mapped)
     if "feat" in graph.edata:
         graph.edata["feat"] = _tidy_features(graph.edata["feat"], f"{name}: of the edges")
     if "label" in graph.ndata:
@@ -65,11 +65,12 @@ def class_count(labels: Tensor | None) -> int:
     return labels.shape[1] if labels.dim() == 2 else max(int(labels.max()), -1) + 1
 
 
-def _tidy_features(feat: Tensor, name: str) -> Tensor:
+def _tidy_features(feat: Tensor, name: str, mapped: bool = False) -> Tensor:
     if feat.is_complex():
         raise DataError(f"{name}: the features are complex; make them real numbers")
     # One number a node is a feature of width 1. NumPy's default is float64, models' is float32.
-    return (feat.unsqueeze(1) if feat.dim() == 1 else feat).float()
+    feat = feat.unsqueeze(1) if feat.dim() == 1 else feat
+    return feat if mapped else feat.float()
 
 
 def _tidy_labels(labels: Tensor, name: str) -> Tensor:

@@ -3,7 +3,8 @@
 Each holds one homogeneous graph with node features, and for training also labels. The masks
 ``train_mask``, ``val_mask`` and ``test_mask`` are optional: `lipzoo.load_dataset` draws a random
 split where there are none. The readers are `bin_file`, `npz_file`, `pt_file` (PyG),
-`networkx_file` (GraphML, GML), and of folders `csv_folder` (DGL's) and `table_folder`.
+`networkx_file` (GraphML, GML), and of folders `csv_folder` (DGL's), `npy_folder` and
+`table_folder`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lipzoo._paths import as_path, is_path
 from lipzoo.datasets.bin_file import read_bin
 from lipzoo.datasets.csv_folder import read_csv_folder
 from lipzoo.datasets.networkx_file import read_gml, read_graphml
+from lipzoo.datasets.npy_folder import is_npy_folder, read_npy_folder
 from lipzoo.datasets.npz_file import read_npz
 from lipzoo.datasets.pt_file import read_pt
 from lipzoo.datasets.table_folder import read_table_folder
@@ -44,8 +46,8 @@ _HALVES = (".csv", ".parquet", ".mtx")
 GRAPH_SUFFIXES = frozenset({*_READERS, *_HALVES})
 _KINDS = (
     "a DGL graph file (.bin), an .npz with the arrays src, dst, feat and label, a .pt of "
-    "torch.save(data.to_dict(), …), a .graphml or .gml, or a folder with nodes.csv and edges.csv "
-    "or with DGL's meta.yaml"
+    "torch.save(data.to_dict(), …), a .graphml or .gml, or a folder with nodes.csv and edges.csv, "
+    "with an .npy for each of these arrays, or with DGL's meta.yaml"
 )
 
 
@@ -71,7 +73,9 @@ def graph_loader(path: Path, name: str) -> Callable[..., GraphTask]:
 def _reader(path: Path) -> _Reader | None:
     if path.is_dir():
         # A link that leads nowhere counts: what its owner means is no plain table.
-        return read_csv_folder if os.path.lexists(path / "meta.yaml") else read_table_folder
+        if os.path.lexists(path / "meta.yaml"):
+            return read_csv_folder
+        return read_npy_folder if is_npy_folder(path) else read_table_folder
     return _READERS.get(path.suffix)
 
 

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from lipzoo._graph import AnyGraph
+from lipzoo._rows import row_chunks
 from lipzoo.datasets.convert import MASKS
 
 __all__ = ["fingerprint_of"]
 
 
-def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS) -> str:
-    """SHA-256 of edges, features, labels and masks, the same for any order of the edges."""
+def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS, mapped: bool = False) -> str:
+    """SHA-256 of edges, features, labels and masks, the same for any order of the edges.
+
+    Features that are ``mapped`` count as float32, whatever the type in their file.
+    """
     src, dst = (ends.cpu().long() for ends in graph.edges(order="eid"))
     # One number an edge sorts edges by (source, destination), whatever order they came in.
     edges = src * graph.num_nodes() + dst
@@ -30,10 +34,12 @@ def fingerprint_of(graph: AnyGraph, masks: Sequence[str] = MASKS) -> str:
     digest = hashlib.sha256(f"nodes {graph.num_nodes()}".encode())
     columns = {key: graph.ndata[key] for key in ("feat", "label", *masks) if key in graph.ndata}
     for key, column in {"edges": edges, **on_edges, **columns}.items():
-        column = column.detach().cpu().contiguous()
-        digest.update(f"\n{key} {column.dtype} {tuple(column.shape)}\n".encode())
-        if column.numel():  # NumPy has no bfloat16: hash the bytes.
-            digest.update(column.view(-1).view(torch.uint8).numpy())
+        dtype = torch.float32 if key == "feat" and mapped else column.dtype
+        digest.update(f"\n{key} {dtype} {tuple(column.shape)}\n".encode())
+        for rows in row_chunks(column.detach(), dtype):
+            if rows.numel():  # NumPy has no bfloat16: hash the bytes.
+                rows = rows.cpu().contiguous()
+                digest.update(rows.view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -59,7 +59,9 @@ def grown(
             continue  # what else nodes carry, the new ones lack
         fill = -1 if key == "label" else 0
         more = column.new_full((num_new, *column.shape[1:]), fill)
-        graph.ndata[key] = torch.cat([column, feat.to(column) if key == "feat" else more])
+        # Features that are mapped come into memory here.
+        both = [task.feat, feat.to(task.feat)] if key == "feat" else [column, more]
+        graph.ndata[key] = torch.cat(both)
     if edge_feat is not None:
         graph.edata["feat"] = torch.cat([task.edge_feat, edge_feat.to(task.edge_feat)])
     ids = _ids(task, num_new, node_ids_new)

@@ -48,9 +48,9 @@ from lipzoo.errors import DataError, OutputError
 
 __all__ = ["read_npz", "save_npz"]
 
-_NAMES = ("class_names", "node_ids")
-_COUNTS = ("num_nodes", "num_classes", "metric")
-_KEYS = ("src", "dst", "edge_feat", *NODE_ARRAYS, *CSR_ARRAYS, *_COUNTS, *_NAMES)
+NAMES = ("class_names", "node_ids")
+COUNTS = ("num_nodes", "num_classes", "metric")
+_KEYS = ("src", "dst", "edge_feat", *NODE_ARRAYS, *CSR_ARRAYS, *COUNTS, *NAMES)
 
 
 def read_npz(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
@@ -68,7 +68,7 @@ def read_npz(path: Path) -> tuple[AnyGraph, dict[str, Any]]:
     if "feat" not in arrays and all(key in arrays for key in CSR_ARRAYS):
         arrays["feat"] = Csr(*map(arrays.pop, CSR_ARRAYS)).check(path, "feat", size).dense()
     graph, facts = graph_of_arrays(path, arrays)
-    return graph, {**facts, **_names(path, arrays, graph.num_nodes())}
+    return graph, {**facts, **names_of(path, arrays, graph.num_nodes())}
 
 
 def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
@@ -121,9 +121,9 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     return path
 
 
-def _names(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[str, Any]:
+def names_of(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[str, Any]:
     facts: dict[str, Any] = {}
-    for key, kinds in zip(_NAMES, ("U", "Uiu")):
+    for key, kinds in zip(NAMES, ("U", "Uiu")):
         names = arrays.get(key)
         if names is None:
             continue

@@ -7,6 +7,8 @@ file                                          what it holds
                                               ``split``; see `GraphTask.from_edges`
 ``edges.csv`` or ``edges.parquet``            an edge a row: the ids of source and target, and
                                               perhaps features in ``feat``
+``feat.npy``, optional                        the features (N, F), in the order of the nodes; they
+                                              stay in the file, see `lipzoo.datasets.npy_folder`
 or ``graph.mtx``                              an adjacency matrix in Matrix Market's format, its
                                               rows those of the nodes: an entry [i, j] is i -> j;
                                               both ways where it says that it is symmetric
@@ -15,6 +17,7 @@ or ``graph.mtx``                              an adjacency matrix in Matrix Mark
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +27,11 @@ import numpy as np
 from lipzoo._files import read_regular
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
-from lipzoo.datasets.columns import Table
+from lipzoo.datasets.columns import Table, check_lengths
 from lipzoo.datasets.csv_table import csv_row, read_table
 from lipzoo.datasets.matrix_market import read_matrix_market
-from lipzoo.datasets.parquet import read_parquet
+from lipzoo.datasets.npy_folder import read_features
+from lipzoo.datasets.parquet import read_node_parquet, read_parquet
 from lipzoo.datasets.parsing import parsing
 from lipzoo.datasets.tables import graph_of_tables, node_table
 from lipzoo.errors import DataError
@@ -35,7 +39,7 @@ from lipzoo.errors import DataError
 __all__ = ["read_table_folder"]
 
 _TABLES = (".csv", ".parquet")
-_MATRIX = "graph.mtx"
+_MATRIX, _FEATURES = "graph.mtx", "feat.npy"
 _KINDS = "nodes.csv (or .parquet) beside edges.csv (or .parquet, or graph.mtx)"
 
 
@@ -61,7 +65,7 @@ def read_table_folder(
                 f"{folder}: a folder without meta.yaml needs {_KINDS}, and {why}; or give a .bin "
                 "or .npz file, or a folder as dgl.data.CSVDataset reads it"
             )
-    table = _table(folder / nodes[0], folder)
+    table, features = _nodes(folder / nodes[0], folder, features)
     if edges[0] == _MATRIX:
         if edge_features:
             raise DataError(
@@ -72,6 +76,29 @@ def read_table_folder(
     return graph_of_tables(
         _table(folder / edges[0], folder), table, features=features, edge_features=edge_features
     )
+
+
+def _nodes(
+    path: Path, folder: Path, features: Sequence[str] | None
+) -> tuple[Table, Sequence[str] | None]:
+    """The table, and which of its columns are features."""
+    beside = folder / _FEATURES
+    if not os.path.lexists(beside):
+        return (
+            read_node_parquet(path, folder, features)
+            if path.suffix == ".parquet"
+            else (_table(path, folder), features)
+        )
+    table = _table(path, folder)
+    if features is not None or "feat" in table.columns:
+        why = (
+            f"{path.name} has a column feat" if features is None else "features=[...] names columns"
+        )
+        raise DataError(f"{beside}: holds the features, and {why}; keep one of both")
+    feat = read_features(beside, folder)
+    lengths = {name: len(column) for name, column in table.columns.items()}
+    check_lengths(str(folder), {**lengths, _FEATURES: len(feat)})
+    return Table(table.where, {**table.columns, "feat": feat}, table.row), None
 
 
 def _table(path: Path, folder: Path) -> Table:

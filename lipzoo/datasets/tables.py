@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, check_lengths, edge_columns, is_missing, node_columns
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["as_table", "graph_of_tables", "is_table", "node_table"]
+__all__ = ["as_table", "graph_of_tables", "id_column", "is_table", "node_table"]
 
 _NODE_IDS = ("node_id", "id", "node")
 _ENDS = (("src", "dst"), ("source", "target"), ("src_id", "dst_id"), ("from", "to"))
@@ -72,10 +72,15 @@ def node_table(
     nodes: Table, node_id: str | None, features: Sequence[str] | None
 ) -> tuple[list, dict[str, np.ndarray], dict[str, Any]]:
     """The ids, and what `node_columns` gives, of the nodes of `graph_of_tables`."""
-    key = _named(nodes, node_id, _NODE_IDS)
-    columns, facts = node_columns(nodes, features, skip=[] if key is None else [key])
-    ids = list(range(len(columns["feat"]))) if key is None else nodes.ids(key)
+    key = id_column(nodes.columns) if node_id is None else [_named(nodes, node_id)]
+    columns, facts = node_columns(nodes, features, skip=key)
+    ids = nodes.ids(key[0]) if key else list(range(len(columns["feat"])))
     return ids, columns, facts
+
+
+def id_column(columns: Container[str]) -> list[str]:
+    """The column that holds the ids of nodes, where none is named; none where there is none."""
+    return [name for name in _NODE_IDS if name in columns][:1]
 
 
 def is_table(table: Any) -> bool:
@@ -141,9 +146,7 @@ def _of_pyarrow(column: Any) -> Any:
     return cells
 
 
-def _named(table: Table, name: str | None, usual: Sequence[str]) -> str | None:
-    if name is None:
-        return next((each for each in usual if each in table.columns), None)
+def _named(table: Table, name: str) -> str:
     if name not in table.columns:
         raise DataError(
             f"{table.where}: there is no column '{shown(name)}'{did_you_mean(name, table.columns)}"
@@ -170,7 +173,7 @@ def _ends(edges: Any, source: str | None, target: str | None) -> tuple[Table, li
             f"{edges.where}: no columns of sources and targets (found: "
             f"{shown(', '.join(edges.columns), 500)}); name them source and target, or say which"
         )
-    return edges, [_named(edges, name, ()) for name in pair]
+    return edges, [_named(edges, name) for name in pair]
 
 
 def _hint(missing: Any, ids: list) -> str:

@@ -53,6 +53,9 @@ class GraphTask(Sources):
         The classes by name, where the data name them.
     node_ids : sequence of N int or str, optional
         What the nodes are called where the data came from: predictions name them so.
+    mapped : bool
+        The features lie in a file, of any type of real numbers: they are read some rows at a
+        time, and never searched for zeros.
     """
 
     name: str
@@ -64,6 +67,7 @@ class GraphTask(Sources):
     parts: tuple[GraphTask, ...] = field(default=(), repr=False)
     class_names: tuple[str, ...] = field(default=(), repr=False)
     node_ids: Sequence[int | str] | None = field(default=None, repr=False)
+    mapped: bool = field(default=False, repr=False)
     _fingerprint: str = field(default="", repr=False)
     _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
     _source: GraphTask | None = field(default=None, repr=False)
@@ -83,6 +87,7 @@ class GraphTask(Sources):
         metric: str = "",
         class_names: Sequence[str] = (),
         node_ids: Sequence[int | str] | None = None,
+        mapped: bool = False,
     ) -> GraphTask:
         """Make a task of your own DGL graph, which is not touched.
 
@@ -98,13 +103,16 @@ class GraphTask(Sources):
             C; by default the largest label plus one, or the width of multilabel labels.
         metric, class_names, node_ids
             See the class.
+        mapped : bool
+            The features are backed by a file (``torch.from_file``, or ``torch.from_numpy`` of
+            ``numpy.load(…, mmap_mode="r")``): they stay what and where they are.
 
         Raises
         ------
         DataError
             If it is no DGL graph, is heterogeneous, or something in it is not a number.
         """
-        graph = tidy_graph(graph, name)
+        graph = tidy_graph(graph, name, mapped)
         labels = graph.ndata.get("label")
         multilabel = labels is not None and labels.dim() == 2
         if num_classes is None:
@@ -113,7 +121,7 @@ class GraphTask(Sources):
             "class_names": as_class_names(class_names, int(num_classes), name),
             "node_ids": as_node_ids(node_ids, graph.num_nodes(), name),
         }
-        return cls(name, graph, int(num_classes), multilabel, metric=metric, **more)
+        return cls(name, graph, int(num_classes), multilabel, metric=metric, mapped=mapped, **more)
 
     @classmethod
     def from_graphs(
@@ -150,8 +158,19 @@ class GraphTask(Sources):
 
     @property
     def feat(self) -> Tensor:
-        """The node features, float32 (N, F)."""
+        """The node features, float32 (N, F): where they are mapped in another type, all of them in
+        memory, made anew each time; `feat_of` and `stored_feat` do without."""
+        return self.stored_feat if not self.mapped else self.stored_feat.float()
+
+    @property
+    def stored_feat(self) -> Tensor:
+        """The node features (N, F), of the type in which they lie there."""
         return self.graph.ndata["feat"]
+
+    def feat_of(self, nodes: Tensor | slice) -> Tensor:
+        """The features of some nodes, float32 (n, F)."""
+        rows = self.stored_feat[nodes]
+        return rows.float() if self.mapped else rows
 
     @property
     def edge_feat(self) -> Tensor | None:
@@ -160,12 +179,13 @@ class GraphTask(Sources):
 
     @property
     def sparse_feat(self) -> Tensor | None:
-        """The features as a ``torch.sparse_csr`` tensor; None where a tenth is nonzero.
+        """The features as a ``torch.sparse_csr`` tensor; None where a tenth is nonzero, or they are
+        mapped.
 
         Computed once: a task whose features you change afterwards keeps the old ones.
         """
         if self._sparse is None:
-            self._sparse = (compress(self.feat),)
+            self._sparse = (None if self.mapped else compress(self.feat),)
         return self._sparse[0]
 
     @property
@@ -217,7 +237,7 @@ class GraphTask(Sources):
     @property
     def in_feats(self) -> int:
         """F."""
-        return self.feat.shape[-1]
+        return self.stored_feat.shape[-1]
 
     @property
     def edge_feats(self) -> int:
@@ -261,6 +281,7 @@ class GraphTask(Sources):
             graph=graph,
             options=dict(self.options),
             parts=(),
+            mapped=self.mapped and "feat" not in columns,
             _fingerprint="",
             _sparse=None,
             _source=self.source if columns.keys() <= set(MASKS) else None,
@@ -355,7 +376,7 @@ class GraphTask(Sources):
         whose graph you change afterwards keeps its old fingerprint.
         """
         if not self._fingerprint:
-            self._fingerprint = fingerprint_of(self.graph)
+            self._fingerprint = fingerprint_of(self.graph, mapped=self.mapped)
         return self._fingerprint
 
     @property
@@ -366,7 +387,7 @@ class GraphTask(Sources):
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 of edges, features and labels as they came: the same for every split."""
-        return fingerprint_of(self.source.graph, masks=())
+        return fingerprint_of(self.source.graph, (), self.source.mapped)
 
     def summary(self) -> dict[str, Any]:
         """The sizes of the task, as plain values."""

@@ -218,17 +218,17 @@ def certify(
     task, notes = encode_for(model, task), []
     if "encoding" in task.options:
         notes.append("the features are encoded: bound and radii are of the encoded ones")
-    limit = bound(model, task.graph)
+    limit, feat = bound(model, task.graph), task.stored_feat
     value = None
     if iterations:
-        value = float(estimate(model, task.graph, task.feat, iterations=iterations, search=search))
+        value = float(estimate(model, task.graph, feat, iterations=iterations, search=search))
     certified = None
     if radii and task.multilabel:
         notes.append("nodes have several labels: there is no predicted class to certify")
     elif radii and getattr(model, "edge_feats", 0):
         notes.append("the model reads edge features: no radii are derived for it; they stay fixed")
     elif radii:
-        certified = robustness(model, task.graph, task.feat)
+        certified = robustness(model, task.graph, feat)
     return Certificate(
         name or type(model).__name__,
         task.name,

@@ -9,10 +9,12 @@ pass to the output's. docs/lipschitz.md, section 8, has the proofs.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from lipzoo._rows import row_chunks
 from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
 from lipzoo.lipschitz.attention import layer_fault
 from lipzoo.lipschitz.local_attention import ATTENTION_RULES
@@ -42,7 +44,7 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
     structure : Structure
         The graph, with the self-loops that the module sees.
     feat : Tensor (N, F)
-        Float64.
+        Float64; those of a linear map of any type of real numbers.
     """
     if isinstance(module, AttentionConv):
         structure = module.attended(structure)
@@ -52,7 +54,10 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
     if isinstance(module, tuple(ACTIVATIONS.values())):
         return module(feat), elementwise(module, constant, feat)
     if isinstance(module, nn.Linear):
-        return module(feat), _linear(module, constant, feat)
+        # Features of fewer bits are never all in 64.
+        parts = [(module(x), longest(x)) for x in _in_64_bits(feat)]
+        out, size = (torch.cat(each) for each in zip(*parts, strict=True))
+        return out, _linear(module, constant, size, feat.shape[1])
     takes_graph = isinstance(module, (AttentionConv, FeatureNorm))
     out = (module(structure, feat) if takes_graph else module(feat)).flatten(1)
     if type(module) in NORM_RULES:
@@ -108,9 +113,15 @@ def _is_covered(layer: AttentionConv, structure: Structure) -> bool:
     return not fault or (layer.score_norm is None and not layer._score_hooks)
 
 
-def _linear(module: nn.Linear, constant: float, feat: Tensor) -> Passage:
+def _in_64_bits(feat: Tensor) -> Iterable[Tensor]:
+    """Exactly the same numbers, in one or several parts."""
+    return [feat] if feat.dtype == torch.float64 else row_chunks(feat, torch.float64)
+
+
+def _linear(module: nn.Linear, constant: float, size: Tensor, width: int) -> Passage:
+    """``size`` (N,) is no less than the lengths of its input's rows, which are ``width`` wide."""
     weight = linear_weight(module)
-    size, bias = longest(feat), 0.0 if module.bias is None else longest(module.bias).item()
+    bias = 0.0 if module.bias is None else longest(module.bias).item()
     whole = longest(weight.flatten(), 0).item()
 
     def move(radius: Tensor) -> Tensor:
@@ -118,9 +129,9 @@ def _linear(module: nn.Linear, constant: float, feat: Tensor) -> Passage:
 
     def rounding(radius: Tensor) -> Tensor:
         reach = whole * (size + radius) + bias
-        return up(gamma(feat.shape[1] + 2) * reach, 6) + beyond(reach)
+        return up(gamma(width + 2) * reach, 6) + beyond(reach)
 
-    return Passage(move, move, rounding, len(feat))
+    return Passage(move, move, rounding, len(size))
 
 
 def _layer(layer: AttentionConv, structure: Structure, feat: Tensor, constant: float) -> Passage:

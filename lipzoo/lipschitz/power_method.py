@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lipzoo._rows import row_chunks
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz.blocks import in_blocks
@@ -160,6 +161,7 @@ class _Function:
         if edge_feat is not None:
             self.edges["edge_feat"] = edge_feat.detach().to("cpu", torch.float64)
         self.feat, self.graph = feat.detach(), graph
+        self.kind = feat.dtype if feat.is_floating_point() else torch.float32
         self.module = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
         for layer in self.module.modules():
             if isinstance(layer, AttentionConv):
@@ -198,8 +200,8 @@ class _Function:
         if x is self.start:
             return self.feat
         if self.basis is None:
-            return x.to(self.feat)
-        return self.feat + ((x - self.start) @ self.basis.T).to(self.feat)
+            return x.to(self.feat.device, self.kind)
+        return self.feat + ((x - self.start) @ self.basis.T).to(self.kind)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.module(self.graph, x, **self.edges)
@@ -260,13 +262,14 @@ class _Local:
 
 
 def _check(module: nn.Module, feat: Tensor) -> None:
-    if not feat.is_floating_point() or feat.dim() < 2:
+    if feat.is_complex() or feat.dim() < 2:
         raise DataError(
-            f"estimate: features must be floats, (N, F); got {feat.dtype}, {tuple(feat.shape)}"
+            f"estimate: features must be real numbers, (N, F); got {feat.dtype}, "
+            f"{tuple(feat.shape)}"
         )
     if isinstance(module, DeepAttentionNet) and feat.shape[-1] != module.in_feats:
         raise DataError(
             f"estimate: features are {tuple(feat.shape)}; the model needs {module.in_feats} columns"
         )
-    if not feat.isfinite().all():
+    if not all(rows.isfinite().all() for rows in row_chunks(feat, feat.dtype)):
         raise DataError("estimate: the features hold NaN or infinity")

@@ -149,7 +149,7 @@ def robustness(
     with torch.inference_mode(False), torch.no_grad():
         copied = _prepared(model)
         limit = bound(copied, graph)
-        network = _Network(copied, graph, _dense(feat))
+        network = _Network(copied, graph, _dense(feat, copied.input))
         if network.logits.shape[1] < 2:
             raise ConfigError("robustness: needs at least two classes")
         radius = _certified(network, limit, method, points)
@@ -178,10 +178,11 @@ def _head_fault(model: DeepAttentionNet) -> str:
     return f"the head is a {type(head).__name__}; certificates are for a linear one, or for none"
 
 
-def _dense(feat: Tensor) -> Tensor:
-    """Exactly the same numbers."""
+def _dense(feat: Tensor, reader: nn.Module) -> Tensor:
+    """Exactly the same numbers; in 64 bits, where they are not read by a linear map."""
     feat = feat.detach().to("cpu")
-    return (feat if feat.layout is torch.strided else feat.to_dense()).to(torch.float64)
+    feat = feat if feat.layout is torch.strided else feat.to_dense()
+    return feat if isinstance(reader, nn.Linear) else feat.to(torch.float64)
 
 
 def _prepared(model: DeepAttentionNet) -> DeepAttentionNet:

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lipzoo._rows import row_chunks
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models.activations import ACTIVATIONS, INPUT_ACTIVATIONS
@@ -107,6 +108,8 @@ class DeepAttentionNet(nn.Module):
     conv_class: type[AttentionConv]
     #: `fit` and `evaluate` give such a model a task's sparse features where there are any.
     takes_sparse_feat = True
+    #: … and features of another type of real numbers, which the input layer casts by the way.
+    takes_stored_feat = True
 
     def __init__(
         self,
@@ -221,7 +224,8 @@ class DeepAttentionNet(nn.Module):
             ``edge_index``), or the blocks of a sampler, outermost first.
         feat : Tensor (N, F)
             Features of the nodes, or of the source nodes of the first block; dense, or with the
-            layout ``torch.sparse_csr``, which for bags of words is many times faster.
+            layout ``torch.sparse_csr``, which for bags of words is many times faster. Of another
+            type than the weights they are cast, without gradients some rows at a time.
         return_attention : bool
             Also return the attention weights.
         edge_feat : Tensor (E, K) or list of L Tensors, optional
@@ -251,7 +255,8 @@ class DeepAttentionNet(nn.Module):
         """What the head puts out, (n, C), added to what it corrects, if anything."""
         if not (self.start_logits and self.num_classes):
             return logits
-        return logits + last_columns(feat, self.num_classes)[: logits.shape[0]]
+        last = last_columns(feat, self.num_classes)[: logits.shape[0]]
+        return logits + last.to(self.input.weight.dtype)
 
     def forward_features(self, graph, feat: Tensor, edge_feat=None) -> Tensor:
         """What the head reads, (N, out)."""
@@ -295,8 +300,8 @@ class DeepAttentionNet(nn.Module):
 
     def _layers_on(self, graph, feat: Tensor, attention, edge_feat) -> list[Layer]:
         """The layers on the graph, for these features."""
-        structures = self.structures(graph, feat)
-        edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat)
+        structures, dtype = self.structures(graph, feat), self.input.weight.dtype
+        edges = edges_seen(self, self.edge_feats, graph, edge_feat, structures, feat, dtype)
         structures = [structure.to(feat.device) for structure in structures]
         if feat.dim() != 2 or feat.shape != (structures[0].num_given, self.in_feats):
             raise DataError(
@@ -320,6 +325,21 @@ class DeepAttentionNet(nn.Module):
         if feat.layout is torch.sparse_csr:
             product = sparse_dropout_linear(feat, weight, self.input_drop.p, self.training)
             return torch.addcmul(bias, product, kept)
+        if feat.dtype == weight.dtype:
+            return self._read_rows(feat, kept)
+        if feat.is_complex():
+            raise DataError(f"features must be real numbers, but are {feat.dtype}")
+        if torch.is_grad_enabled():
+            return self._read_rows(feat.to(weight.dtype), kept)
+        out, first = None, 0
+        for rows in row_chunks(feat, weight.dtype):
+            end = first + len(rows)
+            read = self._read_rows(rows, kept[first:end])
+            out = read.new_empty(len(feat), read.shape[1]) if out is None else out
+            out[first:end], first = read, end
+        return out
+
+    def _read_rows(self, feat: Tensor, kept: Tensor) -> Tensor:
         feat = self.input_drop(feat)
         if self.training and self.node_drop.p:
             feat = feat * kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lipzoo._graph import EID, is_graph
@@ -44,6 +45,7 @@ def edges_seen(
     edge_feat: Tensor | Sequence[Tensor] | None,
     structures: list[Structure],
     feat: Tensor,
+    dtype: torch.dtype,
 ) -> list[Tensor | None]:
     """The features of the edges that each layer attends over, (E', K) each; None without.
 
@@ -54,8 +56,9 @@ def edges_seen(
     width : int
         ``K``; 0 for a model that reads none.
     graph, edge_feat, feat
-        See :meth:`DeepAttentionNet.forward`. Edge features are brought to the device and the type
-        of ``feat``, which a copy of the model in another precision reads.
+        See :meth:`DeepAttentionNet.forward`. Edge features are brought to the device of ``feat``.
+    dtype : torch.dtype
+        Of the weights, which edge features are brought to.
     structures : list of L Structure
         What :func:`structures_seen` gave for the graph.
 
@@ -72,7 +75,7 @@ def edges_seen(
         if x is None and width:
             x = _of_graph(owner, width, graph)
         if width and isinstance(x, Tensor) and not x.is_complex():
-            x = x.to(device=feat.device, dtype=feat.dtype)
+            x = x.to(device=feat.device, dtype=dtype)
         return edge_rows(owner, width, x, as_structure(graph, feat=feat), structure)
 
     if not isinstance(graph, (list, tuple)):

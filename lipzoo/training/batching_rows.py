@@ -128,7 +128,7 @@ class Rows:
         sparse = task.sparse_feat if self.takes_sparse else None
         return Batch(
             graph,
-            task.feat[nodes] if sparse is None else None,
+            task.feat_of(nodes) if sparse is None else None,
             None if sparse is None else sparse_rows(sparse, nodes),
             None if task.labels is None else task.labels[out],
             mask,

@@ -107,10 +107,12 @@ def score_estimator(estimator: Any, features: np.ndarray, task: GraphTask, mask:
 
 
 def model_feat(model: nn.Module, task: GraphTask) -> Tensor:
-    """The task's features (N, F): sparse where they are and the model takes them so."""
+    """The task's features (N, F): sparse, or of the type of their file, where they are and the
+    model takes them so."""
     if getattr(model, "takes_sparse_feat", False) and task.sparse_feat is not None:
         return task.sparse_feat
-    return task.feat
+    is_stored = isinstance(task, GraphTask) and getattr(model, "takes_stored_feat", False)
+    return task.stored_feat if is_stored else task.feat
 
 
 def check_metric(task: GraphTask) -> None:

@@ -111,8 +111,8 @@ class _Grown:
     def __init__(
         self, old: GraphTask, feat_new: Tensor, edges: Tensor, edge_feat_new: Tensor | None
     ) -> None:
-        self.graph, self.feat_old, self.edge_feat_old = old.graph, old.feat, old.edge_feat
-        self.feat_new = feat_new.to(old.feat)
+        self.old, self.graph, self.edge_feat_old = old, old.graph, old.edge_feat
+        self.feat_new = feat_new.to(old.feat_of(slice(0)))
         self.src, self.dst = edges.to(old.device)
         self.edge_feat_new = edge_feat_new
         self.num_old = old.num_nodes
@@ -128,7 +128,7 @@ class _Grown:
             blocks.insert(0, block)
             rows.insert(0, edge_feat)
         if not len(targets):
-            return self.feat_old.new_zeros(0, model.num_classes)
+            return self.feat_new.new_zeros(0, model.num_classes)
         edge_feat = rows if self.edge_feat_new is not None else None
         return model(blocks, self._feat(nodes), edge_feat=edge_feat)
 
@@ -176,10 +176,10 @@ class _Grown:
         return degrees
 
     def _feat(self, nodes: Tensor) -> Tensor:
-        feat = self.feat_old.new_empty(len(nodes), self.feat_old.shape[1])
+        feat = self.feat_new.new_empty(len(nodes), self.old.in_feats)
         is_new = nodes >= self.num_old
         feat[is_new] = self.feat_new[nodes[is_new] - self.num_old]
-        feat[~is_new] = self.feat_old[nodes[~is_new]]
+        feat[~is_new] = self.old.feat_of(nodes[~is_new])
         return feat
 
     def reached_from(self, model: DeepAttentionNet) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lipzoo._atomic import write_atomically
 from lipzoo._output import output_file
+from lipzoo._rows import row_chunks
 from lipzoo._tables import to_csv
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
@@ -113,11 +114,14 @@ def _to_csv(
 ) -> bytes:
     names = classes or [str(c) for c in range(probabilities.shape[1])]
     columns = ["node", "class", *(f"p_{name}" for name in names)]
-    rows, lines = probabilities.tolist(), []
-    for node, row in zip(range(len(rows)) if nodes is None else nodes, rows):
+    numbers = range(len(probabilities)) if nodes is None else nodes
+    rows = (row for part in row_chunks(probabilities, probabilities.dtype) for row in part.tolist())
+
+    def line(node: int | str, row: list[float]) -> dict[str, int | str]:
         if multilabel:
             named = " ".join(names[c] for c, p in enumerate(row) if p > 0.5)
         else:
             named = names[max(range(len(row)), key=row.__getitem__)]
-        lines.append(dict(zip(columns, [node, named, *(f"{p:.6g}" for p in row)])))
-    return to_csv(lines, columns)
+        return dict(zip(columns, [node, named, *(f"{p:.6g}" for p in row)]))
+
+    return to_csv(map(line, numbers, rows), columns)

@@ -227,7 +227,7 @@ class Ranks:
             if getattr(model, "takes_sparse_feat", False) and task.sparse_feat is not None:
                 feat, sparse = None, sparse_rows(task.sparse_feat, cut.nodes)
             else:
-                feat = task.feat[cut.nodes]
+                feat = task.feat_of(cut.nodes)
             if task.edge_feat is not None:
                 edge_feat = task.edge_feat[edges]
         nodes = cut.nodes

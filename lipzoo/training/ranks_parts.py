@@ -367,7 +367,7 @@ def _write_arrays(
     sizes, files = [], {}
     for rank, make in enumerate(cuts):
         cut, edges = make()
-        columns = {**vars(cut), "feat": task.feat[cut.nodes]}
+        columns = {**vars(cut), "feat": task.feat_of(cut.nodes)}
         if task.edge_feat is not None:
             columns["edge_feat"] = task.edge_feat[edges]
         name = f"part_{rank}.npz"
