@@ -1,4 +1,4 @@
-"""Random train/validation/test splits: so many nodes a class to train on, the rest to judge by."""
+"""Train/validation/test splits: drawn, so many nodes a class to train on, or one of those given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import ConfigError, DataError
 
-__all__ = ["random_split"]
+__all__ = ["one_split", "random_split"]
 
 #: Planetoid's number of training nodes a class (Yang et al. 2016).
 TRAIN_PER_CLASS = 20
@@ -137,3 +137,21 @@ def _mask(nodes: np.ndarray, labels: Tensor) -> Tensor:
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[torch.from_numpy(nodes)] = True
     return mask.to(labels.device)
+
+
+def one_split(masks: dict[str, Tensor], count: int, index: int, name: str) -> dict[str, Tensor]:
+    """Column ``index`` of those masks that hold ``count`` splits, (N, S); see `with_split`."""
+    if not 0 <= index < count:
+        choices = f"0..{count - 1}" if count > 1 else "0" if count else "none"
+        raise ConfigError(
+            f"{name}: split_index is {index}, and there is no such split among the {count} that "
+            f"come with the data (choices: {choices})"
+        )
+    widths = {key: mask.shape[1] for key, mask in masks.items() if mask.dim() == 2}
+    if len(set(widths.values())) > 1:
+        words = ", ".join(f"{key} {width}" for key, width in widths.items())
+        raise DataError(
+            f"{name}: the masks are of different numbers of splits ({words}); give each the same, "
+            "or one (N,) for all"
+        )
+    return {key: masks[key][:, index] for key in widths}

@@ -17,7 +17,8 @@ from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.names import as_class_names, as_node_ids, recount
 from lipzoo.datasets.sources import Sources
-from lipzoo.errors import ConfigError, DataError
+from lipzoo.datasets.splits import one_split
+from lipzoo.errors import ConfigError
 
 __all__ = ["GraphTask"]
 
@@ -336,23 +337,10 @@ class GraphTask(Sources):
         DataError
             If the masks are of different numbers of splits.
         """
-        count, masks = self.num_splits, self._public_masks()
-        if not 0 <= index < count:
-            choices = f"0..{count - 1}" if count > 1 else "0" if count else "none"
-            raise ConfigError(
-                f"{self.name}: split_index is {index}, and there is no such split among the "
-                f"{count} that come with the data (choices: {choices})"
-            )
-        widths = {name: mask.shape[1] for name, mask in masks.items() if mask.dim() == 2}
-        if len(set(widths.values())) > 1:
-            words = ", ".join(f"{name} {width}" for name, width in widths.items())
-            raise DataError(
-                f"{self.name}: the masks are of different numbers of splits ({words}); give each "
-                "the same, or one (N,) for all"
-            )
-        chosen = self.source.with_ndata(**{name: masks[name][:, index] for name in widths})
+        columns = one_split(self._public_masks(), self.num_splits, index, self.name)
+        chosen = self.source.with_ndata(**columns)
         chosen.metric = self.metric
-        if widths:
+        if columns:
             chosen.options |= {"split": "public", "split_index": index}
         return chosen
 
