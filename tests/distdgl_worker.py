@@ -13,7 +13,7 @@ from lipzoo._distdgl import serve
 from lipzoo.datasets import GraphTask
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
 from lipzoo.settings import Consistency, FitSettings, Neighbours
-from lipzoo.training.distdgl import SampledParts
+from lipzoo.training.distdgl_trainers import SampledParts
 from lipzoo.training.metrics import infer
 from lipzoo.training.step import train_step
 

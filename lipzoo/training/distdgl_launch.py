@@ -22,6 +22,7 @@ from lipzoo._dgl import need_dgl
 from lipzoo._distdgl import GRAPH_NAME, Plan, be_child, serve
 from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.training.distdgl_parts import SHARED, check_room
+from lipzoo.training.distdgl_trainers import Trainers
 from lipzoo.training.ranks import joined
 from lipzoo.training.ranks_exchange import OtherEnded
 from lipzoo.training.ranks_parts import Parts
@@ -46,8 +47,8 @@ def launch(
     ----------
     parts : Parts
     work : callable
-        Of a module: each trainer calls it with its :class:`~lipzoo.training.distdgl.Trainers` and
-        ``arguments``.
+        Of a module: each trainer calls it with its
+        :class:`~lipzoo.training.distdgl_trainers.Trainers` and ``arguments``.
     arguments : tuple
         Of what can be pickled.
     ip_config : path, optional
@@ -212,8 +213,6 @@ def _last_line(log: Path) -> str:
 
 def _trainer(plan: Plan, rank: int, pipe: Connection, work: Callable, arguments: tuple) -> Any:
     """Find the servers and the other trainers, and work."""
-    from lipzoo.training.distdgl import Trainers
-
     distributed = need_dgl("DistDGL").distributed
     # By address DGL takes all trainers of a host for those of its first part.
     distributed.rpc_client.get_local_machine_id = lambda _: rank
