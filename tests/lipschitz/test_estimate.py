@@ -108,10 +108,16 @@ def test_bad_input_is_answered(net):
         estimate(net, homogeneous(), features(), iterations=0)
     with pytest.raises(DataError, match="NaN or infinity"):
         estimate(net, homogeneous(), features() / 0)
-    with pytest.raises(DataError, match="must be floats"):
-        estimate(net, homogeneous(), torch.ones(10, 9, dtype=torch.long))
+    with pytest.raises(DataError, match="must be real numbers"):
+        estimate(net, homogeneous(), torch.ones(10, 9, dtype=torch.complex64))
     with pytest.raises(DataError, match="features are"):
         estimate(net, homogeneous(), features(10, 3))
+
+
+def test_whole_numbers_are_read_as_such(net):
+    ones = torch.ones(10, 9, dtype=torch.long)
+    found, wanted = (float(estimate(net, homogeneous(), each)) for each in (ones, ones.float()))
+    assert found == wanted > 0
 
 
 def test_a_map_that_moves_nothing():
