@@ -92,6 +92,7 @@ setup(
         "numpy>=1.24",
         "scipy>=1.10",
         "scikit-learn>=1.6",
+        "pymetis>=2025.2",
         "pyyaml>=6",
         "pydantic>=2.5",
         "safetensors>=0.4",

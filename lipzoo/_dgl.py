@@ -26,7 +26,6 @@ __all__ = [
     "dgl_version",
     "find_dgl",
     "is_dgl_graph",
-    "metis_clusters",
     "need_dgl",
     "quiet",
 ]
@@ -101,25 +100,6 @@ def _words(version: str, fault: Exception) -> str:
 @functools.cache
 def _warn(fault: str) -> None:
     warnings.warn(f"DGL {fault}; going on without it: {_ADVICE}", RuntimeWarning, stacklevel=4)
-
-
-def metis_clusters(graph: Any, parts: int) -> Any:
-    """The cluster of each node, int64 (N,), of about as many nodes each and with few edges between
-    them; the same each time. Some may be empty.
-
-    Karypis, Kumar, "A fast and high quality multilevel scheme for partitioning irregular graphs",
-    SIAM Journal on Scientific Computing, 1998.
-
-    Parameters
-    ----------
-    graph : DGLGraph
-        On the CPU, 64 bits, each edge in both directions and once, without self-loops: METIS takes
-        the process down on some others.
-    parts : int
-        At least 2, and fewer than there are nodes.
-    """
-    with quiet():
-        return need_dgl("METIS").metis_partition_assignment(graph, parts)
 
 
 @contextlib.contextmanager

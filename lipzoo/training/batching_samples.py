@@ -42,7 +42,7 @@ def check_samples(model: nn.Module, options: Neighbours | Shadow) -> None:
     LipzooError
         Without DGL.
     """
-    need_dgl(f"batching: {options.name} (clusters with method: contiguous do without)")
+    need_dgl(f"batching: {options.name} (clusters do without)")
     if isinstance(options, Shadow):
         return
     if any(isinstance(module, NeighborNorm) for module in model.modules()):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._atomic import write_atomically
-from lipzoo._dgl import find_dgl, need_dgl
+from lipzoo._dgl import need_dgl
 from lipzoo._distdgl import GRAPH_NAME
 from lipzoo._graph import make_graph
 from lipzoo._output import OutputFolder, differing
@@ -109,8 +109,8 @@ class Cut:
 
 
 def owners(structure: Structure, number: int) -> Tensor:
-    """The process of each node, (N,); METIS, where DGL is, leaves few edges between them."""
-    nodes = clusters_of(structure, "metis", number) if find_dgl() is not None else []
+    """The process of each node, (N,); METIS leaves few edges between them."""
+    nodes = clusters_of(structure, "metis", number)
     if len(nodes) != number:
         nodes = clusters_of(structure, "contiguous", number)
     owner = torch.empty(structure.num_dst, dtype=torch.int64)
@@ -168,7 +168,7 @@ def write_parts(
         If there would be fewer than two parts, or more than nodes; or several graphs; or, for
         DistDGL, a part without in-edges.
     LipzooError
-        If METIS is not there, as DGL brings it.
+        If DistDGL is not there.
     OutputError
         If the folder holds something, or there is no room.
     """
@@ -178,13 +178,13 @@ def write_parts(
         )
     if task.parts:
         raise ConfigError(f"{task.name}: consists of several graphs; train in one process")
-    need_dgl("lipzoo partition, by METIS")
     structure = as_structure(task.graph).to("cpu")
     owner = owners(structure, number)
     output = OutputFolder(out, own=_OWN_FILES)
     cuts = [partial(cut_of, structure, owner, rank, number) for rank in range(number)]
     shared, order = [], torch.arange(task.num_nodes)
     if engine == "distdgl":
+        need_dgl("lipzoo partition --engine distdgl")
         check_distdgl_parts(task, structure, owner, number)
         sizes = [_sizes(*cut()) for cut in cuts]
         shared = shared_bytes(task, structure, owner, number)

@@ -1,6 +1,7 @@
 """Training in parts: what a batch holds, that all of an epoch is the whole, and what is refused."""
 
 import copy
+import ctypes
 import warnings
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from graph_zoo import star
 import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo._schema import validate
-from lipzoo.attention import as_structure
+from lipzoo.attention import Structure, as_structure
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
@@ -22,6 +23,7 @@ from lipzoo.nn.degrees import degree_roots
 from lipzoo.settings import FinetuneSettings
 from lipzoo.training import finetune, fit, tune
 from lipzoo.training.batching import infer_sampled, make_batches, train_epoch
+from lipzoo.training.batching_clusters import clusters_of
 from lipzoo.training.batching_rows import sparse_rows
 from lipzoo.training.metrics import infer, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings
@@ -293,6 +295,27 @@ def test_metis_says_nothing_and_copes_with_what_takes_it_down(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_metis_makes_the_same_clusters_whatever_the_memory_held():
+    """Freed memory full of other things, as libraries and other threads leave it."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    draw = np.random.default_rng(0)
+    src = torch.from_numpy(draw.integers(30, size=150))
+    dst = (src + torch.from_numpy(draw.integers(1, 8, size=150))) % 30
+    found = []
+    for _ in range(6):
+        structure = Structure(src, dst, 30, 30)
+        sizes = draw.integers(16, 4096, size=3000).tolist()
+        held = [libc.malloc(size) for size in sizes]
+        for place, size in zip(held, sizes, strict=True):
+            ctypes.memmove(place, draw.bytes(size), size)
+        for place in draw.permutation(held).tolist():
+            libc.free(place)
+        found.append([nodes.tolist() for nodes in clusters_of(structure, "metis", 4)])
+    assert all(each == found[0] for each in found)
+
+
 # ------------------------------------------------------------------------------ training
 
 
@@ -543,6 +566,6 @@ def test_a_batch_that_reads_nearly_all_says_so_once():
 def test_without_dgl_it_says_what_does_without(monkeypatch):
     task = drawn()
     monkeypatch.setattr("lipzoo._dgl._found", lambda: (None, ""))
-    for options in ("clusters", "neighbours", "shadow"):
-        with pytest.raises(LipzooError, match=r"contiguous.*needs DGL, which is not installed"):
+    for options in ("neighbours", "shadow"):
+        with pytest.raises(LipzooError, match=r"clusters.*needs DGL, which is not installed"):
             fit(model(task), task, settings(options), verbose=False)
