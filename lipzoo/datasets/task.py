@@ -159,8 +159,7 @@ class GraphTask(Sources):
 
     @property
     def feat(self) -> Tensor:
-        """The node features, float32 (N, F): where they are mapped in another type, all of them in
-        memory, made anew each time; `feat_of` and `stored_feat` do without."""
+        """The node features, float32 (N, F); all in memory where mapped in another type."""
         return self.stored_feat if not self.mapped else self.stored_feat.float()
 
     @property
@@ -180,11 +179,8 @@ class GraphTask(Sources):
 
     @property
     def sparse_feat(self) -> Tensor | None:
-        """The features as a ``torch.sparse_csr`` tensor; None where a tenth is nonzero, or they are
-        mapped.
-
-        Computed once: a task whose features you change afterwards keeps the old ones.
-        """
+        """The features as a ``torch.sparse_csr`` tensor, made once; None where a tenth is nonzero,
+        or they are mapped."""
         if self._sparse is None:
             self._sparse = (None if self.mapped else compress(self.feat),)
         return self._sparse[0]
@@ -360,8 +356,8 @@ class GraphTask(Sources):
     def fingerprint(self) -> str:
         """SHA-256 of edges, features of both, labels and masks, as 64 hexadecimal digits.
 
-        The same on every run and machine and for any order of the edges. Computed once: a task
-        whose graph you change afterwards keeps its old fingerprint.
+        The same on every machine and for any order of the edges. Computed once: a task whose graph
+        you change afterwards keeps it.
         """
         if not self._fingerprint:
             self._fingerprint = fingerprint_of(self.graph, mapped=self.mapped)
