@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 # kernels in Triton's interpreter, in processes of their own.
 THOROUGH := tests/trust tests/tools tests/hub/test_at_once.py tests/test_examples.py \
 	tests/test_odd_graphs.py tests/test_packaging.py tests/test_readme.py \
-	tests/training/test_ranks.py \
+	tests/training/test_ranks.py tests/training/test_distdgl.py tests/training/test_hosts.py \
 	tests/attention/test_fused_cuda.py tests/attention/test_fused_cuda_compiles.py
 PYTEST   := $(BIN)/python -m pytest -n 2 --dist loadfile
 

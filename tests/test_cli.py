@@ -196,6 +196,16 @@ def test_finetune_predict_and_load_again(trained, tmp_path, capsys):
     rows = list(csv.DictReader(table.open()))
     assert len(rows) == 178
     assert set(rows[0]) == {"node", "class", "p_0", "p_1", "p_2"}
+    command = ["predict", checkpoint, "--data", "wine", "--overwrite", "--out", table]
+    said = output(capsys, *command, "--nodes", "7,0,7", "--batching", "shadow")
+    assert "3 nodes" in said
+    assert [row["node"] for row in csv.DictReader(table.open())] == ["7", "0", "7"]
+    before = table.read_bytes()
+    assert main([str(word) for word in (*command, "--nodes", "7,x")]) == 2
+    assert "no node 'x'; ids are such as 0, 1, 2, 3, 4" in capsys.readouterr().err
+    assert main([str(word) for word in (*command, "--batching", "clusters")]) == 2
+    assert "say full, which reads all" in capsys.readouterr().err
+    assert table.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 
 from lipzoo.cli.command import show
-from lipzoo.cli.options import add_data, add_json, add_name, add_out, load_model, load_task
+from lipzoo.cli.options import (
+    add_batching,
+    add_data,
+    add_json,
+    add_name,
+    add_out,
+    batching_of,
+    load_model,
+    load_task,
+)
 
-HELP = "write class probabilities of every node"
+HELP = "write class probabilities of every node, or of some"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
     )
     add_out(parser, "CSV file")
+    parser.add_argument("--nodes", metavar="IDS", help="such as 3,14,159 (default: all)")
+    add_batching(
+        parser,
+        "full",
+        "what is read: the whole graph (full), or a sample around the nodes, which is an estimate "
+        "(shadow, neighbours); or with settings, such as '{name: shadow, hops: 3, fanout: 20}'",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
         is_multilabel,
         node_ids,
         predict,
+        rows_of,
         write_predictions,
     )
 
@@ -37,16 +54,20 @@ def run(args: argparse.Namespace) -> None:
         model = load_model(args.name)
         raw = with_classes_of(model, load_task(args, model.card, require_labels=False))
         task = encode_for(model, raw)
+        ids, rows = node_ids(task), None
+        if args.nodes is not None:
+            rows = rows_of(args.nodes, ids, task.name)
+            ids = [ids[row] for row in rows]
         path = write_predictions(
             args.out,
-            predict(model, task),
+            predict(model, task, rows, batching=batching_of(args)),
             is_multilabel(model, task),
             args.overwrite,
-            nodes=node_ids(task),
+            nodes=ids,
             classes=class_names(model, task),
         )
-    facts = {"name": model.card.full_name, "nodes": task.num_nodes, "out": str(path)}
-    lines = [f"{task.num_nodes} nodes written to {path}"]
+    facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
+    lines = [f"{len(ids)} nodes written to {path}"]
     weights = task.options.get("evidence", {})
     if weights:
         facts["evidence"] = weights

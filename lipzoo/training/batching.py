@@ -131,6 +131,30 @@ def train_epoch(
     return sum(losses) / len(losses)
 
 
+def chosen_nodes(task: GraphTask, nodes: Tensor | Sequence[int]) -> Tensor:
+    """Numbers of nodes as int64 (m,), on the CPU.
+
+    Raises
+    ------
+    DataError
+        If there is no such node, or these are no numbers of nodes.
+    """
+    found = torch.as_tensor(nodes).cpu()
+    if found.numel() and (found.dtype == torch.bool or found.is_floating_point()):
+        raise DataError(
+            f"{task.name}: nodes are asked for by {found.dtype}, and must be whole numbers; of a "
+            "mask, mask.nonzero().squeeze(1)"
+        )
+    found = found.long().flatten()
+    first, last = (int(found.min()), int(found.max())) if found.numel() else (0, -1)
+    if first < 0 or last >= task.num_nodes:
+        raise DataError(
+            f"{task.name}: nodes {first}..{last} are asked for, and those of the graph are "
+            f"0..{task.num_nodes - 1}"
+        )
+    return found
+
+
 @torch.no_grad()
 def infer_sampled(
     model: nn.Module,
@@ -167,12 +191,7 @@ def infer_sampled(
     check_has_head(model)
     check_samples(model, batching)
     task = encode_for(model, as_task(task, require_labels=False))
-    chosen, place = torch.as_tensor(nodes).cpu().long().unique(return_inverse=True)
-    if chosen.numel() and not 0 <= int(chosen[0]) <= int(chosen[-1]) < task.num_nodes:
-        raise DataError(
-            f"{task.name}: nodes {int(chosen[0])}..{int(chosen[-1])} are asked for, and those of "
-            f"the graph are 0..{task.num_nodes - 1}"
-        )
+    chosen, place = chosen_nodes(task, nodes).unique(return_inverse=True)
     batches = SampledBatches(model, task, batching)
     found = []
     with evaluating(model), torch.random.fork_rng(devices=[]):

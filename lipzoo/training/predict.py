@@ -13,33 +13,80 @@ from torch import Tensor, nn
 from lipzoo._atomic import write_atomically
 from lipzoo._output import output_file
 from lipzoo._rows import row_chunks
+from lipzoo._schema import validate
 from lipzoo._tables import to_csv
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
+from lipzoo.errors import ConfigError, DataError, shown
 from lipzoo.models import check_has_head
+from lipzoo.settings import Batching, Clusters, FitSettings, Full
+from lipzoo.training.batching import chosen_nodes, infer_sampled
 from lipzoo.training.metrics import infer, with_classes_of
 
-__all__ = ["is_multilabel", "node_ids", "predict", "probabilities", "write_predictions"]
+__all__ = ["is_multilabel", "node_ids", "predict", "probabilities", "rows_of", "write_predictions"]
 
 #: What is measured where a node may have several classes, on cards that do not say it outright.
 _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 
-def predict(model: nn.Module, task: GraphTask | Any) -> Tensor:
-    """Probabilities (N, C): softmax, or a sigmoid per class where the model is multilabel.
+def predict(
+    model: nn.Module,
+    task: GraphTask | Any,
+    nodes: Tensor | Sequence[int] | None = None,
+    *,
+    batching: Batching | dict[str, Any] | str = "full",
+    seed: int = 0,
+) -> Tensor:
+    """Probabilities (m, C): softmax, or a sigmoid per class where the model is multilabel.
 
-    ``task`` is what `lipzoo.datasets.as_task` takes; labels are not needed, but those of the
-    training nodes by weights that read them.
+    Parameters
+    ----------
+    model : torch.nn.Module
+    task : GraphTask, or anything that `lipzoo.datasets.as_task` takes
+        Labels are not needed, but those of the training nodes by weights that read them.
+    nodes : integer Tensor (m,), or sequence, optional
+        Which; some may be there twice. By default all N in their order.
+    batching : str or dict
+        ``full``: a pass over the whole graph. ``shadow`` and ``neighbours``: of a sample of what
+        the nodes read, at a cost that does not grow with the graph; an estimate, but where all
+        neighbours are drawn for as many hops as there are layers. See
+        :func:`~lipzoo.training.batching.infer_sampled`.
+    seed : int
+        Of what is drawn.
 
     Raises
     ------
     ConfigError
-        If the model is a body without a head.
+        If the model is a body without a head, or the batching is none for this.
+    DataError
+        If there is no such node.
     """
     check_has_head(model)
     task = with_classes_of(model, as_task(task, require_labels=False))
-    return probabilities(infer(model, encode_for(model, task)), is_multilabel(model, task))
+    options = validate(FitSettings, {"batching": batching}, "predict").batching
+    return probabilities(_logits(model, task, nodes, options, seed), is_multilabel(model, task))
+
+
+def _logits(
+    model: nn.Module,
+    task: GraphTask,
+    nodes: Tensor | Sequence[int] | None,
+    batching: Batching,
+    seed: int,
+) -> Tensor:
+    if isinstance(batching, Clusters):
+        raise ConfigError(
+            "predict: clusters leave out the edges between them, in training alone; say full, "
+            "which reads all, or shadow or neighbours for some nodes"
+        )
+    wanted = None if nodes is None else chosen_nodes(task, nodes)
+    if isinstance(batching, Full):
+        logits = infer(model, encode_for(model, task))
+        return logits if wanted is None else logits[wanted.to(logits.device)]
+    return infer_sampled(
+        model, task, range(task.num_nodes) if wanted is None else wanted, batching, seed
+    )
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
@@ -69,6 +116,24 @@ def node_ids(task: GraphTask) -> list[int | str]:
     if ids is None or ids.shape != (task.num_nodes,) or ids.dtype not in (torch.int32, torch.int64):
         return list(range(task.num_nodes))
     return ids.tolist()
+
+
+def rows_of(words: str, ids: Sequence[int | str], name: str) -> list[int]:
+    """The rows of nodes that are named by their ids, with commas between.
+
+    Raises
+    ------
+    DataError
+        If a node is not there.
+    """
+    places = {str(each): row for row, each in reversed(list(enumerate(ids)))}
+    rows = []
+    for word in words.split(","):
+        if word.strip() not in places:
+            known = ", ".join(str(each) for each in ids[:5])
+            raise DataError(f"{name}: no node '{shown(word.strip())}'; ids are such as {known}")
+        rows.append(places[word.strip()])
+    return rows
 
 
 def write_predictions(

@@ -4,6 +4,7 @@ import copy
 import ctypes
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.nn.degrees import degree_roots
 from lipzoo.settings import FinetuneSettings
-from lipzoo.training import finetune, fit, tune
+from lipzoo.training import finetune, fit, predict, tune
 from lipzoo.training.batching import infer_sampled, make_batches, train_epoch
 from lipzoo.training.batching_clusters import clusters_of
 from lipzoo.training.batching_rows import sparse_rows
@@ -426,6 +427,48 @@ def test_chosen_nodes_have_the_logits_of_the_whole_graph_where_all_is_read(name)
     assert torch.equal(torch.get_rng_state(), before)
     assert net.training
     torch.testing.assert_close(got, infer(net, task)[nodes], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shadow", "uniform", "labor"])
+def test_predictions_of_chosen_nodes_are_those_of_the_whole_graph(name):
+    """Where a sample has all neighbours for as many hops as there are layers."""
+    task = drawn()
+    net, nodes = model(task, degree_norm="symmetric").eval(), [5, 0, 5, 33]
+    whole = predict(net, task)
+    options = {**WHOLE[name], "batch_size": 2}
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+    close(predict(net, task, nodes, batching=options), whole[nodes])
+    close(predict(net, task, batching=options), whole)
+    assert torch.equal(predict(net, task, torch.tensor(nodes)), whole[nodes])
+    assert predict(net, task, [], batching="shadow").shape == (0, whole.shape[1])
+
+
+def test_predictions_of_a_sample_are_those_of_the_seed():
+    task = drawn()
+    net, options = model(task).eval(), PARTS["shadow"]
+    first, again, other = (
+        predict(net, task, [3], batching=options, seed=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "kind", "words"),
+    [
+        ([0], "clusters", ConfigError, "say full, which reads all, or shadow"),
+        ([0], "shadw", ConfigError, "did you mean 'shadow'"),
+        ([0], {"name": "shadow", "hops": 0}, ConfigError, "hops"),
+        ([10**6], "full", DataError, "those of the graph are 0"),
+        ([-1], "shadow", DataError, "those of the graph are 0"),
+        ([0.5], "full", DataError, "must be whole numbers"),
+        ([True, False], "shadow", DataError, r"mask\.nonzero"),
+    ],
+)
+def test_predictions_that_cannot_be(nodes, options, kind, words):
+    task = drawn()
+    with pytest.raises(kind, match=words):
+        predict(model(task), task, nodes, batching=options)
 
 
 def test_chosen_nodes_of_a_sample_depend_on_the_seed_alone():
