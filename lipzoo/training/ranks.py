@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ from lipzoo.training.ranks_exchange import HaloExchange, together
 from lipzoo.training.ranks_parts import Cut, Parts, cut_of, owners
 from lipzoo.training.tasks import Tasks
 
-__all__ = ["Logits", "Ranks", "check_several", "is_one_of_several", "joined"]
+__all__ = ["Logits", "Ranks", "check_several", "is_one_of_several", "joined", "seed_of"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,12 @@ Logits = Callable[[nn.Module, tuple[str, ...]], Tensor]
 
 #: How long a process waits for another.
 _PATIENCE = datetime.timedelta(minutes=30)
+
+
+def seed_of(seed: int, rank: int) -> int:
+    """What process ``rank`` draws with: no seed's of another run, nor of another process."""
+    drawn = np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)
+    return int(drawn[0])
 
 
 def is_one_of_several() -> bool:
@@ -303,4 +310,4 @@ class Ranks:
     def begin_draws(self) -> None:
         """From here on each process draws numbers of its own."""
         if not self.is_first:
-            torch.manual_seed(torch.initial_seed() + self.rank)
+            torch.manual_seed(seed_of(torch.initial_seed(), self.rank))

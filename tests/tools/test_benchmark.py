@@ -24,6 +24,7 @@ from lab.benchmark.cases import (
 from lab.benchmark.command import main
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
+from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.modes import measure_modes
 from lab.benchmark.needs import measure_needs
@@ -33,6 +34,7 @@ from lab.benchmark.report import compilation_lines
 from lab.benchmark.structures import COMPACT, measure_structures
 from lab.benchmark.weights import measure_weights
 from lab.benchmark.worker import _is_out_of_memory
+from lipzoo._memory import anonymous_memory
 from lipzoo._tables import read_csv
 from lipzoo._yaml import write_yaml
 from lipzoo.errors import ConfigError, LipzooError, OutputError
@@ -564,4 +566,23 @@ def test_one_recipe_in_several_modes(tmp_path):
     assert float(rows[3]["gib"]) > 2 * float(rows[0]["gib"]) > 0
     with pytest.raises(LipzooError, match="ended with code 2"):
         measure_modes(tmp_path / "none.csv", str(tmp_path / "none.yaml"), [0], None)
+    assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(anonymous_memory() is None, reason="only Linux says what a process's own is")
+def test_what_features_in_a_file_take(tmp_path):
+    file = tmp_path / "mapped.csv"
+    measure_mapped(file, 100_000, 200, lambda line: None)
+    read, mapped, small = read_csv(file)
+    assert [row["features"] for row in (read, mapped, small)] == [
+        "float32, in memory",
+        "float32",
+        "int8",
+    ]
+    for step in ("load", "evaluate", "predict"):
+        for row in (mapped, small):
+            assert float(row[step]) < float(read[step]) - 0.7 * float(read["float32_mb"])
+    with pytest.raises(ConfigError, match="at least 100"):
+        measure_mapped(tmp_path / "none.csv", 10, 8)
     assert not (tmp_path / "none.csv").exists()

@@ -4,17 +4,25 @@ import signal
 import time
 
 import pytest
+import torch
 from launch import SMALL, TESTS, ended, recipe_file, start, train
 
 from lipzoo._yaml import read_yaml
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError
+from lipzoo.training.ranks import seed_of
 from lipzoo.training.ranks_parts import Parts
 
 
 def contents(folder):
     """The bytes of each file but for the lock of who writes."""
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and "lock" not in p.name}
+
+
+def test_no_two_processes_draw_the_same():
+    seeds = {seed_of(seed, rank) for seed in range(50) for rank in range(1, 9)}
+    assert len(seeds | set(range(60))) == 400 + 60
+    torch.manual_seed(max(seeds))
 
 
 @pytest.mark.parametrize("number", [2, 3])
