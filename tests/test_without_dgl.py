@@ -46,7 +46,7 @@ def test_the_same_with_and_without(tmp_path):
     ]
     assert all("python -m lipzoo.install_dgl" in fault for fault in without)
     assert found[0] == found[1]
-    assert found[1]["the_command_line"][0] == [0] * 8
+    assert found[1]["the_command_line"][0] == [0] * 9
 
 
 # ------------------------------------------------------------- a graph of our own against DGL's

@@ -116,10 +116,11 @@ def fine_tuning_and_new_nodes(folder, data):
 @scenario
 def training_in_parts(folder, data):
     made = task()
-    options = {"name": "clusters", "parts": 5, "per_batch": 2, "method": "contiguous"}
+    options = {"name": "clusters", "parts": 5, "per_batch": 2}
     result = lipzoo.finetune("gat_lip_16.digits", made, epochs=3, batching=options)
     torch.manual_seed(0)
     model = lipzoo.create_model("gt_lip_2", in_feats=5, num_classes=3, degree_norm="symmetric")
+    options = {**options, "method": "contiguous"}
     settings = lipzoo.training.FitSettings.model_validate({"epochs": 3, "batching": options})
     return result.metrics, lipzoo.training.fit(model, made, settings, verbose=False).metrics
 
@@ -230,6 +231,7 @@ def the_command_line(folder, data):
         ["predict", f"{out}2", "--data", graph, "--out", f"{out}.csv"],
         ["certify", "gat_lip_16.digits", "--iterations", "0", "--no-radii"],
         ["predict", "gat_lip_context_8", "--data", graph, "--out", f"{out}3.csv"],
+        ["partition", graph, "--parts", "2", "--out", f"{out}4"],
     ]
     codes = [main(command) for command in commands]
     return codes, digest(np.loadtxt(f"{out}.csv", delimiter=",", skiprows=1, usecols=(1,)))
