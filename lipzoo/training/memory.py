@@ -43,7 +43,7 @@ from lipzoo.training.step import train_step
 
 __all__ = ["GraphSizes", "Need", "memory_needed", "say_if_short"]
 
-#: How many times its bytes an array in glibc's heap takes, its share of the holes included: 1.45
+#: How many times its bytes an array in glibc's heap takes, its share of the holes included: 1.3
 #: to 1.7 were measured, over depths and architectures; see docs/size.md.
 _WITH_HOLES = 1.55
 
