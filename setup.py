@@ -45,6 +45,7 @@ EXTRAS["dev"] = [
     'atheris>=2.3; platform_system=="Linux"',  # the search of tools/adversary_files.py
     "hypothesis>=6",
     "mypy>=1.8",  # the test that the public names are typed
+    "psutil>=5",  # tools/scale.py modes; DGL brings it
     "mpmath>=1.3",  # references in many digits; PyTorch brings it
     "pytest>=7",
     "pytest-xdist>=3",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lipzoo._dgl import need_dgl, quiet
+from lipzoo._notes import show_notes
 from lipzoo._processes import start_worker
 from lipzoo.errors import LipzooError
 
@@ -92,7 +92,7 @@ def be_child(
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.stderr = said
-    warnings.showwarning = _show_warning
+    show_notes("lipzoo")
     os.environ |= {
         "DGL_ROLE": "server" if name.startswith("server") else "client",
         "DGL_DIST_MODE": "distributed",
@@ -114,11 +114,6 @@ def be_child(
         pipe.send(("fault", LipzooError(f"DistDGL: {name}: {words}")))
     # DGL's threads wait for ever for who is gone.
     os._exit(0)
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    if issubclass(category, UserWarning):
-        print(f"lipzoo: note: {message}", file=sys.stderr)
 
 
 def _name_memory(prefix: str) -> None:

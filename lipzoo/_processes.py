@@ -5,16 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TypeVar
 
 from lipzoo.errors import LipzooError
 
-__all__ = ["WorkerKilled", "in_processes", "results", "start_worker"]
+__all__ = ["WorkerKilled", "free_ports", "in_processes", "results", "start_worker"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -106,3 +107,12 @@ def _end_with_parent() -> None:
     """Children of a killed process would work on, in a folder that is somebody else's now."""
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def free_ports(number: int) -> list[int]:
+    """Different ports of the loopback interface that nothing listens at now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -19,6 +19,7 @@ __all__ = [
     "Consistency",
     "Count",
     "EarlyStopping",
+    "Engine",
     "Evidence",
     "FinetuneSettings",
     "FitSettings",
@@ -235,6 +236,9 @@ def _named(value: Any) -> Any:
             raise ValueError(f"unknown key {key!r} of {name}{did_you_mean(key, known)}")
     return value
 
+
+#: What trains on parts: processes that exchange rows in each layer, or DistDGL, which samples.
+Engine = Literal["torchrun", "distdgl"]
 
 #: A mapping with a ``name``, or a name alone.
 Batching = Annotated[

@@ -1,11 +1,11 @@
 """Processes that train together, as torchrun starts them, and a recipe that is quick."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from lipzoo._processes import free_ports
 from lipzoo._yaml import write_yaml
 
 TESTS = Path(__file__).parent
@@ -26,9 +26,7 @@ SMALL = {
 
 def start(number, *arguments, others=None):
     """So many processes, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
     shared = {
         **os.environ,

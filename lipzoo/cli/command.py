@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
+from lipzoo._notes import show_notes
 from lipzoo.errors import ConfigError, LipzooError
 
 __all__ = ["Parser", "heading", "numbers", "run_command", "show"]
@@ -66,12 +66,7 @@ def run_command(program: str, work: Callable[[], None], goes_on: str) -> int:
     goes_on : str
         Which command goes on with work that was stopped.
     """
-
-    def show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-        if issubclass(category, UserWarning):
-            print(f"{program}: note: {message}", file=sys.stderr)
-
-    warnings.showwarning = show_warning
+    show_notes(program)
     try:
         work()
     except LipzooError as fault:

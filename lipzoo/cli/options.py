@@ -122,10 +122,15 @@ def add_metric(parser: argparse.ArgumentParser) -> None:
 def add_batching(
     parser: argparse.ArgumentParser,
     default: str | None = None,
-    help: str = "what an epoch is: full, clusters, neighbours, shadow; or with settings, such as "
-    "'{name: clusters, parts: 64}'",
+    help: str = "",
 ) -> None:
     """``--batching``; `batching_of` reads it. Without a default it is the recipe's."""
+    from lipzoo.settings import BATCHINGS
+
+    help = help or (
+        f"what an epoch is: {', '.join(BATCHINGS)}; or with settings, such as '{{name: clusters, "
+        "parts: 64}}'"
+    )
     help += "" if default else " (default: the recipe's)"
     parser.add_argument("--batching", metavar="B", default=default, help=help)
 

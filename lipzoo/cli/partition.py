@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import typing
 
 from lipzoo.cli.command import show
 from lipzoo.cli.options import add_json, add_metric, add_out, add_progress, add_raw_dir
@@ -13,6 +14,8 @@ GOES_ON = "the same command with --overwrite"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from lipzoo.settings import Engine
+
     add_json(parser)
     parser.add_argument("data", metavar="D", help="a dataset's name, or the path of a graph")
     parser.add_argument("--parts", type=int, metavar="P", required=True, help="how many")
@@ -25,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("torchrun", "distdgl"),
+        choices=typing.get_args(Engine),
         default="torchrun",
         help="what trains on them: processes that exchange rows in each layer, or DistDGL, which "
         "samples",

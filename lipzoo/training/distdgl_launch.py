@@ -20,6 +20,7 @@ from typing import Any
 
 from lipzoo._dgl import need_dgl
 from lipzoo._distdgl import GRAPH_NAME, Plan, be_child, serve
+from lipzoo._processes import free_ports
 from lipzoo.errors import ConfigError, DataError, LipzooError
 from lipzoo.training.distdgl_parts import SHARED, check_room
 from lipzoo.training.distdgl_trainers import Trainers
@@ -244,7 +245,7 @@ def _hosts(
     ConfigError, DataError
     """
     if ip_config is None:
-        ports = _free_ports(number + 1)
+        ports = free_ports(number + 1)
         return [(_LOOPBACK, port) for port in ports[1:]], (_LOOPBACK, ports[0])
     try:
         lines = [line.split() for line in Path(ip_config).read_text().splitlines() if line.strip()]
@@ -284,14 +285,3 @@ def _is_here(ip: str) -> bool:
         except OSError:
             return False
         return ip.startswith("127.") or found.getsockname()[0] == ip
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind((_LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

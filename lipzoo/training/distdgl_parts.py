@@ -21,7 +21,15 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.nn.degrees import degree_counts
 
-__all__ = ["SHARED", "check_distdgl_parts", "check_room", "part_files", "write_graph"]
+__all__ = [
+    "SHARED",
+    "check_distdgl_parts",
+    "check_room",
+    "disk_bytes",
+    "part_files",
+    "shared_bytes",
+    "write_graph",
+]
 
 #: Where POSIX keeps shared memory: DGL's store of features lies there.
 SHARED = Path("/dev/shm")
@@ -54,7 +62,7 @@ def check_distdgl_parts(task: GraphTask, structure: Structure, owner: Tensor, nu
 def shared_bytes(task: GraphTask, structure: Structure, owner: Tensor, number: int) -> list[int]:
     """What each server puts into shared memory: features and degrees."""
     nodes = torch.bincount(owner, minlength=number)
-    found = nodes * (task.feat.element_size() * task.in_feats + 8)
+    found = nodes * (task.feat_of(slice(0)).element_size() * task.in_feats + 8)
     if task.edge_feat is not None:
         edges = torch.bincount(owner[structure.dst], minlength=number)
         found = found + edges * task.edge_feat.element_size() * task.edge_feats

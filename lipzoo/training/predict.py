@@ -80,13 +80,11 @@ def _logits(
             "predict: clusters leave out the edges between them, in training alone; say full, "
             "which reads all, or shadow or neighbours for some nodes"
         )
-    wanted = None if nodes is None else chosen_nodes(task, nodes)
-    if isinstance(batching, Full):
-        logits = infer(model, encode_for(model, task))
-        return logits if wanted is None else logits[wanted.to(logits.device)]
-    return infer_sampled(
-        model, task, range(task.num_nodes) if wanted is None else wanted, batching, seed
-    )
+    if not isinstance(batching, Full):
+        every = torch.arange(task.num_nodes)
+        return infer_sampled(model, task, every if nodes is None else nodes, batching, seed)
+    wanted = slice(None) if nodes is None else chosen_nodes(task, nodes)
+    return infer(model, encode_for(model, task))[wanted]
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:

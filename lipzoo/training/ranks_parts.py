@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
@@ -37,6 +37,7 @@ from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.npz import read_arrays
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.nn.degrees import degree_counts
+from lipzoo.settings import Engine
 from lipzoo.training.batching_clusters import clusters_of
 from lipzoo.training.distdgl_parts import (
     check_distdgl_parts,
@@ -48,12 +49,9 @@ from lipzoo.training.distdgl_parts import (
 )
 from lipzoo.training.recipe import Recipe
 
-__all__ = ["ENGINES", "Cut", "Parts", "cut_of", "owners", "write_parts"]
+__all__ = ["Cut", "Parts", "cut_of", "owners", "write_parts"]
 
 T = TypeVar("T")
-
-#: What trains on parts: processes that exchange rows in each layer, or DistDGL, which samples.
-ENGINES = ("torchrun", "distdgl")
 
 PARTS_FILE, _NODES_FILE = "parts.yaml", "nodes.npz"
 _OWN_FILES = (PARTS_FILE, _NODES_FILE, "part_*.npz", f"{GRAPH_NAME}.json", "part*/*.dgl")
@@ -78,7 +76,7 @@ class _Content(pydantic.BaseModel):
     edge_feats: pydantic.NonNegativeInt
     class_names: list[str]
     parts: int
-    engine: Literal["torchrun", "distdgl"] = "torchrun"
+    engine: Engine = "torchrun"
     shared_bytes: list[int] = []
     nodes_halo_edges: list[list[int]]
     sha256: dict[str, str]
@@ -141,7 +139,7 @@ def write_parts(
     out: str | os.PathLike,
     *,
     overwrite: bool = False,
-    engine: str = "torchrun",
+    engine: Engine = "torchrun",
 ) -> dict[str, Any]:
     """Cut a task's graph into ``number`` parts by METIS, and write them into a folder.
 
@@ -155,7 +153,7 @@ def write_parts(
     overwrite : bool
         Replace parts that are there.
     engine : str
-        One of :data:`ENGINES`: what trains on them.
+        What trains on them: see :data:`~lipzoo.settings.Engine`.
 
     Returns
     -------
@@ -233,7 +231,7 @@ class Parts:
         Which process this is, and of how many. ``number`` None: of as many as there are parts;
         ``rank`` None: no part is looked at.
     engine : str
-        One of :data:`ENGINES`: what trains on them.
+        What trains on them: see :data:`~lipzoo.settings.Engine`.
 
     Raises
     ------
@@ -249,7 +247,7 @@ class Parts:
         folder: str | os.PathLike,
         rank: int | None,
         number: int | None,
-        engine: str = "torchrun",
+        engine: Engine = "torchrun",
     ) -> None:
         self.folder, self.rank = Path(folder), rank
         file = self.folder / PARTS_FILE

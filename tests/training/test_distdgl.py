@@ -1,5 +1,6 @@
 """DistDGL: what its trainers compute, write and say, and what is left where one ends."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import distdgl_worker
 import pytest
 import torch
 
+from lipzoo._processes import free_ports
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError, DataError, LipzooError, OutputError
@@ -99,6 +101,20 @@ def test_a_run_is_read_as_any_other(digits, tmp_path, capsys):
     assert main(exported) == 0
     [weights] = [path.parent for path in (tmp_path / "weights").rglob("model.safetensors")]
     assert main(["evaluate", str(weights), "--json"]) == 0
+
+
+@pytest.mark.slow
+def test_nodes_that_are_judged_read_all_their_neighbours(digits, tmp_path, capsys):
+    few = {**SMALL["batching"], "fanouts": 1, "batch_size": 50}
+    assert main(command(tmp_path, digits, batching=few)) == 0
+    out = tmp_path / "weights"
+    assert main(["export", str(tmp_path / "run"), "--out", str(out)]) == 0
+    [weights] = [path.parent for path in out.rglob("model.safetensors")]
+    capsys.readouterr()
+    assert main(["evaluate", str(weights), "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["metrics"]
+    said = read_yaml(tmp_path / "run" / "seed_0/result.yaml")["metrics"]
+    assert said == pytest.approx(whole, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -263,7 +279,7 @@ def test_hosts_that_cannot_be(digits, tmp_path, said, words, capsys, monkeypatch
 @pytest.mark.parametrize("epochs", ["1", "2"])
 def test_two_hosts(epochs, digits, tmp_path):
     """Each is told the same; another recipe is refused by both."""
-    ports = distdgl_launch._free_ports(2)
+    ports = free_ports(2)
     hosts = tmp_path / "ip_config.txt"
     hosts.write_text("".join(f"127.0.0.{k} {port}\n" for k, port in enumerate(ports, 1)))
     run = command(tmp_path, digits, "--ip-config", str(hosts), "--epochs")

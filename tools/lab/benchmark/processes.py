@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,7 +15,7 @@ from torch import Tensor
 from lab.benchmark.graphs import planted_task
 from lab.benchmark.process import apart
 from lipzoo._atomic import write_atomically
-from lipzoo._processes import in_processes
+from lipzoo._processes import free_ports, in_processes
 from lipzoo._tables import to_csv
 from lipzoo.errors import ConfigError
 from lipzoo.registry import create_model
@@ -90,9 +89,7 @@ def measure_processes(
 
 def _together(num_nodes: int, depth: int, number: int) -> list[tuple]:
     """What :func:`_steps` gives in each process, the first one's first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     work = partial(_one_of, num_nodes=num_nodes, depth=depth, number=number, port=port)
     with closing(in_processes(work, range(number), number)) as found:
         results = {rank: result() for rank, result in found}
