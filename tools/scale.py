@@ -46,7 +46,6 @@ def main() -> int:
         ("inference", measure_inference, "bytes a node of an evaluation pass", [16, 64]),
         ("malloc", measure_malloc, "bytes a node of a training step, by what malloc does", [16]),
         ("batching", measure_batching, "what an epoch in parts costs", [2, 4, 16]),
-        ("processes", measure_processes, "a step of two processes against one's", [16]),
     ):
         passes = kinds.add_parser(name, help=words)
         passes.add_argument("--out", type=Path, required=True, help="the CSV file")
@@ -55,6 +54,17 @@ def main() -> int:
         passes.set_defaults(
             measure=lambda args, measure=measure: measure(args.out, args.nodes, args.layers)
         )
+    processes = kinds.add_parser("processes", help="a step of several processes against one's")
+    processes.add_argument("--out", type=Path, required=True, help="the CSV file")
+    processes.add_argument("--nodes", type=int, default=100_000)
+    processes.add_argument("--layers", type=int, nargs="+", default=[16], help="depths")
+    processes.add_argument("--processes", type=int, nargs="+", default=[2], help="how many")
+    processes.add_argument("--rate", help="of the network between them, such as 1gbit (root)")
+    processes.set_defaults(
+        measure=lambda args: measure_processes(
+            args.out, args.nodes, args.layers, args.processes, args.rate
+        )
+    )
     needs = kinds.add_parser("memory", help="what `lipzoo info` says a training needs, and takes")
     needs.add_argument("--out", type=Path, required=True, help="the CSV file; rows in it are kept")
     needs.add_argument("--nodes", type=int, default=100_000)

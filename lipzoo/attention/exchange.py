@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -15,8 +16,17 @@ class Exchange(Protocol):
     See :class:`lipzoo.training.ranks_exchange.HaloExchange`.
     """
 
-    def widened(self, own: Tensor) -> Tensor:
-        """Rows of the own nodes, (num_dst, *), followed by those of other sources."""
+    def sending(self, own: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Send rows of the own nodes, (num_dst, *), and do not wait for those of others.
+
+        Returns
+        -------
+        own : Tensor (num_dst, *)
+            The rows, to read from here on: what is done with them before the others' rows are
+            waited for is, backward, done while the others' gradients are on their way.
+        arrived : callable
+            Waits, and gives the own rows followed by those of other sources; to be called once.
+        """
         ...
 
     def summed(self, own: Tensor) -> Tensor:

@@ -124,7 +124,15 @@ class Structure:
 
     def widened(self, own: Tensor) -> Tensor:
         """The rows of all sources, (num_src, *), from those of the nodes that a layer is given."""
-        return own if self.exchange is None else self.exchange.widened(own)
+        return self.sending(own)[1]()
+
+    def sending(self, own: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Rows to read from here on, and what gives those of all sources, (num_src, *).
+
+        What is done between the two is done while rows are on their way; see
+        :meth:`~lipzoo.attention.exchange.Exchange.sending`.
+        """
+        return (own, lambda: own) if self.exchange is None else self.exchange.sending(own)
 
     def summed(self, own: Tensor) -> Tensor:
         """What is summed over the own nodes, over those of all processes."""

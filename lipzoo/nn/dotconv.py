@@ -197,10 +197,10 @@ class TransformerConv(AttentionConv):
         edge = self._edges(graph, structure, edge_feat, h_src)
         h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
-        value = structure.widened(self._split_heads(self.fc_value(h_src)))
-        key = structure.widened(self._split_heads(self.fc_key(h_src)))
+        _, value = structure.sending(self._split_heads(self.fc_value(h_src)))
+        _, key = structure.sending(self._split_heads(self.fc_key(h_src)))
         query = self._split_heads(self.fc_query(h_dst))
-        scores = DotProductScores(query, key, value, edge, self.edge_values)
+        scores = DotProductScores(query, key(), value(), edge, self.edge_values)
         del query, key, value  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         del scores

@@ -128,14 +128,14 @@ class GATv2Conv(AttentionConv):
         edge = self._edges(graph, structure, edge_feat, h_src)
         h_src = self.feat_drop(h_src)
         h_dst = self.feat_drop(h_dst) if isinstance(feat, tuple) else h_src[: structure.num_dst]
-        v_src = structure.widened(self._split_heads(self.fc_src(h_src)))
+        v_src, arrived = structure.sending(self._split_heads(self.fc_src(h_src)))
         if self.share_weights and not isinstance(feat, tuple):
             v_dst = v_src[: structure.num_dst]
         else:
             v_dst = self._split_heads(self.fc_dst(h_dst))
         slope = self.leaky_relu.negative_slope
-        scores = GATv2Scores(v_src, v_dst, self.attn, slope, edge, self.edge_values)
-        del v_src, v_dst  # or they would last until the layer is done
+        scores = GATv2Scores(arrived(), v_dst, self.attn, slope, edge, self.edge_values)
+        del v_src, v_dst, arrived  # or they would last until the layer is done
         out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
         del scores
         return self._finish(structure, out, h_dst, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -57,11 +58,17 @@ class HaloExchange:
     ) -> None:
         self.sent, self.num_sent, self.num_got = sent, num_sent, num_got
         self.num_nodes = num_nodes
-        #: Bytes that were sent.
-        self.num_bytes = 0
+        #: Bytes that were sent, and seconds waited for rows that were not there yet.
+        self.num_bytes, self.waited = 0, 0.0
 
-    def widened(self, own: Tensor) -> Tensor:
-        return _Widened.apply(own, self)
+    def sending(self, own: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+        transfer = _Transfer(self)
+        own, coming = _Sent.apply(own, transfer)
+
+        def arrived() -> Tensor:
+            return torch.cat([own, _Arrived.apply(coming, transfer)])
+
+        return own, arrived
 
     def summed(self, own: Tensor) -> Tensor:
         return _Summed.apply(own)
@@ -69,29 +76,69 @@ class HaloExchange:
     def mean(self, own: Tensor) -> Tensor:
         return self.summed(own.sum(0, keepdim=True)) / self.num_nodes
 
-    def swap(self, rows: Tensor, num_sent: list[int], num_got: list[int]) -> Tensor:
-        """Rows, those for process 0 first, against rows, those of process 0 first."""
-        got = rows.new_empty(sum(num_got), *rows.shape[1:])
-        together(dist.all_to_all_single, got, rows.contiguous(), num_got, num_sent)
-        self.num_bytes += rows.numel() * rows.element_size()
+
+class _Transfer:
+    """Rows on their way: those of own nodes forward, gradients of the halo's rows backward."""
+
+    def __init__(self, exchange: HaloExchange) -> None:
+        self.exchange = exchange
+
+    def start(self, rows: Tensor, num_sent: list[int], num_got: list[int]) -> Tensor:
+        """Rows, those for process 0 first, against rows, those of process 0 first; the latter are
+        there after :meth:`wait`."""
+        self.exchange.num_bytes += rows.numel() * rows.element_size()
+        self._got = rows.new_empty(sum(num_got), *rows.shape[1:])
+        # What is sent must stay until it has left.
+        self._leaving = rows.contiguous()
+        self._work = together(
+            dist.all_to_all_single, self._got, self._leaving, num_got, num_sent, async_op=True
+        )
+        return self._got
+
+    def wait(self) -> Tensor:
+        begin = time.perf_counter()
+        together(self._work.wait)
+        self.exchange.waited += time.perf_counter() - begin
+        got, self._got, self._leaving, self._work = self._got, None, None, None
         return got
 
 
-class _Widened(torch.autograd.Function):
-    """Own rows, and behind them those of the halo; a node's gradient is the sum of its rows'."""
+# Autograd goes backward through what was called last: _Arrived, which sends the gradients of the
+# halo's rows, then what was done with the own rows meanwhile, then _Sent, which waits.
+
+
+class _Sent(torch.autograd.Function):
+    """Own rows, and those of the halo, which are on their way."""
 
     @staticmethod
-    def forward(ctx, own: Tensor, exchange: HaloExchange) -> Tensor:
-        ctx.exchange, ctx.num_own = exchange, own.shape[0]
-        got = exchange.swap(own[exchange.sent], exchange.num_sent, exchange.num_got)
-        return torch.cat([own, got])
+    def forward(ctx, own: Tensor, transfer: _Transfer) -> tuple[Tensor, Tensor]:
+        ctx.transfer, exchange = transfer, transfer.exchange
+        coming = transfer.start(own[exchange.sent], exchange.num_sent, exchange.num_got)
+        return own.view_as(own), coming
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor, _: Tensor):
+        """A node's gradient is the sum of its rows' in all processes."""
+        back = ctx.transfer.wait()
+        return grad.clone().index_add_(0, ctx.transfer.exchange.sent, back), None
+
+
+class _Arrived(torch.autograd.Function):
+    """The rows of the halo, when they are there."""
+
+    @staticmethod
+    def forward(ctx, coming: Tensor, transfer: _Transfer) -> Tensor:
+        ctx.transfer = transfer
+        transfer.wait()
+        return coming.view_as(coming)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        exchange = ctx.exchange
-        back = exchange.swap(grad[ctx.num_own :], exchange.num_got, exchange.num_sent)
-        return grad[: ctx.num_own].clone().index_add_(0, exchange.sent, back), None
+        exchange = ctx.transfer.exchange
+        ctx.transfer.start(grad, exchange.num_got, exchange.num_sent)
+        return grad, None
 
 
 class _Summed(torch.autograd.Function):

@@ -544,6 +544,8 @@ def test_what_several_processes_cost(tmp_path):
     assert (row["processes"], row["num_edges"]) == ("2", "20000")
     assert 0 < float(row["halo"]) < 2
     assert float(row["efficiency"]) > 0.2
+    assert 0 < float(row["waited"]) < 1
+    assert float(row["faster"]) > 0
     assert float(row["mib"]) > 0
     assert float(row["difference"]) < 1e-5
     for depths, numbers, words in (([], (2,), "at least 1,000"), ([2], (1,), "at least 2")):

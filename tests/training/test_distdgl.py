@@ -11,6 +11,7 @@ from pathlib import Path
 import distdgl_worker
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lipzoo._processes import free_ports
 from lipzoo._yaml import read_yaml, write_yaml
@@ -101,6 +102,25 @@ def test_a_run_is_read_as_any_other(digits, tmp_path, capsys):
     assert main(exported) == 0
     [weights] = [path.parent for path in (tmp_path / "weights").rglob("model.safetensors")]
     assert main(["evaluate", str(weights), "--json"]) == 0
+
+
+@pytest.mark.slow
+def test_half_then_the_rest_is_the_whole(digits, tmp_path):
+    """Where nothing is drawn: all neighbours, one batch."""
+    everything = {**SMALL["batching"], "fanouts": -1, "batch_size": 10_000}
+    for out, epochs in (("whole", ["4"]), ("halves", ["2", "4"])):
+        (tmp_path / out).mkdir()
+        for k, number in enumerate(epochs):
+            more = ["--epochs", number, *(["--resume"] if k else [])]
+            assert main(command(tmp_path / out, digits, *more, batching=everything)) == 0
+    weights, states = zip(
+        *(
+            (load_file(seed / "model.safetensors"), read_yaml(seed / "result.yaml"))
+            for seed in (tmp_path / out / "run/seed_0" for out in ("whole", "halves"))
+        )
+    )
+    assert states[0]["best_epoch"] == states[1]["best_epoch"]
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
