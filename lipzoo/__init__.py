@@ -8,7 +8,7 @@ __version__ = "0.2.0"
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lipzoo import _environment  # noqa: F401 - before PyTorch and DGL are loaded
+from lipzoo import _environment  # noqa: F401 - before DGL is loaded
 
 if TYPE_CHECKING:
     from lipzoo import (  # noqa: F401 - the rooms

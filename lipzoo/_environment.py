@@ -1,11 +1,4 @@
-"""What must be in place before PyTorch and DGL are loaded, whoever imports them.
-
-**PyTorch's idle threads sleep soon.** After each parallel operation GNU OpenMP's threads spin for
-some milliseconds, in case another one follows. Between two of PyTorch's operations the fused
-kernels run on threads of their own, and share the cores with those that spin: one layer on a graph
-of 505,000 edges then takes 1.4 times as long. A hundredth of that is enough to bridge the gap
-between PyTorch's own operations. The number is read when PyTorch is loaded, so it is set where
-lipzoo is imported first.
+"""What must be in place before DGL is loaded, whoever imports it.
 
 **DGL uses PyTorch** (``DGLBACKEND``): otherwise it prints a notice, writes a file into the home
 directory, and crashes where that is not writable.
@@ -37,8 +30,6 @@ def stub_graphbolt() -> bool:
     return True
 
 
-if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ.setdefault("DGLBACKEND", "pytorch")
 if sys.version_info >= (3, 12):  # where DGL is 2.1: see lipzoo/install_dgl.py
     stub_graphbolt()

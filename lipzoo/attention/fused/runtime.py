@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lipzoo.attention.fused.index import NUM_CHUNKS
+from lipzoo.attention.fused.threads import run_together
 
 __all__ = ["Launcher", "kernels_for", "rows"]
 
@@ -21,13 +20,6 @@ __all__ = ["Launcher", "kernels_for", "rows"]
 _WORTH_THREADS = 2**20
 #: Pieces of work for each thread: one that is held up leaves its pieces to the others.
 _SHARES = 4
-
-# Numba's own threads would do, but for three things: one layer of them dies after a fork, the
-# other runs one kernel at a time, and waking them costs more than a small graph's kernel takes.
-_POOLS: dict[int, ThreadPoolExecutor] = {}
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork; the child makes its own.
-    os.register_at_fork(after_in_child=_POOLS.clear)
 
 
 class Launcher:
@@ -47,6 +39,9 @@ class Launcher:
         if self.threads == 1:
             kernel(0, NUM_CHUNKS, *arguments)
             return
+        if not kernel.signatures:
+            # Compiled here: another thread's stack may be small.
+            kernel(0, 0, *arguments)
         step = max(1, NUM_CHUNKS // (_SHARES * self.threads))
         shares = iter(range(0, NUM_CHUNKS, step))
 
@@ -54,19 +49,7 @@ class Launcher:
             for chunk in shares:
                 kernel(chunk, min(chunk + step, NUM_CHUNKS), *arguments)
 
-        others = [_pool(self.threads - 1).submit(work) for _ in range(self.threads - 1)]
-        try:
-            work()
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    if threads not in _POOLS:
-        _POOLS[threads] = ThreadPoolExecutor(threads, thread_name_prefix="lipzoo")
-    return _POOLS[threads]
+        run_together(work, self.threads)
 
 
 @cache
