@@ -264,16 +264,17 @@ def test_a_machine_compiles_a_kernel_once(kind, tmp_path):
         "graph_attention(s, scores, score_norm=norm, backend='fused')[0].sum().backward()\n"
         "flags = {'additive': (True, False), 'gatv2': (True,), 'dot_product': ()}[sys.argv[1]]\n"
         "kernels = vars(kernels_for(sys.argv[1], torch.float32, 1, 2, *flags)).values()\n"
+        "print('scipy.linalg' in sys.modules)\n"
         "print(sum(sum(k.stats.cache_misses.values()) for k in kernels if hasattr(k, 'stats')))\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", program, kind]
     first, second = (
-        int(subprocess.check_output(command, env=environment, text=True).split()[-1])
-        for _ in range(2)
+        subprocess.check_output(command, env=environment, text=True).split()[-2:] for _ in range(2)
     )
-    assert first >= 3
-    assert second == 0
+    assert int(first[1]) >= 3
+    # What Numba needs to compile a kernel is not loaded to read one.
+    assert second == ["False", "0"]
 
 
 def test_importing_lipzoo_does_not_import_numba():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from functools import cache
 from types import ModuleType
 
 import numpy as np
@@ -182,9 +182,14 @@ class KernelIndex:
         return *ends, stored.left_out > 0, added
 
 
+@cache
 def _kernels() -> ModuleType:
     """Numba is imported here: importing lipzoo must stay quick."""
-    return importlib.import_module("lipzoo.attention.fused.index_kernels")
+    from lipzoo.attention.fused import index_kernels
+    from lipzoo.attention.fused.kernel_cache import load_quickly
+
+    load_quickly(vars(index_kernels).values())
+    return index_kernels
 
 
 def kernel_index(structure: Structure) -> KernelIndex:

@@ -57,7 +57,11 @@ def kernels_for(scores: str, dtype: torch.dtype, *sizes) -> SimpleNamespace:
     """The kernels of ``scores`` ("additive", "gatv2", "dot_product"), compiled at their first
     call. Numba is imported here: importing lipzoo must stay quick."""
     module = importlib.import_module(f"lipzoo.attention.fused.{scores}_kernels")
-    return module.make_kernels(*sizes, dtype == torch.float64)
+    from lipzoo.attention.fused.kernel_cache import load_quickly
+
+    kernels = module.make_kernels(*sizes, dtype == torch.float64)
+    load_quickly(vars(kernels).values())
+    return kernels
 
 
 def rows(x: Tensor) -> np.ndarray:
