@@ -17,8 +17,10 @@ from torch._functorch.pyfunctorch import (
 
 __all__ = [
     "added",
+    "below_autograd",
     "evaluating",
     "is_exporting",
+    "is_in_func",
     "is_stack",
     "is_transformed",
     "lasting",
@@ -46,13 +48,19 @@ def added(own: Tensor, other: Tensor) -> Tensor:
     return own.add_(other)
 
 
-def _is_in_functorch() -> bool:
+def below_autograd():
+    """Within, operators do not record what autograd needs: for the function that does so itself."""
+    return torch._C._AutoDispatchBelowAutograd()
+
+
+def is_in_func() -> bool:
+    """Whether ``torch.func`` transforms what is computed."""
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def is_transformed() -> bool:
     """Whether ``torch.func`` transforms or a compiler look at what is computed."""
-    return _is_in_functorch() or torch.compiler.is_compiling()
+    return is_in_func() or torch.compiler.is_compiling()
 
 
 def is_exporting() -> bool:
@@ -66,7 +74,7 @@ def is_stack(tensors: Iterable[Tensor], draws: bool = False) -> bool:
 
     ``draws``: and lets random numbers differ along what it runs over.
     """
-    if torch.compiler.is_compiling() or not _is_in_functorch():
+    if torch.compiler.is_compiling() or not is_in_func():
         return False
     stack = torch._C._functorch.get_interpreter_stack()
     if len(stack) != 1 or stack[0].key() != torch._C._functorch.TransformType.Vmap:
@@ -86,7 +94,7 @@ def lasting() -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        while _is_in_functorch():
+        while is_in_func():
             stack.enter_context(temporarily_pop_interpreter_stack())
         yield
 

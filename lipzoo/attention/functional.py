@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lipzoo._torch import is_transformed
+from lipzoo._torch import is_exporting, is_in_func
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
 from lipzoo.attention.fused.cuda import (
@@ -83,7 +83,8 @@ def graph_attention(
     backend, value = resolve_backend(backend), scores.value
     is_plain = score_hook is None and edge_weight is None and not need_weights
     is_plain = is_plain and scores.edge is None
-    if backend in ("auto", "fused") and is_plain and not is_transformed():
+    is_seen = is_in_func() or is_exporting()
+    if backend in ("auto", "fused") and is_plain and not is_seen:
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
         if pays and suits_fused(scores, score_norm, structure):
             return fused_attention(structure, scores, score_norm, attn_drop), None

@@ -99,7 +99,8 @@ def test_threads_are_pytorchs():
 
     loaded = libraries()
     run_together(work, 2)
-    assert used <= before and len(used) == 2
+    assert used <= before
+    assert len(used) == 2
     assert set(os.listdir("/proc/self/task")) <= before
     assert libraries() == loaded
 
@@ -147,7 +148,8 @@ def test_within_a_parallel_region_it_is_one_call():
         Launcher(2**30)(fill, counts)
 
     run_together(outer, 2)
-    assert len(inner) == 2 and all(len(calls) == 1 for calls in inner)
+    assert len(inner) == 2
+    assert all(len(calls) == 1 for calls in inner)
     assert (counts == 2).all()
 
 
@@ -265,5 +267,3 @@ for _ in range(2):
     assert t.are_equal(t.attend(*case), wanted)
 """
     assert run_alone(program) == 0
-
-

@@ -1,8 +1,6 @@
-"""Dot-product scores on the CPU as a function of autograd."""
+"""Dot-product scores on the CPU as an operator."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from lipzoo.attention.fused import plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
-from lipzoo.attention.fused.index import kernel_index
+from lipzoo.attention.fused.operators import Attention, define
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps, make_ops
 from lipzoo.attention.score_norms import DotProductLipschitzNorm
@@ -18,6 +16,9 @@ from lipzoo.attention.scores import DotProductScores
 from lipzoo.attention.structure import Structure
 
 __all__ = ["dot_product_attention"]
+
+#: Shift and ``1/z`` of each destination node are kept.
+_KEPT = 2
 
 
 def dot_product_attention(
@@ -35,55 +36,50 @@ def dot_product_attention(
     if norm is not None:
         query = norm.divide_query(scores, make_ops(structure, "auto", query))
     query = query / query.shape[-1] ** 0.5
-    return _DotProductAttention.apply(query, scores.key, scores.value, structure, dropout)
+    return _ATTENTION(structure, dropout, (query, scores.key, scores.value), ())
 
 
-class _DotProductAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, query, key, value, structure, dropout):
-        _, heads, width = query.shape
-        kernels = kernels_for("dot_product", query.dtype, heads, width)
-        q, k, v = rows(query), rows(key), rows(value)
-        dst = np.empty((structure.num_dst, 3 * heads), q.dtype)
-        out = np.empty((structure.num_dst, heads * width), q.dtype)
-        ctx.numbers = np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure, ctx.drops = kernels, structure, dropout.drops
-        ctx.plainly = partial(_plainly, structure, dropout)
-        launch = Launcher(structure.num_edges * query.shape[1:].numel())
-        index = kernel_index(structure)
-        launch(kernels.forward, *index.in_edges(ctx.drops), q, k, v, dst, *ctx.numbers, out)
-        result = torch.from_numpy(out).view(-1, heads, width)
-        ctx.save_for_backward(query, key, value, torch.from_numpy(dst), result)
-        return result
+def _forward(index, dropout, query, key, value):
+    _, heads, width = query.shape
+    kernels = kernels_for("dot_product", query.dtype, heads, width)
+    launch = Launcher(index.num_edges * heads * width)
+    q, k, v = map(rows, (query, key, value))
+    dst = np.empty((len(q), 3 * heads), q.dtype)
+    out = np.empty((len(q), heads * width), q.dtype)
+    launch(kernels.forward, *index.in_edges(), q, k, v, dst, *dropout.numbers, out)
+    kept = dst[:, : _KEPT * heads].copy()
+    return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
 
-    @staticmethod
-    def backward(ctx, grad):
-        *inputs, dst, out = ctx.saved_tensors
-        if plain.is_differentiated():
-            needed = ctx.needs_input_grad[:3]
-            return *plain.gradients(ctx.plainly, inputs, needed, grad), None, None
-        kernels, index = ctx.kernels, kernel_index(ctx.structure)
-        q, k, v, dst, out, g = (rows(x) for x in (*inputs, dst, out, grad))
-        d_q, d_k, d_v = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-        launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
-        nodes = q, k, v, dst
-        # The in-edges first: they give c to the out-edges.
-        launch(
-            kernels.backward_in_edges, *index.in_edges(ctx.drops), *nodes, out, *ctx.numbers, g, d_q
-        )
-        launch(
-            kernels.backward_out_edges,
-            *index.out_edges(ctx.drops),
-            *nodes,
-            *ctx.numbers,
-            g,
-            d_k,
-            d_v,
-        )
-        gradients = zip((d_q, d_k, d_v), inputs)
-        return (*(torch.from_numpy(d).view_as(x) for d, x in gradients), None, None)
+
+def _backward(index, dropout, query, key, value, out, kept, grad):
+    _, heads, width = query.shape
+    kernels = kernels_for("dot_product", query.dtype, heads, width)
+    launch = Launcher(index.num_edges * heads * width)
+    q, k, v, g = map(rows, (query, key, value, grad))
+    dst = np.empty((len(q), 3 * heads), q.dtype)
+    dst[:, : _KEPT * heads] = kept.numpy()
+    d_q, d_k, d_v = map(np.empty_like, (q, k, v))
+    nodes, numbers = (q, k, v, dst), dropout.numbers
+    # The in-edges first: they give c to the out-edges.
+    launch(kernels.backward_in_edges, *index.in_edges(), *nodes, rows(out), *numbers, g, d_q)
+    launch(kernels.backward_out_edges, *index.out_edges(), *nodes, *numbers, g, d_k, d_v)
+    gradients = zip((d_q, d_k, d_v), (query, key, value))
+    return tuple(torch.from_numpy(d).view_as(x) for d, x in gradients)
 
 
 def _plainly(structure, dropout, query, key, value):
     """What the kernels compute, to be differentiated again."""
     return plain.attend(structure, TorchOps(structure).u_dot_v(key, query), value, dropout)
+
+
+_ATTENTION = define(
+    Attention(
+        "dot_product_attention",
+        {"query": False, "key": False, "value": False},
+        {},
+        _KEPT,
+        _forward,
+        _backward,
+        _plainly,
+    )
+)

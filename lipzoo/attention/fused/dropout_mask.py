@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,20 +22,24 @@ class DropoutMask:
 
     Parameters
     ----------
-    seed : int
+    seed : int or Tensor ()
         32 bits.
     kept : float
         Share of the weights that is kept.
     """
 
-    seed: int = 0
+    seed: int | Tensor = 0
     kept: float = 1.0
 
     @classmethod
     def draw(cls, rate: float) -> DropoutMask:
         """The mask at ``rate`` with a seed from PyTorch's generator of the CPU, so that a seed
         gives the same mask on every device."""
-        return cls(int(torch.randint(2**32, ())), 1 - rate) if rate else cls()
+        if not rate:
+            return cls()
+        seed = torch.randint(2**32, ())
+        # A compiler sees no numbers.
+        return cls(seed if torch.compiler.is_compiling() else int(seed), 1 - rate)
 
     @property
     def threshold(self) -> int:
@@ -45,6 +50,11 @@ class DropoutMask:
     def drops(self) -> bool:
         """Whether any weight may be dropped."""
         return self.threshold < KEEP_ALL
+
+    @property
+    def numbers(self) -> tuple[np.uint32, np.uint32]:
+        """Seed and threshold, as the CPU's kernels take them."""
+        return np.uint32(int(self.seed)), np.uint32(self.threshold)
 
     def mask(self, num_edges: int, heads: int, device: torch.device) -> Tensor | None:
         """Which weights are kept, (E, H): what ``keep`` in ``_arithmetic.py`` draws for all edges

@@ -1,8 +1,6 @@
-"""GATv2 scores on the CPU as a function of autograd."""
+"""GATv2 scores on the CPU as an operator."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +8,8 @@ from torch import Tensor
 
 from lipzoo.attention.fused import plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
-from lipzoo.attention.fused.index import NUM_CHUNKS, kernel_index
+from lipzoo.attention.fused.index import NUM_CHUNKS
+from lipzoo.attention.fused.operators import Attention, define
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
@@ -18,6 +17,9 @@ from lipzoo.attention.scores import GATv2Scores
 from lipzoo.attention.structure import Structure
 
 __all__ = ["gatv2_attention"]
+
+#: ``1/M``, shift and ``1/z`` of each destination node are kept.
+_KEPT = 3
 
 
 def gatv2_attention(
@@ -27,94 +29,64 @@ def gatv2_attention(
     attn = scores.attn
     if norm is not None:
         attn, _ = plain.scaled_vectors(norm, attn, attn)
-    return _GATv2Attention.apply(
-        scores.v_src,
-        scores.v_dst,
-        attn,
-        structure,
-        norm is not None,
-        scores.negative_slope,
-        dropout,
+    tensors = scores.v_src, scores.v_dst, attn
+    return _ATTENTION(structure, dropout, tensors, (norm is not None, scores.negative_slope))
+
+
+def _node_rows(kernels, launch, v, t, heads, has_norm):
+    """``src`` and ``dst`` of the kernels, as far as they follow from the nodes alone."""
+    src = np.zeros((len(v), heads), v.dtype)
+    dst = np.empty((len(t), 5 * heads), v.dtype)
+    if has_norm:
+        launch(kernels.lengths, v, heads, kernels.tiny, src, 0)
+        launch(kernels.lengths, t, heads, kernels.tiny, dst, 4 * heads)
+    return src, dst
+
+
+def _forward(index, dropout, v_src, v_dst, attn, has_norm, slope):
+    _, heads, width = v_src.shape
+    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm)
+    launch = Launcher(index.num_edges * heads * width)
+    v, t = rows(v_src), rows(v_dst)
+    src, dst = _node_rows(kernels, launch, v, t, heads, has_norm)
+    out = np.empty((index.num_dst, heads * width), v.dtype)
+    numbers = v.dtype.type(slope), *dropout.numbers
+    launch(kernels.forward, *index.in_edges(), v, t, rows(attn)[0], src, dst, *numbers, out)
+    kept = dst[:, : _KEPT * heads].copy()
+    return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
+
+
+def _backward(index, dropout, v_src, v_dst, attn, has_norm, slope, out, kept, grad):
+    _, heads, width = v_src.shape
+    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm)
+    launch = Launcher(index.num_edges * heads * width)
+    v, t, g = rows(v_src), rows(v_dst), rows(grad)
+    src, dst = _node_rows(kernels, launch, v, t, heads, has_norm)
+    dst[:, : _KEPT * heads] = kept.numpy()
+    d_v, d_t = np.empty_like(v), np.empty_like(t)
+    d_src, d_dst = np.empty_like(src), np.empty((len(t), heads), v.dtype)
+    winner = np.empty((len(t), heads), index.in_ends.numpy().dtype)
+    d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
+    nodes = v, t, rows(attn)[0], src, dst
+    numbers = v.dtype.type(slope), *dropout.numbers
+    # The in-edges first: they give c to the out-edges.
+    launch(
+        kernels.backward_in_edges,
+        *index.in_edges(),
+        *(*nodes, rows(out), *numbers, g, d_t, d_dst, d_a, winner),
+    )
+    launch(kernels.backward_out_edges, *index.out_edges(), *nodes, *numbers, g, d_v, d_src)
+    if has_norm:
+        kernels.give_to_winners(winner, d_dst, d_src, 0)
+        launch(kernels.add_from_lengths, v, src, d_src, heads, 0, kernels.tiny, d_v)
+    return (
+        torch.from_numpy(d_v).view_as(v_src),
+        torch.from_numpy(d_t).view_as(v_dst),
+        torch.from_numpy(d_a.sum(0)).view_as(attn),
     )
 
 
-class _GATv2Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, v_src, v_dst, attn, structure, has_norm, slope, dropout):
-        _, heads, width = v_src.shape
-        kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm)
-        v, t = rows(v_src), rows(v_dst)
-        src = np.zeros((len(v), heads), v.dtype)
-        dst = np.empty((structure.num_dst, 5 * heads), v.dtype)
-        out = np.empty((structure.num_dst, heads * width), v.dtype)
-        ctx.numbers = v.dtype.type(slope), np.uint32(dropout.seed), np.uint32(dropout.threshold)
-        ctx.kernels, ctx.structure, ctx.drops = kernels, structure, dropout.drops
-        ctx.has_norm = has_norm
-        ctx.plainly = partial(_plainly, structure, has_norm, slope, dropout)
-        launch = Launcher(structure.num_edges * v_src.shape[1:].numel())
-        if has_norm:
-            launch(kernels.lengths, v, heads, kernels.tiny, src, 0)
-            launch(kernels.lengths, t, heads, kernels.tiny, dst, 4 * heads)
-        index = kernel_index(structure)
-        launch(
-            kernels.forward,
-            *index.in_edges(ctx.drops),
-            v,
-            t,
-            rows(attn)[0],
-            src,
-            dst,
-            *ctx.numbers,
-            out,
-        )
-        result = torch.from_numpy(out).view(-1, heads, width)
-        kept = torch.from_numpy(src), torch.from_numpy(dst), result
-        ctx.save_for_backward(v_src, v_dst, attn, *kept)
-        return result
-
-    @staticmethod
-    def backward(ctx, grad):
-        v_src, v_dst, attn, *kept = ctx.saved_tensors
-        if plain.is_differentiated():
-            inputs, needed = (v_src, v_dst, attn), ctx.needs_input_grad[:3]
-            return *plain.gradients(ctx.plainly, inputs, needed, grad), *[None] * 4
-        kernels, heads = ctx.kernels, v_src.shape[1]
-        index = kernel_index(ctx.structure)
-        src, dst, out = (rows(x) for x in kept)
-        v, t, g = rows(v_src), rows(v_dst), rows(grad)
-        d_v, d_t = np.empty_like(v), np.empty_like(t)
-        d_src, d_dst = np.empty_like(src), np.empty((len(t), heads), v.dtype)
-        winner = np.empty((len(t), heads), index.dtype)
-        d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
-        nodes = v, t, rows(attn)[0], src, dst
-        launch = Launcher(ctx.structure.num_edges * grad.shape[1:].numel())
-        # The in-edges first: they give c to the out-edges.
-        launch(
-            kernels.backward_in_edges,
-            *index.in_edges(ctx.drops),
-            *(*nodes, out, *ctx.numbers, g, d_t, d_dst, d_a, winner),
-        )
-        launch(
-            kernels.backward_out_edges,
-            *index.out_edges(ctx.drops),
-            *nodes,
-            *ctx.numbers,
-            g,
-            d_v,
-            d_src,
-        )
-        if ctx.has_norm:
-            kernels.give_to_winners(winner, d_dst, d_src, 0)
-            launch(kernels.add_from_lengths, v, src, d_src, heads, 0, kernels.tiny, d_v)
-        return (
-            torch.from_numpy(d_v).view_as(v_src),
-            torch.from_numpy(d_t).view_as(v_dst),
-            torch.from_numpy(d_a.sum(0)).view_as(attn),
-            *[None] * 4,
-        )
-
-
-def _plainly(structure, has_norm, slope, dropout, v_src, v_dst, attn):
+def _plainly(structure, dropout, has_norm, slope, v_src, v_dst, attn):
     """What the kernels compute, to be differentiated again."""
     ops = TorchOps(structure)
     e = GATv2Scores(v_src, v_dst, attn, slope).compute(ops)
@@ -124,3 +96,16 @@ def _plainly(structure, has_norm, slope, dropout, v_src, v_dst, attn):
         longest = torch.maximum(ops.max_in(plain.lengths(*n)), own)
         e = plain.divide_by_lengths(e, *n, longest, structure)
     return plain.attend(structure, e, v_src, dropout)
+
+
+_ATTENTION = define(
+    Attention(
+        "gatv2_attention",
+        {"v_src": False, "v_dst": False, "attn": False},
+        {"has_norm": "bool", "slope": "float"},
+        _KEPT,
+        _forward,
+        _backward,
+        _plainly,
+    )
+)

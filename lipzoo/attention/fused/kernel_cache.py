@@ -1,8 +1,8 @@
 """Kernels from Numba's cache on the disk, in half the time.
 
-Before it looks there, Numba loads all that it may need to compile a function: its own half of NumPy,
-and SciPy's linear algebra. Kernels that are in the cache are machine code already. Where one is not,
-Numba loads the rest when it begins to compile.
+Before it looks there, Numba loads all that it may need to compile a function: its own half of
+NumPy, and SciPy's linear algebra. Kernels that are in the cache are machine code already. Where one
+is not, Numba loads the rest when it begins to compile.
 """
 
 from __future__ import annotations

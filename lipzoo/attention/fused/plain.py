@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lipzoo._torch import is_transformed
+from lipzoo._torch import is_in_func
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm, divide
@@ -32,7 +32,7 @@ __all__ = [
 
 def is_differentiated() -> bool:
     """Whether a backward pass, in which this is asked, is itself differentiated or transformed."""
-    return torch.is_grad_enabled() or is_transformed()
+    return torch.is_grad_enabled() or is_in_func()
 
 
 def gradients(
