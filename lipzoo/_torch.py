@@ -55,7 +55,7 @@ def below_autograd():
 
 def is_in_func() -> bool:
     """Whether ``torch.func`` transforms what is computed."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return torch._C._functorch.get_dynamic_layer_stack_depth() > 0
 
 
 def is_transformed() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -25,6 +24,8 @@ _KINDS = {
     DotProductScores: (dot_product_attention, DotProductLipschitzNorm),
 }
 
+_HAS_NUMBA = importlib.util.find_spec("numba") is not None
+
 #: In-edges of a node are counted in the kernels' own numbers: float32 counts up to here.
 _MAX_IN_DEGREE = 2**24
 
@@ -45,13 +46,8 @@ def suits_fused(scores: Scores, score_norm: ScoreNorm | None, structure: Structu
         and 0 <= getattr(scores, "negative_slope", 0) <= 1
         and structure.num_edges > 0
         and (structure.num_edges <= _MAX_IN_DEGREE or structure.in_degrees.max() <= _MAX_IN_DEGREE)
-        and _has_numba()
+        and _HAS_NUMBA
     )
-
-
-@cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 def fused_attention(
