@@ -5,8 +5,10 @@ See `_dgl` for DGL's quirks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ __all__ = [
     "is_transformed",
     "lasting",
     "threads",
+    "unseen",
 ]
 
 
@@ -97,6 +100,20 @@ def lasting() -> Iterator[None]:
         while is_in_func():
             stack.enter_context(temporarily_pop_interpreter_stack())
         yield
+
+
+def unseen(function: Callable) -> Callable:
+    """A function that a compiler calls and does not look into: ``torch.compiler.disable``, which
+    would load the compiler now, as soon as there is one."""
+
+    @wraps(function)
+    def call(*arguments, **named):
+        if "torch._dynamo" in sys.modules:
+            return torch.compiler.disable(function)(*arguments, **named)
+        return function(*arguments, **named)
+
+    call._torchdynamo_disable = True
+    return call
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lipzoo._torch import is_exporting, is_in_func
+from lipzoo._torch import is_exporting, is_in_func, is_transformed
 from lipzoo.attention.dropout import dropout
 from lipzoo.attention.fused import fused_attention, suits_fused
 from lipzoo.attention.fused.cuda import (
@@ -88,7 +88,11 @@ def graph_attention(
         pays = backend == "fused" or structure.num_edges * value.shape[1:].numel() >= _FUSED_PAYS
         if pays and suits_fused(scores, score_norm, structure):
             return fused_attention(structure, scores, score_norm, attn_drop), None
-        if backend == "fused" and suits_cuda(scores, score_norm, structure):
+        if (
+            backend == "fused"
+            and not is_transformed()
+            and suits_cuda(scores, score_norm, structure)
+        ):
             return cuda_attention(structure, scores, score_norm, attn_drop), None
     is_fused = backend == "fused" and is_plain
     if is_fused and suits_together(scores, score_norm, structure, attn_drop):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._dgl import need_dgl
-from lipzoo._torch import is_exporting, lasting
+from lipzoo._torch import is_exporting, lasting, unseen
 from lipzoo.attention.exchange import Exchange
 from lipzoo.attention.held_edges import EdgeList, HeldEdges, index_dtype
 from lipzoo.errors import DataError
@@ -89,8 +89,7 @@ class Structure:
         """
         key = (make, *arguments)
         if key not in self._derived:
-            with lasting():
-                made = make(self, *arguments)
+            made = _made(make, self, *arguments)
             # A structure that held itself would outlive the last who uses it.
             self._derived[key] = _ITSELF if made is self else made
         found = self._derived[key]
@@ -241,6 +240,12 @@ class Structure:
             f"Structure(num_src={self.num_src}, num_dst={self.num_dst}, "
             f"num_edges={self.num_edges}, device={self.device})"
         )
+
+
+@unseen
+@lasting()
+def _made(make: Callable[..., T], structure: Structure, *arguments: Any) -> T:
+    return make(structure, *arguments)
 
 
 def _whole(index: Tensor) -> Tensor:

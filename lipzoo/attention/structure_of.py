@@ -11,7 +11,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lipzoo._edges import Edges, check_size, read_edges
 from lipzoo._graph import EID, NID, NTYPE, is_graph, with_all_formats
-from lipzoo._torch import lasting
+from lipzoo._torch import lasting, unseen
 from lipzoo.attention.held_edges import HeldEdges, index_dtype
 from lipzoo.attention.structure import Structure
 from lipzoo.errors import DataError
@@ -77,6 +77,7 @@ def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
     return structure
 
 
+@unseen
 @lasting()
 def _of_other(graph, feat: Tensor | None) -> Structure:
     edges = read_edges(graph)
@@ -120,6 +121,7 @@ def _told_by(graph) -> Tensor | None:
     return told
 
 
+@unseen
 @lasting()
 def _read(graph, told: Tensor | None) -> Structure:
     check_size(max(graph.num_src_nodes(), graph.num_dst_nodes()), graph.num_edges())

@@ -121,7 +121,7 @@ class KernelIndex:
         self._num_nodes = structure.num_src, structure.num_dst
         largest = max(*self._num_nodes, structure.num_edges)
         self.dtype = np.dtype(np.int32 if index_dtype(largest) == torch.int32 else np.int64)
-        # By source or not; made when first asked for: inference does without the out-edges.
+        # By source or not; made when first asked for: without gradients the out-edges are not.
         self.sorted: dict[bool, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.ids: dict[bool, np.ndarray] = {}
         if isinstance(self._stored, CompactEdges):
