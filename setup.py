@@ -23,7 +23,7 @@ EXTRAS = {
     ],
     "tensorboard": ["tensorboard>=2.10"],
     "ogb": ["ogb>=1.3.6"],
-    "plot": ["matplotlib>=3.6"],
+    "plots": ["matplotlib>=3.6", "networkx>=3"],
     "cuda": ["triton>=3.2"],
     "pyg": ["torch_geometric>=2.4"],
     "tables": ["pandas>=2", "pyarrow>=14"],
@@ -32,9 +32,10 @@ EXTRAS = {
     "tune": ["optuna>=5", "matplotlib>=3.6"],
     "completion": ["shtab>=1.9"],
 }
+EXTRAS["plot"] = EXTRAS["plots"]  # as it was called before it held more than matplotlib
 EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
-    *EXTRAS["plot"],
+    *EXTRAS["plots"],
     *EXTRAS["cuda"],
     *EXTRAS["pyg"],
     *EXTRAS["tables"],

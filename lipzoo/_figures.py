@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import io
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from lipzoo._atomic import write_atomically
 from lipzoo.errors import ConfigError
 
-__all__ = ["new_figure", "rendered"]
+__all__ = ["need", "new_figure", "rendered", "save_figure"]
+
+
+def need(package: str) -> ModuleType:
+    """A package that pictures are drawn with.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError:
+        name = package.partition(".")[0]
+        raise ConfigError(f"plots need {name}: pip install 'lipzoo[plots]'") from None
 
 
 def new_figure(width: float, height: float):
@@ -18,11 +37,8 @@ def new_figure(width: float, height: float):
     ConfigError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'lipzoo[plot]'") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = need("matplotlib.figure")
+    return figure.Figure(figsize=(width, height), layout="constrained")
 
 
 def rendered(figure, kind: str, text_as: str = "path", **options: Any) -> bytes:
@@ -44,3 +60,21 @@ def rendered(figure, kind: str, text_as: str = "path", **options: Any) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "lipzoo", "svg.fonttype": text_as}):
         figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
+
+
+def save_figure(figure, path: str | Path) -> None:
+    """Write a figure; the suffix decides its format.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format.
+    OutputError
+        If the file cannot be written.
+    """
+    kind = Path(path).suffix.removeprefix(".") or "svg"
+    try:
+        data = rendered(figure, kind)
+    except ValueError as fault:
+        raise ConfigError(f"{path}: {fault}") from None
+    write_atomically(path, data)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
+from lipzoo._page import Picture, Section, Table, cell, page
 from lipzoo._tables import to_csv
 from lipzoo._writing import writing
 from lipzoo.datasets import GraphTask
@@ -21,6 +22,7 @@ from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
 from lipzoo.lipschitz.radii import Robustness, robustness
 from lipzoo.models import check_has_head
+from lipzoo.plots.certified import certified_shares
 
 __all__ = ["Certificate", "certify"]
 
@@ -129,52 +131,101 @@ class Certificate:
         return path
 
     def report(self) -> str:
-        """One HTML page that needs nothing beside it."""
+        """One HTML page that needs nothing beside it: :meth:`sections`, of all nodes."""
+        size = f"{self.nodes:,} nodes, {self.edges:,} edges"
+        return page(f"{self.name} on {self.dataset}", [size, *self.notes], self.sections())
+
+    def sections(
+        self, nodes: Tensor | None = None, whose: str = "all", right: Tensor | None = None
+    ) -> list[Section]:
+        """The bound, and the radii where there are any, as parts of a page.
+
+        Parameters
+        ----------
+        nodes : bool Tensor (N,), optional
+            Whose radii are shown; by default those of all.
+        whose : str
+            What these nodes are called.
+        right : bool Tensor (N,), optional
+            Nodes that are predicted right, of which the share is shown too.
+        """
+        return [self._bound_section(), *self._radii_sections(nodes, whose, right)]
+
+    def _bound_section(self) -> Section:
         facts = [
-            ("Lipschitz bound (Frobenius norm)", _cell(self.bound.frobenius)),
-            ("Lipschitz bound (per node)", _cell(self.bound.per_node)),
+            ("Lipschitz bound (Frobenius norm)", self.bound.frobenius),
+            ("Lipschitz bound (per node)", self.bound.per_node),
         ]
-        if self.bound.reason:
-            facts.append(("why infinite", self.bound.reason))
         if self.estimate is not None:
-            facts.append(("local constant found", _cell(self.estimate)))
+            facts.append(("local constant found", self.estimate))
         if self.tightness is not None:
-            facts.append(("found / bound", _cell(self.tightness)))
-        if self.radii is not None:
-            names = {"radius_10%": "10 %", "radius_median": "median", "radius_90%": "90 %"}
-            summary = self.radii.summary()
-            facts += [(f"certified radius, {n}", _cell(summary[k])) for k, n in names.items()]
-        heads = ("layer", "alone", "per node", "up to here", "per node", "what")
-        rows = [
+            facts.append(("found / bound", self.tightness))
+        layers = [
             (
                 layer.name,
-                _cell(layer.frobenius),
-                _cell(layer.per_node),
-                _cell(layer.up_to_frobenius),
-                _cell(layer.up_to_per_node),
+                *map(cell, (layer.frobenius, layer.per_node)),
+                *map(cell, (layer.up_to_frobenius, layer.up_to_per_node)),
                 layer.reason or layer.what,
             )
             for layer in self.bound.layers
         ]
-        return _PAGE.format(
-            title=html.escape(f"{self.name} on {self.dataset}"),
-            size=f"{self.nodes:,} nodes, {self.edges:,} edges",
-            facts=_rows(facts),
-            heads="".join(f"<th>{head}</th>" for head in heads),
-            layers=_rows(rows),
-            picture=self._picture(),
-            notes="".join(f"<p>{html.escape(note)}</p>" for note in self.notes),
+        heads = ("layer", "alone", "per node", "up to here", "per node", "what")
+        words = (
+            "However the features of the nodes change, the logits change by at most the bound "
+            "times that, both measured by the Frobenius norm of the matrix; per node, by the "
+            "largest norm of a row. The graph and the weights stay."
         )
+        if self.bound.reason:
+            words = f"There is no finite bound: {self.bound.reason}."
+        tables = (
+            Table("Lipschitz constants", ("what", "value"), [(n, cell(v)) for n, v in facts]),
+            Table("Bounds by layer", heads, layers),
+        )
+        return Section("bound", "Lipschitz bound", words, (), tables, self.bound.to_dict())
 
-    def _picture(self) -> str:
+    def _radii_sections(
+        self, nodes: Tensor | None, whose: str, right: Tensor | None
+    ) -> list[Section]:
         if self.radii is None:
-            return ""
-        from lipzoo.lipschitz.plots import plot_curve, svg
-
+            return []
+        summary, curves = self.radii.summary(nodes), {"certified": self.radii.curve(nodes)}
+        if right is not None:
+            # A radius of -1 is certified at no radius.
+            kept = torch.where(right.to(self.radii.radius.device), self.radii.radius, -1.0)
+            radii = kept if nodes is None else kept[nodes]
+            curves["certified and right"] = [
+                (radius, (radii >= radius).double().mean().item())
+                for radius, _ in curves["certified"]
+            ]
+        names = {"radius_10%": "10 %", "radius_median": "median", "radius_90%": "90 %"}
+        quantiles = [(name, cell(summary[key])) for key, name in names.items()]
+        some = range(0, len(curves["certified"]), max(1, len(curves["certified"]) // 10))
+        points = [
+            (cell(curves["certified"][i][0]), *(f"{curve[i][1]:.3f}" for curve in curves.values()))
+            for i in some
+        ]
+        words = (
+            f"The predicted class of a node provably stays while the features of every node move "
+            f"at once, each by at most the radius: share of the {summary['nodes']:,} {whose} nodes "
+            f"over the radius. Method: {self.radii.method}."
+        )
+        if self.radii.reason:
+            words += f" Note: {self.radii.reason}."
+        tables = (
+            Table("Certified radius by quantile of the nodes", ("quantile", "radius"), quantiles),
+            Table("Share of the nodes", ("radius", *curves), points),
+        )
+        pictures: tuple[Picture, ...] = ()
         try:
-            return svg(plot_curve(self.radii.curve()))
-        except ConfigError:  # matplotlib is an optional extra; the numbers are in the JSON
-            return ""
+            alt = (
+                f"Share of {whose} nodes that are certified over the radius; the median radius is "
+                f"{summary['radius_median']:.3g}."
+            )
+            pictures = (Picture("radii", certified_shares(curves), alt),)
+        except ConfigError as fault:  # matplotlib is an optional extra; the numbers are here
+            words += f" No picture: {fault}."
+        facts = {**summary, "curves": {name: list(map(list, c)) for name, c in curves.items()}}
+        return [Section("radii", "Certified radii", words, pictures, tables, facts)]
 
 
 def certify(
@@ -239,43 +290,3 @@ def certify(
         certified,
         notes,
     )
-
-
-def _cell(value: float) -> str:
-    return f"{value:.4g}".replace("inf", "∞")
-
-
-def _rows(rows) -> str:
-    return "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-td, th {{ padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }}
-td:first-child, th:first-child, td:last-child, th:last-child {{ text-align: left; }}
-svg {{ max-width: 100%; height: auto; }}
-</style>
-<h1>{title}</h1>
-<p>{size}</p>
-<table>
-{facts}
-</table>
-<h2>Layers</h2>
-<table>
-<tr>{heads}</tr>
-{layers}
-</table>
-{picture}
-{notes}
-<p>The bound holds for all features; certified radii are for these features, and for every node's
-features moving at once, each by at most the radius. The graph and the weights stay.</p>
-</html>
-"""

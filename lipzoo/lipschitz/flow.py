@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lipzoo._atomic import write_atomically
+from lipzoo._figures import new_figure, save_figure
 from lipzoo._tables import to_csv
 from lipzoo._torch import evaluating
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.models import DeepAttentionNet
+from lipzoo.plots.attending import attention_entropy
+from lipzoo.plots.layers import by_layer
 
 __all__ = ["COLUMNS", "GradientFlow", "GradientFlowLog", "gradient_flow"]
 
@@ -72,9 +75,7 @@ class GradientFlow:
         ConfigError
             If matplotlib is not installed.
         """
-        from lipzoo.lipschitz.plots import plot_flow, save
-
-        save(plot_flow([("", self.rows)], COLUMNS), path)
+        save_figure(_panels({"": self.rows}), path)
 
 
 def gradient_flow(
@@ -189,11 +190,7 @@ def _entropy(structure: Structure, weights: Tensor) -> float | None:
     several = degree > 1
     if not several.any():
         return None
-    weights = weights.double()
-    on_edge = -torch.special.xlogy(weights, weights)
-    total = on_edge.new_zeros(structure.num_dst, on_edge.shape[1])
-    dst = structure.dst.to(weights.device)
-    total = total.index_add(0, dst, on_edge)[several]
+    total = attention_entropy(structure, weights)[several]
     return (total / degree[several].double().log().unsqueeze(1)).mean().item()
 
 
@@ -265,11 +262,23 @@ class GradientFlowLog:
 
     def plot(self, path: str | Path, lines: int = 6) -> None:
         """Write a picture with a line for some of the epochs, evenly spaced."""
-        from lipzoo.lipschitz.plots import plot_flow, save
-
         epochs = list(self.flows)
         chosen = epochs[:: max(1, -(-len(epochs) // lines))]
-        save(plot_flow([(f"epoch {e}", self.flows[e].rows) for e in chosen], COLUMNS), path)
+        save_figure(_panels({f"epoch {e}": self.flows[e].rows for e in chosen}), path)
+
+
+def _panels(flows: dict[str, list[dict]]):
+    """A figure with a panel a column, a line a flow."""
+    rows = -(-len(COLUMNS) // 2)
+    figure = new_figure(9, 2.6 * rows)
+    axes = figure.subplots(rows, 2).ravel()
+    for axis, column in zip(axes, COLUMNS):
+        by_layer(flows, column, axis)
+        if axis is not axes[0] and axis.get_legend() is not None:
+            axis.get_legend().remove()
+    for axis in axes[len(COLUMNS) :]:
+        axis.set_axis_off()
+    return figure
 
 
 def _number(value: float | None) -> str:

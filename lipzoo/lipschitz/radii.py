@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipzoo._figures import save_figure
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.lipschitz.local import local_rule
@@ -25,6 +26,7 @@ from lipzoo.lipschitz.rounding import down, gamma, up
 from lipzoo.lipschitz.state_radii import StateRadii, Step
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import AttentionConv
+from lipzoo.plots.certified import certified_shares
 
 __all__ = ["Robustness", "robustness"]
 
@@ -79,9 +81,7 @@ class Robustness:
         ConfigError
             If matplotlib is not installed.
         """
-        from lipzoo.lipschitz.plots import plot_curve, save
-
-        save(plot_curve(self.curve(mask)), path)
+        save_figure(certified_shares({"certified": self.curve(mask)}).figure, path)
 
     def summary(self, mask: Tensor | None = None) -> dict:
         """Plain values: quantiles of the radii."""

@@ -74,7 +74,7 @@ def test_plots_are_the_same_for_the_same_rows(tiny, folder):
 def test_without_matplotlib_the_table_says_so(tiny, folder, monkeypatch):
     for module in (plots, report):
         monkeypatch.setattr(module, "is_available", lambda: False)
-    assert "lipzoo[plot]" in write_report(tiny, folder)
+    assert "lipzoo[plots]" in write_report(tiny, folder)
     assert not list(folder.glob("*.svg"))
 
 

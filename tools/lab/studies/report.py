@@ -182,7 +182,7 @@ def _remarks(sweep: Sweep, table: Rows, others: list[dict[str, Any]]) -> list[st
     if versions:
         lines.append(f"- {versions}; one thread a run.")
     if not is_available():
-        lines.append("- No plot: `pip install 'lipzoo[plot]'` brings matplotlib.")
+        lines.append("- No plot: `pip install 'lipzoo[plots]'` brings matplotlib.")
     return ["", *lines] if lines else []
 
 
