@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         lipschitz,
         models,
         nn,
+        plots,
         registry,
+        report,
         sklearn,
         training,
         weights,
@@ -67,6 +69,7 @@ __all__ = [
     "load_dataset",
     "load_pretrained",
     "nn",
+    "plots",
     "push_to_hub",
     "register_model",
 ]
@@ -98,7 +101,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 #: Rooms that may be used without an import of their own.
 _ROOMS = (
     *("attention", "card", "context", "convert", "datasets", "errors", "hub", "lipschitz"),
-    *("models", "nn", "registry", "sklearn", "training", "weights"),
+    *("models", "nn", "plots", "registry", "report", "sklearn", "training", "weights"),
 )
 
 

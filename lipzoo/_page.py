@@ -109,10 +109,11 @@ class Section:
         tables = "\n".join(each.html() for each in self.tables)
         drawn = f'<div class="pictures">\n{pictures}\n</div>\n' if pictures else ""
         told = f'<div class="tables">\n{tables}\n</div>\n' if tables else ""
+        kind = "beside" if len(self.pictures) <= 2 else "below"
         return (
             f'<section aria-labelledby="{self.name}">\n<h2 id="{self.name}">'
             f"{html.escape(self.title)}</h2>\n<p>{html.escape(self.words)}</p>\n"
-            f'<div class="beside">\n{drawn}{told}</div>\n</section>'
+            f'<div class="{kind}">\n{drawn}{told}</div>\n</section>'
         )
 
 
@@ -187,6 +188,7 @@ nav ul { columns: 15rem; padding-left: 1.2rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; flex: 1 1 24rem; min-width: 0; }
 .tables { flex: 1 1 18rem; min-width: 0; max-width: 100%; }
+.below .tables { display: flex; flex-wrap: wrap; gap: 0 2rem; }
 figure { margin: 0; max-width: 100%; }
 figure svg { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .85rem; max-width: 24rem; }

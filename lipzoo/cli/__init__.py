@@ -26,6 +26,7 @@ COMMANDS = (
     "export",
     "convert",
     "certify",
+    "report",
     "new",
     "copy",
     "push",

@@ -132,12 +132,12 @@ def attention(
             places,
             edges,
             ax=ax,
-            width=[0.4 + 4.6 * weights[source] / largest for source, _ in edges],
+            width=[0.4 + 3.1 * weights[source] / largest for source, _ in edges],
             edge_color=INK,
             alpha=0.55,
             node_size=[420 if n == -1 else 170 for n in nodes],
             nodelist=nodes,
-            arrowsize=9,
+            arrowsize=8,
         )
         for place, angle in zip(kept, angles):
             x, y = 1.17 * np.cos(angle), 1.17 * np.sin(angle)

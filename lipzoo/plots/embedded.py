@@ -121,7 +121,7 @@ def embedding(
     known, counts = np.unique(classes[classes >= 0], return_counts=True)
     largest = sorted(known[np.argsort(-counts, kind="stable")][: len(COLOURS)])
     words = tidy(names, max(len(names), int(classes.max(initial=-1)) + 1))
-    size = 22 if len(points) <= 400 else 10
+    size = 24 if len(points) <= 400 else 14
     groups = [
         (classes == number, colour, marker, words[number])
         for number, colour, marker in zip(largest, COLOURS, MARKERS)
@@ -132,7 +132,7 @@ def embedding(
         groups.insert(0, (rest, GREY, ".", label))
     with drawing(ax, 5.2, 4.6) as ax:
         for chosen, colour, marker, label in groups:
-            style = {"s": size, "marker": marker, "color": colour, "linewidths": 0.3}
+            style = {"s": size, "marker": marker, "color": colour, "linewidths": 0.2}
             ax.scatter(*points[chosen].T, edgecolors=PAPER, label=label, **style)
         wrong = is_right == 0
         if wrong.any():

@@ -26,10 +26,10 @@ from lipzoo.training.metrics import evaluate
 from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.run_architecture import architecture_of_run
 from lipzoo.training.run_seed import RESULT_FILE, model_args
-from lipzoo.training.tasks import load_task
+from lipzoo.training.tasks import Tasks
 from lipzoo.weights import write_checkpoint
 
-__all__ = ["export_run"]
+__all__ = ["best_of_run", "export_run"]
 
 #: How far a metric may be off on another machine: a few nodes of a thousand.
 _ROUNDING = 5e-3
@@ -68,13 +68,29 @@ def export_run(
     OutputError
         If there is no finished run, or the output cannot be written.
     """
+    model, card, _ = best_of_run(run, raw_dir)
+    target = Path("pretrained", card.full_name) if out is None else out
+    return write_checkpoint(target, model, card, overwrite)
+
+
+def best_of_run(
+    run: str | os.PathLike, raw_dir: str | None = None
+) -> tuple[nn.Module, Card, GraphTask]:
+    """What :func:`export_run` writes: the model of the best seed, its card, and that seed's data.
+
+    Raises
+    ------
+    OutputError
+        If there is no finished run, or the data has changed since.
+    """
     folder = as_path(run)
     recipe = read_run(folder)
     summary = summarize(folder, recipe)
     # Whichever seed's, the data say the metric; of the best seed are those that the card names.
-    metric = load_task(recipe, raw_dir, summary["seeds"][0]).metric
+    tasks = Tasks()
+    metric = tasks(recipe, raw_dir, summary["seeds"][0]).metric
     best = _best_seed(folder, summary["seeds"], metric)
-    task = load_task(recipe, raw_dir, best["seed"])
+    task = tasks(recipe, raw_dir, best["seed"])
     architecture = architecture_of_run(folder, recipe.architecture)
     model = load_seed(folder, best["seed"], recipe, task, architecture)
     if "device" in best:
@@ -103,8 +119,7 @@ def export_run(
         recipe=recipe.to_dict(),
         versions=best.get("versions") or versions(),
     )
-    target = Path("pretrained", recipe.full_name) if out is None else out
-    return write_checkpoint(target, model, card, overwrite)
+    return model, card, task
 
 
 def _measured_here(
