@@ -56,13 +56,15 @@ class Picture:
     axes: Axes
     alt: str
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What its files are called."""
+        return f"{self.name}.svg", f"{self.name}.png"
+
     def files(self) -> dict[str, bytes]:
         """``{"<name>.svg": …, "<name>.png": …}``."""
-        figure = self.axes.figure
-        return {
-            f"{self.name}.svg": rendered(figure, "svg"),
-            f"{self.name}.png": rendered(figure, "png", dpi=150),
-        }
+        kinds = ({"kind": "svg"}, {"kind": "png", "dpi": 150})
+        return {name: rendered(self.axes.figure, **kind) for name, kind in zip(self.names, kinds)}
 
     def html(self, svg: bytes) -> str:
         """An inline ``<svg>``, whose colours are the page's, in the dark too."""
@@ -169,13 +171,20 @@ def cell(value: Any) -> str:
 
 
 #: Of `lipzoo.plots.style`, and the variables of the page that stand for them.
-_COLOURS = {"#1b1f24": "ink", "#c9d1d9": "rule", "#ffffff": "paper"}
+_COLOURS = {
+    "#1b1f24": "ink",
+    "#c9d1d9": "rule",
+    "#ffffff": "paper",
+    "#0072b2": "blue",
+    "#d55e00": "orange",
+}
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --rule: #c9d1d9;
-  --link: #0060a0; }
+  --link: #0060a0; --blue: #0072b2; --orange: #d55e00; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --paper: #15181c; --rule: #3d444d; --link: #79b8ff; } }
+  :root { --ink: #e6e9ec; --paper: #15181c; --rule: #3d444d; --link: #79b8ff;
+    --blue: #4a9cd4; --orange: #ee8434; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   margin: 0 auto; max-width: 72rem; padding: 1rem; overflow-wrap: break-word; }
@@ -199,6 +208,7 @@ caption { text-align: left; font-weight: 600; padding-bottom: .25rem; }
 td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align: right;
   font-weight: 400; vertical-align: top; }
 th[scope=row], thead th:first-child { text-align: left; }
+th[scope=row] { white-space: nowrap; }
 thead th { font-weight: 600; }
 summary { cursor: pointer; padding: .25rem 0; }
 """

@@ -12,7 +12,7 @@ from lipzoo.plots.style import COLOURS, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["mean_curve", "training_curves"]
+__all__ = ["column_words", "mean_curve", "training_curves"]
 
 #: What is recorded at each evaluation: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy`` …
 History = Sequence[Mapping[str, float]]
@@ -74,7 +74,7 @@ def training_curves(
                 if points:
                     width, strength = (1.6, 1.0) if is_alone else (0.7, 0.35)
                     line = {"color": colour, "linestyle": dashes, "linewidth": width}
-                    label = _words(column) if is_alone else None
+                    label = column_words(column) if is_alone else None
                     marker = "." if len(points) == 1 else None  # a line of one point is none
                     ax.plot(*zip(*points), alpha=strength, label=label, marker=marker, **line)
                 chosen = [point for point in points if best and point[0] == best.get(seed)]
@@ -82,16 +82,18 @@ def training_curves(
                     ax.plot(*zip(*chosen), "o", color=colour, markersize=4, zorder=3)
             mean = [] if is_alone else mean_curve(histories, column)
             if mean:
-                label = f"{_words(column)}, mean"
+                label = f"{column_words(column)}, mean"
                 marker = "." if len(mean) == 1 else None
                 ax.plot(
                     *zip(*mean), color=colour, linestyle=dashes, linewidth=2, label=label,
                     marker=marker,
                 )  # fmt: skip
             elif not is_alone:
-                ax.plot([], [], color=colour, linestyle=dashes, label=f"{_words(column)}, a seed")
+                ax.plot(
+                    [], [], color=colour, linestyle=dashes, label=f"{column_words(column)}, a seed"
+                )
         ax.set_xlabel("epoch")
-        ax.set_ylabel(_words(columns[0]) if len(columns) == 1 else "loss")
+        ax.set_ylabel(column_words(columns[0]) if len(columns) == 1 else "loss")
         ax.legend()
     return ax
 
@@ -105,7 +107,8 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _words(column: str) -> str:
+def column_words(column: str) -> str:
+    """``validation loss`` of ``val_loss``."""
     split, _, what = column.partition("_")
     splits = {"train": "training", "val": "validation", "test": "test"}
     return f"{splits[split]} {what.replace('_', ' ')}" if split in splits else column

@@ -65,7 +65,7 @@ def _attending(subject: Subject) -> DeepAttentionNet:
     if not isinstance(subject.model, DeepAttentionNet):
         kind = type(subject.model).__name__
         raise Absent(
-            f"a {kind} hands out no attention weights and no features between its layers; those of "
+            f"{kind} hands out no attention weights and no features between its layers; those of "
             "lipzoo.models.DeepAttentionNet do"
         )
     return subject.model
@@ -89,6 +89,8 @@ def attention(subject: Subject) -> Section:
         around = None if classes is None else classes[[node, *near.tolist()]].tolist()
         for layer in layers:
             weights, number = seen.weights[layer][row], layer + 1
+            if not weights.isfinite().all():
+                raise Absent("the attention weights are NaN: the network diverged")
             title = f"node {name}, layer {number}"
             file = f"attention_{row + 1}_{'first' if layer == 0 else 'last'}"
             axes = plots.attention(subject.ids[node], names, weights, classes=around, title=title)
@@ -179,7 +181,7 @@ def entropy(subject: Subject) -> Section:
         raise Absent("the attention weights are NaN: the network diverged")
     none = {"layer": "input", "entropy": None}
     flat = [{**row, "entropy": uniform} for row in rows]
-    flows = {"measured": [none, *rows], "uniform attention": [none, *flat]}
+    flows = {"uniform attention": [none, *flat], "measured": [none, *rows]}
     axes = plots.by_layer(flows, "entropy", words="entropy of attention (nats)")
     bottom = min(row["entropy"] for row in rows if row["entropy"] is not None)
     axes.set_ylim(bottom=0, top=1.1 * max(uniform, bottom, 0.1))
@@ -207,8 +209,8 @@ def gradients(subject: Subject) -> Section:
     """Norm of the gradient of the loss at each layer's output."""
     model, task = _attending(subject), subject.task
     labels = subject.labels
-    split = "train" if subject.mask_of("train").any() else subject.split
-    mask = subject.mask_of("train") if split == "train" else subject.mask
+    split = "train" if subject.mask_of("train").any() else "all"
+    mask = subject.mask_of(split)
     needed = 4 * _HELD * model.num_layers * model.num_heads * task.num_edges
     free = available_memory()
     if free is not None and needed > free // 2:
@@ -268,6 +270,7 @@ def bound(subject: Subject) -> list[Section]:
             why = " ".join(certified.notes)
             if certified.radii is not None:
                 mask, whose = subject.shown
-                right = subject.right if subject.mask_of(subject.split).any() else None
+                is_judged = subject.mask_of(subject.split).any() and subject.logits.isfinite().all()
+                right = subject.right if is_judged else None
                 return certified.sections(mask, whose, right)
     return [*sections, Section("radii", "Certified radii", f"Not drawn: {why}.")]

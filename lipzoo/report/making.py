@@ -74,7 +74,9 @@ class Report:
         for section in self.sections:
             is_there = section.pictures or section.tables
             parts[section.name] = section.facts if is_there else {"not_drawn": section.words}
-        return rounded({**self.facts, "sections": parts})
+        pictures = [each for section in self.sections for each in section.pictures]
+        files = [PAGE_FILE, *(name for each in pictures for name in each.names)]
+        return rounded({**self.facts, "sections": parts, "files": files})
 
     def write(self, folder: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write ``report.html``, an SVG and a PNG a picture and, last, ``report.json``.
@@ -87,7 +89,7 @@ class Report:
             If the folder holds something and ``overwrite`` is false, or cannot be written.
         """
         files = files_of(self.sections)
-        content = self.to_dict() | {"files": [PAGE_FILE, *files]}
+        content = self.to_dict()
         text = page(self.title, self._words(), self.sections, files)
         files = {**files, PAGE_FILE: text.encode("utf-8")}
         files[FIGURES_FILE] = f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()

@@ -9,6 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from lipzoo import plots
 from lipzoo._page import Picture, Section, Table, cell
 from lipzoo.errors import DataError
+from lipzoo.plots.curves import column_words
 from lipzoo.plots.neighbours import Group
 from lipzoo.plots.style import tidy
 from lipzoo.report.subject import Absent, Subject
@@ -33,23 +34,24 @@ def figures(subject: Subject) -> Section:
     known = card.metrics if card is not None else {}
     if not measured and not known:
         raise Absent("no node of the data has a label and a split, and nothing was measured before")
-    seeds = len(card.seeds) if card is not None else 0
+    heads, words = ["metric", "these weights"], ""
+    if known:
+        heads.append(f"card, {len(card.seeds)} seed{'s' * (len(card.seeds) != 1)}")
+        words = (
+            " Beside it the mean and the standard deviation over the seeds, as on the card, of the "
+            "data that the weights were trained on."
+        )
     rows = []
     for name in {**measured, **known}:
-        before = known.get(name)
-        words = "-"
-        if before is not None:
-            spread = f" ± {before.std:.4f}" if len(before.values) > 1 else ""
-            words = f"{before.mean:.4f}{spread}"
-        value = f"{measured[name]:.4f}" if name in measured else "-"
-        rows.append((name.replace("_", " "), value, words))
-    heads = ("metric", "these weights", f"card, {seeds} seed{'s' * (seeds != 1)}")
+        row = [name.replace("_", " "), f"{measured[name]:.4f}" if name in measured else "-"]
+        if name in known:
+            spread = f" ± {known[name].std:.4f}" if len(known[name].values) > 1 else ""
+            row.append(f"{known[name].mean:.4f}{spread}")
+        elif known:
+            row.append("-")
+        rows.append(row)
     sizes = [f"{int(subject.mask_of(s).sum()):,} {s}" for s in ("train", "val", "test")]
-    words = (
-        f"Measured on the labelled nodes of each split of {task.name} ({', '.join(sizes)}); "
-        "beside it mean and standard deviation over the seeds, as on the card, of the data that "
-        "the weights were trained on."
-    )
+    words = f"Measured on the labelled nodes of each split ({', '.join(sizes)}).{words}"
     return Section("figures", "Figures", words, (), (Table("Metrics", heads, rows),), measured)
 
 
@@ -72,8 +74,9 @@ def curves(subject: Subject) -> Section:
     for name, group in (("curves_loss", losses), ("curves_metric", [metric])):
         if group and set(group) <= set(drawn):
             axes = plots.training_curves(histories, group, best=subject.best)
-            words = " and ".join(each.replace("_", " ") for each in group)
-            alt = f"{words} over the epochs, {len(histories)} seeds."
+            words = " and ".join(column_words(each) for each in group).capitalize()
+            count = f"{len(histories)} seed{'s' * (len(histories) > 1)}"
+            alt = f"{words} over the epochs, {count}."
             pictures.append(Picture(name, axes, alt))
     rows, facts = [], {}
     for seed, history in histories.items():
@@ -85,16 +88,15 @@ def curves(subject: Subject) -> Section:
         facts[str(seed)] |= {each: at.get(each) for each in drawn}
     heads = ("seed", "epochs", "best epoch", *(each.replace("_", " ") for each in drawn))
     count = len(histories)
-    words = (
-        f"Recorded while {count} seed{'s were' if count > 1 else ' was'} trained"
-        + (
-            ": thin lines are seeds, thick ones their mean where all of them still"
-            if count > 1
-            else ""
+    words = "Recorded while one seed was trained."
+    if count > 1:
+        words = (
+            f"Recorded while {count} seeds were trained: thin lines are seeds, thick ones their "
+            "mean, as far as all of them went."
         )
-        + (" trained" if count > 1 else "")
-        + ". Dots mark the epoch whose weights were kept. Losses are of the training and of the "
-        "validation nodes; those of training are with dropout."
+    words += (
+        " Dots mark the epoch whose weights were kept. The training loss is with dropout, over the "
+        "training nodes; what is called validation is without, over the validation nodes."
     )
     table = Table("At the epoch that was kept", heads, rows)
     return Section("curves", "Training curves", words, pictures, (table,), {"seeds": facts})
@@ -113,6 +115,7 @@ def confusion(subject: Subject) -> Section:
             "a node may have several labels: none of them is mistaken for another, each is decided "
             "for itself"
         )
+    subject.check_finite(subject.logits, "the logits")
     truth, predicted = subject.labels[mask], subject.logits[mask].argmax(1)
     counts = plots.confusion_counts(truth, predicted, subject.num_classes)
     names = tidy(subject.classes, subject.num_classes)
@@ -149,7 +152,6 @@ def confusion(subject: Subject) -> Section:
 def calibration(subject: Subject) -> Section:
     """A reliability diagram, and the expected calibration error."""
     confidence, right, _ = subject.decisions
-    subject.check_finite(confidence, "the probabilities")
     bins = plots.reliability(confidence, right)
     error = plots.expected_calibration_error(confidence, right)
     rows = [
@@ -233,7 +235,7 @@ def embedding(subject: Subject) -> Section:
 
     if not hasattr(subject.model, "forward_features"):
         kind = type(subject.model).__name__
-        raise Absent(f"a {kind} has no features of its own that a head reads (forward_features)")
+        raise Absent(f"{kind} has no method forward_features, which gives what the head reads")
     mask, whose = subject.shown
     nodes = subject.drawn(mask, subject.sample)
     feat = frozen_feat(subject.model, subject.task)[nodes.to(subject.task.device)].cpu()

@@ -166,8 +166,9 @@ class Subject:
         Raises
         ------
         Absent
-            If no node has a label.
+            If no node has a label, or the network diverged.
         """
+        self.check_finite(self.logits, "the logits")
         if self.multilabel:
             return ((self.logits > 0) == (self.labels > 0)).all(1)
         return self.logits.argmax(1) == self.labels
