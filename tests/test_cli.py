@@ -11,6 +11,7 @@ import pytest
 import lipzoo
 from lipzoo.cli import COMMANDS, main, make_parser
 from lipzoo.lipschitz import certify
+from lipzoo.report import make_report
 from lipzoo.training import finetune, train
 
 RECIPE = """
@@ -71,7 +72,8 @@ def test_every_option_has_a_text_and_says_its_default(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "function"), [("finetune", finetune), ("train", train), ("certify", certify)]
+    ("command", "function"),
+    [("finetune", finetune), ("train", train), ("certify", certify), ("report", make_report)],
 )
 def test_defaults_are_those_of_the_function(command, function):
     defaults = {p.name: p.default for p in inspect.signature(function).parameters.values()}

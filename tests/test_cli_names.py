@@ -254,6 +254,7 @@ def test_a_body_without_a_head_predicts_nothing(tmp_path, capsys):
         ["evaluate", name, "--data", "wine"],
         ["predict", name, "--data", "wine", "--out", out],
         ["certify", name, "--data", "wine", "--out", tmp_path / "c"],
+        ["report", name, "--data", "wine", "--out", tmp_path / "r"],
     ):
         line = refused(capsys, *argv)
         assert f"{name}: is a body without a head" in line

@@ -60,7 +60,7 @@ COMMANDS = [
     ["completion", "bash"],
     *(
         [command, "--help"]
-        for command in ("train", "tune", "evaluate", "finetune", "export", "convert")
+        for command in ("train", "tune", "evaluate", "finetune", "export", "convert", "report")
     ),
 ]
 

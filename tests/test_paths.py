@@ -185,6 +185,8 @@ def test_folders_in_the_environment(variable, value, monkeypatch):
         ["train", NAME, "--out", "{}/x"],
         ["predict", NAME, "--data", "digits", "--out", "{}/x"],
         ["certify", "{}"],
+        ["report", "{}", "--out", "x"],
+        ["report", NAME, "--out", "{}/x"],
         ["export", "{}"],
         ["convert", "{}", "--to", "pt2", "--out", "x"],
         ["convert", NAME, "--to", "pt2", "--out", "{}/x"],

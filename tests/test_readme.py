@@ -19,6 +19,12 @@ MADE = {
     "README.md": ("runs/wine.csv", "runs/exported/card.yaml", "runs/tuned/card.yaml"),
     "docs/command_line.md": (
         *("runs/wine.csv", "runs/exported/card.yaml", "runs/certificate", "runs/search/best.yaml"),
+        *("runs/report/report.html", "runs/report/confusion.png"),
+    ),
+    "docs/pictures.md": (
+        "runs/report/report.html",
+        "runs/run_report/curves_loss.svg",
+        "calibration.png",
     ),
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
     "docs/architectures.md": (),

@@ -206,6 +206,7 @@ def commands(made, out):
         "export": ["export", str(made / "run"), "--out", str(out), "--overwrite"],
         "finetune": ["finetune", checkpoint, "--epochs", "1", "--quiet", *data],
         "certify": ["certify", checkpoint, "--iterations", "0", *data],
+        "report": ["report", checkpoint, *data],
         "demo": ["demo", "--out", str(out), "--overwrite"],
         "new": ["new", "my_gat", "--out", str(out)],
     }

@@ -238,6 +238,20 @@ def the_command_line(folder, data):
 
 
 @scenario
+def a_report(folder, data):
+    if not (find_spec("matplotlib") and find_spec("networkx")):
+        return None
+    np.savez(folder / "graph.npz", **arrays())
+    model = lipzoo.load_pretrained("gat_lip_context_8")
+    report = lipzoo.report.make_report(model, str(folder / "graph.npz"), name="mine")
+    torch.manual_seed(0)
+    model = lipzoo.create_model("gat_lip_2", in_feats=5, num_classes=3)
+    other = lipzoo.report.make_report(model, task(), radii="no")
+    other.write(folder / "report")
+    return report.to_dict(), other.to_dict(), (folder / "report" / "report.json").is_file()
+
+
+@scenario
 def a_backend_is_found(folder, data):
     made, backend = task(num_nodes=12), os.environ.pop("LIPZOO_BACKEND", None)
     model = lipzoo.create_model("gt_lip_2", in_feats=5, num_classes=3)

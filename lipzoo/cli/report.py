@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         OutputFolder(args.out).prepare(args.overwrite)  # before the work, not after it
         need("matplotlib.figure"), need("networkx")
         model, task, recorded = _subject(args)
-        nodes = () if args.nodes is None else rows_of(args.nodes, node_ids(task), task.name)
+        nodes = None if args.nodes is None else rows_of(args.nodes, node_ids(task), task.name)
         report = make_report(
             model,
             task,

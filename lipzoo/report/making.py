@@ -130,7 +130,7 @@ def make_report(
     *,
     name: str = "",
     split: str = "test",
-    nodes: Sequence[int] | Tensor = (),
+    nodes: Sequence[int] | Tensor | None = None,
     embedding: str = "tsne",
     sample: int = 800,
     radii: str = "auto",
@@ -230,8 +230,8 @@ def _made(
     return made if isinstance(made, list) else [made]
 
 
-def _rows(nodes: Sequence[int] | Tensor, task: GraphTask) -> list[int]:
-    found = torch.as_tensor(nodes).flatten().tolist()
+def _rows(nodes: Sequence[int] | Tensor | None, task: GraphTask) -> list[int]:
+    found = [] if nodes is None else torch.as_tensor(nodes).flatten().tolist()
     for node in found:
         if not (isinstance(node, int) and 0 <= node < task.num_nodes):
             raise DataError(f"{task.name}: no node {node}; rows go from 0 to {task.num_nodes - 1}")
