@@ -72,6 +72,7 @@ REVEALED = (
     *("certificate", "added", "found", "kept", "Mine", "lipzoo.finetune", "lipzoo.push_to_hub"),
     *("GraphTask.from_graph", "random_split", "DeepAttentionNet.layer_groups", "lipzoo.nn.GATConv"),
     *("lipzoo.lipschitzify", "lipzoo.models.DeepGAT", "lipzoo.training.train"),
+    *("lipzoo.plots.calibration", "lipzoo.plots.embed", "lipzoo.report.make_report"),
 )
 
 

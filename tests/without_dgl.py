@@ -241,9 +241,8 @@ def the_command_line(folder, data):
 def a_report(folder, data):
     if not (find_spec("matplotlib") and find_spec("networkx")):
         return None
-    np.savez(folder / "graph.npz", **arrays())
-    model = lipzoo.load_pretrained("gat_lip_context_8")
-    report = lipzoo.report.make_report(model, str(folder / "graph.npz"), name="mine")
+    context = lipzoo.load_pretrained("gat_lip_context_8")
+    report = lipzoo.report.make_report(context, task())
     torch.manual_seed(0)
     model = lipzoo.create_model("gat_lip_2", in_feats=5, num_classes=3)
     other = lipzoo.report.make_report(model, task(), radii="no")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["confusion_counts", "confusion_matrix"]
 
 #: Of more classes no cell has room for its number, nor every row for its name.
-_WRITTEN, _NAMED = 12, 40
+_WRITTEN, _NAMED = 12, 20
 
 
 def confusion_counts(truth: Any, predicted: Any, num_classes: int) -> np.ndarray:
@@ -90,9 +90,9 @@ def confusion_matrix(counts: Any, classes: Sequence[str] = (), ax: Axes | None =
         ax.grid(False)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-        step = 1 if number <= _NAMED else -(-number // 20)
+        step = 1 if number <= _NAMED else -(-number // _NAMED)
         ticks = np.arange(0, number, step)
-        small = {"fontsize": 9 if number <= 10 else 7.5 if number <= 20 else 5.5}
+        small = {"fontsize": 9 if number <= 10 else 7.5 if number <= 40 else 6}
         shown = [names[tick] for tick in ticks]
         turned = {"rotation": 45, "ha": "right"} if max(map(len, shown)) > 2 else {}
         ax.set_xticks(ticks + 0.5, shown, **small, **turned)
@@ -100,7 +100,7 @@ def confusion_matrix(counts: Any, classes: Sequence[str] = (), ax: Axes | None =
         if number <= _WRITTEN:
             for (row, column), count in np.ndenumerate(counts):
                 if count:
-                    words = f"{count:g}" if count < 1e5 else f"{count:.1e}"
+                    words = f"{count:g}" if count < 1e4 else f"{count / 1000:.0f}k"
                     ax.text(
                         column + 0.5, row + 0.5, words, ha="center", va="center",
                         fontsize=8 if number <= 8 else 6.5,

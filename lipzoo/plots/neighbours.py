@@ -234,10 +234,13 @@ def _bars(groups: Sequence[Group], words: str, unit: str, ax: Axes | None) -> Ax
         ax.errorbar(places, accuracy, yerr=np.abs(ends.T - accuracy), ecolor=INK, **reach)
         mean = sum(group.right for group in groups) / total
         ax.axhline(mean, color=COLOURS[1], linestyle="--", linewidth=1.2, label=f"all: {mean:.3f}")
-        small = {"fontsize": 8 if len(groups) <= 8 else 7}
-        names = [f"{group.name}\n({group.count:,})" for group in groups]
-        ax.set_xticks(places, names, **small)
-        ax.set(ylim=(0, 1.05), xlabel=f"{words} (below: {unit})", ylabel="accuracy")
+        # Side by side there is room for some; more stand at a slant.
+        is_wide = len(groups) > 7
+        gap = " " if is_wide else "\n"
+        names = [f"{g.name}{gap}({g.count:,})" for g in groups]
+        slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
+        ax.set_xticks(places, names, fontsize=8, **slant)
+        ax.set(ylim=(0, 1.05), xlabel=f"{words} ({unit})", ylabel="accuracy")
         ax.grid(False, axis="x")
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     return ax

@@ -201,6 +201,11 @@ def _certify(sources: Path, version: str, out: Path) -> list[str]:
     return ["certify", str(sources / f"{version}_weights"), *words]
 
 
+def _report(sources: Path, version: str, out: Path) -> list[str]:
+    words = ["--data", "iris", "--radii", "no", "--embedding", "pca", "--out", str(out)]
+    return ["report", str(sources / f"{version}_weights"), *words]
+
+
 def _new(sources: Path, version: str, out: Path) -> list[str]:
     return ["new", "my_gat", "--out", str(out)]
 
@@ -288,6 +293,7 @@ WRITERS = {
         ),
         Writer("predict", _predict, _file),
         Writer("certify", _certify, _sealed("certificate.json"), may_lose_old=True),
+        Writer("report", _report, _sealed("report.json"), may_lose_old=True),
         Writer(
             "new", _new, _sealed("my_gat.yaml"), starts=("nothing",), again=(), overwrites=False
         ),
