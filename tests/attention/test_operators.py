@@ -130,7 +130,8 @@ def some_graph(form, seed):
 
 
 @pytest.mark.slow
-def test_compiled_by_inductor():
+def test_compiled_by_inductor(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
     model = lipzoo.create_model(
         "gat_lip_2", in_feats=6, num_classes=3, hidden_feats=8, num_heads=2, backend="fused"
