@@ -330,6 +330,28 @@ def test_without_a_split():
     }
 
 
+def test_labels_without_masks_are_split_as_evaluate_splits_them(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["report", str(run / "weights"), "--data", "iris", "--out", str(out), "--json"]
+    assert main([*command, "--radii", "no", "--embedding", "pca"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(run / "weights"), "--data", "iris", "--json"]) == 0
+    wanted = json.loads(capsys.readouterr().out)["metrics"]
+    assert facts["sections"]["figures"] == pytest.approx(wanted, abs=1e-6)
+    assert facts["split_note"] == " It was drawn at random (split_seed 0), as for the training."
+    # Of three labelled nodes none can be spared.
+    few = random_task(n=9, edges=20, masks=False)
+    np.savez(
+        tmp_path / "few.npz",
+        src=[0, 1],
+        dst=[1, 2],
+        feat=few.feat.numpy(),
+        label=np.array([0, 1, 2, *[-1] * 6]),
+    )
+    report = make_report(model_for(few), tmp_path / "few.npz", radii="no", embedding="pca")
+    assert "no test nodes with a label" in reasons(report)["calibration"]
+
+
 def test_several_labels_a_node():
     task = random_task(multilabel=True)
     model = model_for(task)

@@ -12,6 +12,7 @@ from lipzoo.cli.options import add_data, add_json, add_out, load_model, load_tas
 if TYPE_CHECKING:
     from torch import nn
 
+    from lipzoo.card import Card
     from lipzoo.datasets import GraphTask
 
 HELP = "draw what a model does: one HTML page and its pictures"
@@ -96,13 +97,19 @@ def _subject(args: argparse.Namespace) -> tuple[nn.Module, GraphTask, dict[str, 
         model.card = card
         recorded = {"histories": read_histories(folder), "best": best_epochs(folder)}
         if args.data is not None or args.data_option:
-            task = load_task(args, card, require_labels=False)
+            task = _loaded(args, card)
         return model, task, recorded
     model = load_model(args.name)
-    task = load_task(args, model.card, require_labels=False)
+    task = _loaded(args, model.card)
     rows, weights = read_history(Path(model.pretrained_folder) / "training"), model.card.weights
     seed = weights.seed or 0
     recorded = {"histories": {seed: rows} if rows else {}}
     if rows and weights.epoch is not None:
         recorded["best"] = {seed: weights.epoch}
     return model, task, recorded
+
+
+def _loaded(args: argparse.Namespace, card: Card) -> GraphTask:
+    from lipzoo.report.subject import split_if_labelled
+
+    return split_if_labelled(lambda required: load_task(args, card, required))

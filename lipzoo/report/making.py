@@ -25,7 +25,7 @@ from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError, LipzooError
 from lipzoo.models import check_has_head
 from lipzoo.report import layers, predictions
-from lipzoo.report.subject import Subject, rounded
+from lipzoo.report.subject import Subject, rounded, split_if_labelled
 from lipzoo.training.metrics import with_classes_of
 
 __all__ = ["SECTIONS", "Report", "make_report"]
@@ -109,8 +109,8 @@ class Report:
             f"{'labels' if facts['multilabel'] else 'classes'}; {facts['parameters']:,} parameters."
             f"{seed}",
             f"Nodes that are looked at, where nothing else is said: {facts['split_nodes']:,} "
-            f"labelled ones, split: {facts['split']}. What is drawn at random: seed "
-            f"{facts['seed']}.",
+            f"labelled ones, split: {facts['split']}.{facts['split_note']} Samples are drawn with "
+            f"seed {facts['seed']}.",
         ]
 
 
@@ -181,7 +181,8 @@ def make_report(
     check_has_head(model, name)
     card = getattr(model, "card", None)
     name = name or (card.full_name if card is not None else type(model).__name__)
-    task = with_classes_of(model, as_task(task, require_labels=False))
+    task = split_if_labelled(lambda required: as_task(task, required))
+    task = with_classes_of(model, task)
     subject = Subject(
         model,
         encode_for(model, task),
@@ -211,6 +212,7 @@ def make_report(
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights_seed": card.weights.seed if card is not None else None,
         "split": split,
+        "split_note": _split_note(model, task),
         "split_nodes": int(subject.mask_of(split).sum()),
         "seed": seed,
     }
@@ -236,6 +238,17 @@ def _rows(nodes: Sequence[int] | Tensor | None, task: GraphTask) -> list[int]:
         if not (isinstance(node, int) and 0 <= node < task.num_nodes):
             raise DataError(f"{task.name}: no node {node}; rows go from 0 to {task.num_nodes - 1}")
     return list(dict.fromkeys(found))
+
+
+def _split_note(model: nn.Module, task: GraphTask) -> str:
+    """What is to be known of a split that nobody gave."""
+    if task.options.get("split") != "random":
+        return ""
+    words = f" It was drawn at random (split_seed {task.options.get('split_seed', 0)})"
+    card = getattr(model, "card", None)
+    if card is not None and card.dataset.fingerprint == task.fingerprint:
+        return f"{words}, as for the training."
+    return f"{words}: weights that learnt on this graph with another split have seen some of them."
 
 
 def _check_labels(subject: Subject) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,16 +13,31 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError, LipzooError, did_you_mean
+from lipzoo.errors import ConfigError, DataError, LipzooError, did_you_mean
 from lipzoo.plots.embedded import METHODS
 from lipzoo.training.metrics import class_names, infer
 from lipzoo.training.predict import is_multilabel, node_ids, probabilities
 
-__all__ = ["RADII", "SPLITS", "Absent", "Subject", "rounded"]
+__all__ = ["RADII", "SPLITS", "Absent", "Subject", "rounded", "split_if_labelled"]
 
 RADII = ("auto", "yes", "no")
 SPLITS = ("test", "val", "train", "all")
 _WORDS = {"test": "test", "val": "validation", "train": "training", "all": "labelled"}
+
+
+def split_if_labelled(load: Callable[[bool], GraphTask]) -> GraphTask:
+    """What ``load(require_labels)`` gives: split at random where labels came without masks.
+
+    That is the split that `evaluate` judges on; where the labels are too few for one, and where
+    there are none, the task has none.
+    """
+    task = load(False)
+    if task.labels is None or task.has_any_mask:
+        return task
+    try:
+        return load(True)
+    except DataError:
+        return task
 
 
 class Absent(LipzooError):
