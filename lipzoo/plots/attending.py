@@ -101,7 +101,8 @@ def attention(
             f"{len(neighbours)} neighbours, {len(weights)} attention weights and {len(classes)} "
             "classes do not belong together"
         )
-    kept = np.argsort(-weights, kind="stable")[:most]
+    # In the order given: a neighbour has the same place in the picture of another layer.
+    kept = np.sort(np.argsort(-weights, kind="stable")[:most])
     hidden = len(weights) - len(kept)
     # By their places: names may be there twice, as edges may.
     graph = nx.DiGraph()
