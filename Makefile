@@ -4,15 +4,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# Kills, fuzzing, many processes, the laboratory, packaging, the README, odd graphs, and the GPU
+# Kills, fuzzing, many processes, the laboratory, packaging, the README, the site, odd graphs, and the GPU
 # kernels in Triton's interpreter, in processes of their own.
-THOROUGH := tests/trust tests/tools tests/hub/test_at_once.py tests/test_examples.py \
+THOROUGH := tests/trust tests/tools tests/site tests/hub/test_at_once.py tests/test_examples.py \
 	tests/test_odd_graphs.py tests/test_packaging.py tests/test_readme.py \
 	tests/training/test_ranks.py tests/training/test_distdgl.py tests/training/test_hosts.py \
 	tests/attention/test_fused_cuda.py tests/attention/test_fused_cuda_compiles.py
 PYTEST   := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-without-dgl lint install clean
+.PHONY: demo test test-all test-without-dgl docs lint install clean
 
 install: $(READY)
 
@@ -40,8 +40,12 @@ test-without-dgl:
 	LIPZOO_WITHOUT_DGL=1 .venv-without-dgl/bin/python -m pip install --quiet -c constraints.txt --editable .
 	.venv-without-dgl/bin/python tests/without_dgl.py $$(mktemp -d)
 
+# A static site in docs/_build/html; the tutorials are run, and kept until they change.
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+
 lint: $(READY)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/gallery docs/reference/api

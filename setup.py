@@ -31,6 +31,17 @@ EXTRAS = {
     "onnx": ["onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tune": ["optuna>=5", "matplotlib>=3.6"],
     "completion": ["shtab>=1.9"],
+    "docs": [
+        "sphinx>=8",
+        "pydata-sphinx-theme>=0.16",
+        "myst-nb>=1.3",
+        "sphinx-design>=0.6",
+        "numpydoc>=1.8",
+        "itables>=2.5",
+        "ipykernel>=6",
+        "pandas>=2",
+        "matplotlib>=3.6",
+    ],
 }
 EXTRAS["plot"] = EXTRAS["plots"]  # as it was called before it held more than matplotlib
 EXTRAS["dev"] = [
@@ -43,9 +54,12 @@ EXTRAS["dev"] = [
     *EXTRAS["onnx"],
     *EXTRAS["tune"],
     *EXTRAS["completion"],
+    *EXTRAS["docs"],
     'atheris>=2.3; platform_system=="Linux"',  # the search of tools/adversary_files.py
+    "axe-playwright-python>=0.1",  # the site, as a person meets it: tests/site/
     "hypothesis>=6",
     "mypy>=1.8",  # the test that the public names are typed
+    "playwright>=1.50",
     "psutil>=5",  # tools/scale.py modes; DGL brings it
     "mpmath>=1.3",  # references in many digits; PyTorch brings it
     "pytest>=7",

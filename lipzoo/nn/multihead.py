@@ -31,9 +31,10 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
 
     Parameters
     ----------
-    embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, \
-device, dtype
+    embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim
         Those of ``torch.nn.MultiheadAttention``.
+    batch_first, device, dtype
+        As there.
     score_norm : "dot_lipschitz", DotProductLipschitzNorm or None
         ``None`` gives plain attention.
 

@@ -50,3 +50,7 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module("lipzoo.registry.building"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
