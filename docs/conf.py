@@ -64,6 +64,8 @@ html_context = {"default_mode": "auto"}  # light or dark, as the browser says
 html_static_path = ["_static"]
 html_css_files = ["lipzoo.css"]
 html_math_renderer = "mathml"
+# Found pages without a summary, for which a browser would have to fetch files.
+html_show_search_summary = False
 html_show_sourcelink = False
 html_copy_source = False
 pygments_style = "a11y-high-contrast-light"

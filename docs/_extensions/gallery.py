@@ -30,15 +30,17 @@ THOUSANDS = 1 + list(COLUMNS).index("parameters")
 WITH_COMMAS = """function (data, type) {
     return type === 'display' ? Number(data).toLocaleString('en') : data;
 }"""
-#: For screen readers: which column a field searches.
-NAME_THE_FIELDS = """function () {
-    const names = [...this.api().columns().header()].map(cell => cell.textContent.trim());
-    this.api().table().header().querySelectorAll('tr:nth-child(2) > *').forEach((cell, at) => {
-        const input = cell.querySelector('input'), select = cell.querySelector('select');
-        input?.setAttribute('aria-label', `search in ${names[at]}`);
-        select?.setAttribute('aria-label', `how to compare ${names[at]}`);
+#: For screen readers: which column a field searches. The fields come when DataTables has begun.
+NAME_THE_FIELDS = """<script>
+new MutationObserver(() => {
+    const names = document.querySelectorAll('#weights-table thead tr:first-child th');
+    document.querySelectorAll('#weights-table thead tr:nth-child(2) > *').forEach((cell, at) => {
+        const name = names[at].textContent.trim();
+        cell.querySelector('input')?.setAttribute('aria-label', `search in ${name}`);
+        cell.querySelector('select')?.setAttribute('aria-label', `how to compare ${name}`);
     });
-}"""
+}).observe(document.querySelector('div.wide'), {childList: true, subtree: true});
+</script>"""
 
 
 def setup(app):
@@ -112,11 +114,11 @@ def table_html(rows: list[Row]) -> str:
         language={"search": "Search:", "info": "_TOTAL_ sets of weights", "infoEmpty": "none"},
         columnControl=[{"target": 1, "content": ["search"]}],
         columnDefs=[{"targets": [THOUSANDS], "render": JavascriptFunction(WITH_COMMAS)}],
-        initComplete=JavascriptFunction(NAME_THE_FIELDS),
         maxBytes=0,
     )
     around = '<div class="wide" tabindex="0" role="region" aria-label="Table of weights">'
-    return f"{generate_init_offline_itables_html(dt_bundle)}\n{around}\n{table}\n</div>"
+    script = generate_init_offline_itables_html(dt_bundle)
+    return f"{script}\n{around}\n{table}\n</div>\n{NAME_THE_FIELDS}"
 
 
 def _cells(row: Row) -> dict[str, object]:
