@@ -18,6 +18,18 @@ def fresh_registry():
         architectures_in.cache_clear()
 
 
+@contextmanager
+def names_removed(*registries):
+    """What is registered in the block is no name after it."""
+    kept = [set(registry) for registry in registries]
+    try:
+        yield
+    finally:
+        for registry, names in zip(registries, kept):
+            for name in set(registry) - names:
+                registry.remove(name)
+
+
 def forget_architectures(folder: Path | None = None) -> None:
     """Read architecture files anew; forget a folder that was added."""
     architectures_in.cache_clear()

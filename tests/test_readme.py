@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from registry_state import fresh_registry, names_removed
 
 import lipzoo
 from lipzoo._tables import read_csv
+from lipzoo.attention import SCORE_NORMS
+from lipzoo.datasets import DATASETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-#: What a reader types, and what is there afterwards.
+#: What is there after a reader has typed what a page shows.
 MADE = {
     "README.md": ("runs/wine.csv", "runs/exported/card.yaml", "runs/tuned/card.yaml"),
     "docs/command_line.md": (
@@ -22,19 +25,33 @@ MADE = {
         *("runs/report/report.html", "runs/report/confusion.png"),
     ),
     "docs/pictures.md": (
-        "runs/report/report.html",
-        "runs/run_report/curves_loss.svg",
-        "calibration.png",
+        *("runs/report/report.html", "runs/run_report/curves_loss.svg", "calibration.png"),
     ),
     "docs/fine_tuning.md": ("runs/tuned/card.yaml",),
-    "docs/architectures.md": (),
     "docs/own_graphs.md": ("users.pt",),
-    "docs/edge_features.md": (),
     "docs/export.md": ("runs/cora.onnx", "runs/cora.pt2"),
-    "docs/scikit_learn.md": (),
-    "docs/size.md": (),
-    "docs/reversible.md": (),
+    "docs/howto/certify.md": ("runs/certificate",),
+    "docs/howto/extend.md": ("my_net/my_net.yaml",),
+    "docs/howto/new_nodes.md": ("predictions.csv",),
+    "docs/howto/share.md": ("runs/exported/card.yaml",),
+    "docs/howto/tune.md": ("runs/search/best.yaml",),
 }
+#: Pages on graphs that do not come with the package.
+PUBLIC = ("docs/context.md", "docs/data.md", "docs/transfer.md")
+#: What the build of the site writes, or runs itself.
+BUILT = ("_build", "api", "gallery", "tutorials")
+
+
+def pages() -> list[Path]:
+    """The README and the pages of the site, each as it is written."""
+    written = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(path for path in written if not {*BUILT} & {*path.parts})]
+
+
+def shown() -> list[str]:
+    """The pages that show something to type."""
+    names = [str(path.relative_to(ROOT)) for path in pages()]
+    return [name for name in names if blocks(name, "bash") or blocks(name, "python")]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -49,22 +66,30 @@ def environment():
     return {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("document", MADE)
-def test_what_is_shown_runs(document, tmp_path, environment, monkeypatch):
+@pytest.mark.parametrize("document", shown())
+def test_what_is_shown_runs(document, tmp_path, environment, monkeypatch, request):
     """Commands, then the Python blocks one after the other, as who reads them types them."""
+    if document in PUBLIC:
+        folder = str(request.getfixturevalue("raw_dir"))
+        monkeypatch.setenv("DGL_DOWNLOAD_DIR", folder)
+        environment["DGL_DOWNLOAD_DIR"] = folder
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
-    commands, code = blocks(document, "bash"), blocks(document, "python")
-    assert commands or code
-    for block in commands:
+    for block in blocks(document, "bash"):
         script = ["bash", "-c", f"set -euo pipefail\n{block}"]
         run = subprocess.run(script, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
-    for block in code:
-        exec(compile(block, document, "exec"), scope)
-    for name in MADE[document]:
+    with fresh_registry(), names_removed(SCORE_NORMS, DATASETS):
+        for block in blocks(document, "python"):
+            exec(compile(block, document, "exec"), scope)
+    for name in MADE.get(document, ()):
         assert (tmp_path / name).exists(), name
+
+
+def test_the_pages_that_are_named_are_there():
+    assert {*MADE, *PUBLIC} <= set(shown())
+    assert len(shown()) >= 20
 
 
 def test_the_make_targets_exist():
@@ -89,7 +114,7 @@ def test_the_speed_of_all_weights_was_measured():
 
 
 def test_every_file_that_is_named_exists():
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    documents = [*pages(), ROOT / "CONTRIBUTING.md", *(ROOT / "docs/tutorials").glob("*.md")]
     for document in documents:
         text = document.read_text(encoding="utf-8")
         folders = "lipzoo|zoo_configs|pretrained|tools|tests|docs"
