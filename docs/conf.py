@@ -71,7 +71,7 @@ html_copy_source = False
 pygments_style = "a11y-high-contrast-light"
 html_theme_options = {
     "logo": {"text": "lipzoo"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],

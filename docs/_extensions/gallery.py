@@ -19,14 +19,13 @@ from lipzoo.settings import per_seed
 
 __all__ = ["index_page", "table_html", "weights_page", "write_gallery"]
 
-#: What the columns of the table are called, by those of ``lipzoo list``.
-COLUMNS = {"graph": "graph", "layers": "layers", "norm": "norm", "parameters": "parameters"}
+#: Columns that are those of ``lipzoo list``.
+COLUMNS = ("graph", "layers", "norm")
 TERMINAL = (
     "`lipzoo list --pretrained` shows the same in a terminal, `results/models.csv` to a program."
 )
 METRIC_WORDS = {"roc_auc": "ROC AUC", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
-#: The column of parameters, of which one wants to see the thousands.
-THOUSANDS = 1 + list(COLUMNS).index("parameters")
+#: For the parameters, of which one wants to see the thousands.
 WITH_COMMAS = """function (data, type) {
     return type === 'display' ? Number(data).toLocaleString('en') : data;
 }"""
@@ -99,6 +98,7 @@ def table_html(rows: list[Row]) -> str:
     from itables.options import dt_bundle
 
     frame = pd.DataFrame([_cells(row) for row in rows])
+    parameters = frame.columns.get_loc("parameters")
     table = to_html_datatable(
         frame,
         connected=False,
@@ -113,7 +113,7 @@ def table_html(rows: list[Row]) -> str:
         layout={"topStart": "info", "topEnd": "search", "bottomStart": None, "bottomEnd": None},
         language={"search": "Search:", "info": "_TOTAL_ sets of weights", "infoEmpty": "none"},
         columnControl=[{"target": 1, "content": ["search"]}],
-        columnDefs=[{"targets": [THOUSANDS], "render": JavascriptFunction(WITH_COMMAS)}],
+        columnDefs=[{"targets": [parameters], "render": JavascriptFunction(WITH_COMMAS)}],
         maxBytes=0,
     )
     around = '<div class="wide" tabindex="0" role="region" aria-label="Table of weights">'
@@ -126,11 +126,12 @@ def _cells(row: Row) -> dict[str, object]:
     mean, _, spread = row.words.get("test %", "").partition(" ± ")
     link = f'<a href="{html.escape(row.name)}.html">{html.escape(row.name)}</a>'
     cells: dict[str, object] = {"weights": link}
-    cells |= {words: values[key] or "-" for key, words in COLUMNS.items()}
-    cells["MB"] = round(values["size"] / 1e6, 2)
+    cells |= {key: values[key] or "-" for key in COLUMNS}
+    cells["test %"] = float(mean) if mean else "-"
+    cells["±"] = float(spread) if spread else "-"
     cells["metric"] = _metric_words(values["metric"]) if values["metric"] else "-"
-    cells["test %"] = float(mean) if mean else None
-    cells["±"] = float(spread) if spread else None
+    cells["parameters"] = values["parameters"]
+    cells["MB"] = round(values["size"] / 1e6, 2)
     return cells
 
 
