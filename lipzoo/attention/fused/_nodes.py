@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 
-from lipzoo.attention.fused._arithmetic import FAST, bounds
+from lipzoo.attention.fused._arithmetic import bounds
+from lipzoo.attention.fused._rows import add_product, add_shares, clear, dot, new_row, read, write
+from lipzoo.attention.fused._vectors import all_of, load, sqrt, store
 
-__all__ = ["add_from_lengths", "give_to_winners", "lengths"]
-
-kernel = numba.njit(nogil=True, fastmath=set(FAST), error_model="numpy", cache=True)
+__all__ = ["TINY", "make_node_kernels"]
 
 #: Squares between these are far from over- and underflow, in float32.
 _LOW, _HIGH = 1e-24, 1e36
@@ -19,49 +21,84 @@ _LOW, _HIGH = 1e-24, 1e36
 TINY = {np.float32: np.float32(np.finfo(np.float32).tiny), np.float64: np.finfo(np.float64).tiny}
 
 
-@kernel
-def lengths(chunk_from, chunk_to, v, heads, tiny, to, column):
-    """``to[:, column + h] = ||v_h||``, of any size: where squares do not do, those of ``v`` over
-    its largest entry. A row below ``tiny`` is as long as its largest entry."""
-    width = v.shape[1] // heads
-    for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
-        for h in range(heads):
-            first = h * width
-            square = v[j, first] * v[j, first]
-            for k in range(first + 1, first + width):
-                square += v[j, k] * v[j, k]
-            if _LOW < square < _HIGH:
-                to[j, column + h] = math.sqrt(square)
+@cache
+def make_node_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
+    """The kernels for rows of H heads of D features."""
+    ft = np.float64 if is_double else np.float32
+    tiny, low, high, zero = TINY[ft], ft(_LOW), ft(_HIGH), ft(0)
+    kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
+
+    @kernel
+    def row_products(chunk_from, chunk_to, v, a, to, column):
+        """``to[:, column + h] = a·v`` per head."""
+        own = new_row(zero, H, D)
+        read(own, a, 0)
+        for i in range(*bounds(chunk_from, chunk_to, v.shape[0])):
+            store(to, i, column, dot(own, v, i))
+
+    @kernel
+    def lengths(chunk_from, chunk_to, v, to, column):
+        """``to[:, column + h] = ||v_h||``, of any size: where squares do not do, those of ``v``
+        over its largest entry. A row below ``tiny`` is as long as its largest entry."""
+        row = new_row(zero, H, D)
+        for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
+            read(row, v, j)
+            squares = dot(row, v, j)
+            store(to, j, column, sqrt(squares))
+            if all_of((squares > low) & (squares < high)):
                 continue
-            largest = abs(v[j, first])
-            for k in range(first, first + width):
-                largest = max(largest, abs(v[j, k]))
-            square = v[j, first] - v[j, first] + 1  # or not a number
-            if largest >= tiny:
-                square -= 1
-                for k in range(first, first + width):
-                    part = v[j, k] / largest
-                    square += part * part
-            to[j, column + h] = largest * math.sqrt(square)
+            for h in range(H):
+                largest = abs(v[j, h * D])
+                for k in range(h * D, (h + 1) * D):
+                    largest = max(largest, abs(v[j, k]))
+                square = v[j, h * D] - v[j, h * D] + 1  # or not a number
+                if largest >= tiny:
+                    square -= 1
+                    for k in range(h * D, (h + 1) * D):
+                        part = v[j, k] / largest
+                        square += part * part
+                to[j, column + h] = largest * math.sqrt(square)
 
+    @kernel
+    def add_from_lengths(chunk_from, chunk_to, v, src, d_src, column, d_column, d_v):
+        """``d_v += v / n d_n``, where the columns of ``src`` hold the lengths, of ``d_src`` their
+        gradients."""
+        own, sums = new_row(zero, H, D), new_row(zero, H, D)
+        for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
+            read(own, v, j)
+            read(sums, d_v, j)
+            n = load(src, j, column, H)
+            add_shares(sums, own, n, load(d_src, j, d_column, H), n >= tiny)
+            write(d_v, j, sums)
 
-@kernel
-def add_from_lengths(chunk_from, chunk_to, v, src, d_src, heads, column, tiny, d_v):
-    """``d_v += v / n d_n``, where the columns of ``src`` hold the lengths, of ``d_src`` their
-    gradients."""
-    width = v.shape[1] // heads
-    for j in range(*bounds(chunk_from, chunk_to, v.shape[0])):
-        for h in range(heads):
-            length = src[j, column + h]
-            if length >= tiny:
-                for k in range(h * width, (h + 1) * width):
-                    d_v[j, k] += v[j, k] / length * d_src[j, column + h]
+    @kernel
+    def give_to_winners(winner, d_dst, d_src):
+        """``d_src[winner_ih, h] += d_dst[i, h]``: the gradient of a maximum."""
+        for i in range(winner.shape[0]):
+            for h in range(H):
+                if winner[i, h] >= 0:
+                    d_src[winner[i, h], h] += d_dst[i, h]
 
+    @kernel
+    def combine(chunk_from, chunk_to, v, d_node, column, a, d_v, d_a):
+        """``d_v += a d`` and ``d_a = sum_j d_j v_j``, in parts by chunk of nodes."""
+        own, attn, sums = new_row(zero, H, D), new_row(zero, H, D), new_row(zero, H, D)
+        read(attn, a, 0)
+        for chunk in range(chunk_from, chunk_to):
+            clear(sums)
+            for j in range(*bounds(chunk, chunk + 1, d_node.shape[0])):
+                d = load(d_node, j, column, H)
+                read(own, v, j)
+                add_product(sums, d, own)
+                read(own, d_v, j)
+                add_product(own, d, attn)
+                write(d_v, j, own)
+            write(d_a, chunk, sums)
 
-@numba.njit(cache=True)
-def give_to_winners(winner, d_dst, d_src, column):
-    """``d_src[winner_ih, column + h] += d_dst[i, column + h]``: the gradient of a maximum."""
-    for i in range(winner.shape[0]):
-        for h in range(winner.shape[1]):
-            if winner[i, h] >= 0:
-                d_src[winner[i, h], column + h] += d_dst[i, column + h]
+    return SimpleNamespace(
+        row_products=row_products,
+        lengths=lengths,
+        add_from_lengths=add_from_lengths,
+        give_to_winners=give_to_winners,
+        combine=combine,
+    )

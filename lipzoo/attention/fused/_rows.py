@@ -1,13 +1,11 @@
-"""Operations on rows of H heads of D features as explicit vector instructions.
+"""Rows of H heads of D features: sums, products and weighted sums, with all lanes full.
 
-Left to itself, LLVM turns a loop over 8 heads of 8 features into vector instructions *across*
-heads, and spends most of them on shuffling rows in and out of that order. These intrinsics say
-how: a head's features fill a register, its weight is broadcast, heads follow one another.
+A row is so many whole registers, wherever its heads begin and end; the weights of the heads are
+expanded into its lanes by a permutation. A :class:`Row` lies on the stack, read and written in
+pieces of one register at constant offsets: LLVM keeps those of a short row in registers from edge
+to edge. A long row is walked head by head, and stays in memory.
 
-Each works on one row that is gathered from an array (N, H * D) and on scratch ``S``, an array
-of one dimension; the other arguments are offsets into ``S``, and constants.
-
-No instruction is fused with another, or reordered. So scores and products (:func:`dot_rows`,
+No instruction is fused with another, or reordered. So scores and products (:func:`dot`,
 :func:`pair_scores`) are the same to the last bit wherever they are computed, with either end of the
 edge as the gathered row, and terms that cancel each other leave nothing.
 """
@@ -15,370 +13,348 @@ edge as the gathered row, and terms that cancel each other leave nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
-from lipzoo.attention.fused._arithmetic import build_exp
+from lipzoo.attention.fused._llvm import (
+    broadcast,
+    load_from,
+    pointer_to_row,
+    shuffled,
+    size_of,
+    store_to,
+)
+from lipzoo.attention.fused._registers import Lanes, sums_of_heads
+from lipzoo.attention.fused._vectors import Vector
 
 __all__ = [
-    "AHEAD",
-    "add_rows",
-    "add_slopes",
-    "copy_row",
-    "dot_rows",
-    "exp_row",
-    "pair_scores",
-    "prefetch",
+    "WIDEST",
+    "Row",
+    "Walk",
+    "add_product",
+    "add_row_product",
+    "add_shares",
+    "build_add_product",
+    "build_dot",
+    "clear",
+    "dot",
+    "flush",
+    "multiply",
+    "new_row",
+    "read",
+    "write",
+    "write_quotient",
 ]
 
-#: Edges that a row is asked for before its turn, and cache lines of it.
-AHEAD = 8
-_PREFETCH_LINES = 4
-
-#: Widest vector, in bytes: a register of AVX-512, which LLVM splits for smaller ones.
-_WIDEST = 64
-#: Heads up to this many vectors in a row are written out one after the other, so that sums stay
-#: in registers from edge to edge; longer rows take a loop.
-_UNROLLED = 16
+#: Widest register, in bytes: that of AVX-512, which LLVM cuts for smaller ones.
+WIDEST = 64
+#: Rows up to this many of them are written out; longer ones take a loop.
+_UNROLLED = 32
 
 _i32, _i64 = ir.IntType(32), ir.IntType(64)
 
 
-def _literals(*arguments):
-    return all(isinstance(a, types.IntegerLiteral) for a in arguments)
+class Row(types.Type):
+    """H heads of D features on the stack."""
+
+    def __init__(self, dtype: types.Type, heads: int, width: int) -> None:
+        self.dtype, self.heads, self.width = dtype, heads, width
+        super().__init__(name=f"Row({dtype}, {heads}, {width})")
 
 
-def _data(context, builder, array_type, value):
-    return context.make_array(array_type)(context, builder, value)
-
-
-def _int64(builder, value, integer_type):
-    if value.type.width == 64:
-        return value
-    extend = builder.sext if integer_type.signed else builder.zext
-    return extend(value, _i64)
-
-
-def _offsets(builder, signature, args, begin, end):
-    return [_int64(builder, args[k], signature.args[k]) for k in range(begin, end)]
-
-
-def _row(context, builder, array_type, value, row, row_type):
-    """Pointer to the start of a row of a C-contiguous (N, K) array."""
-    view = _data(context, builder, array_type, value)
-    length = cgutils.unpack_tuple(builder, view.shape, 2)[1]
-    return builder.gep(view.data, [builder.mul(_int64(builder, row, row_type), length)])
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, manager[kind.dtype].get_value_type().as_pointer())
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """What the intrinsics share: scratch ``S``, one gathered row, and H heads of D features."""
+class Walk:
+    """Over the pieces of a row, each with the heads of its lanes."""
 
     builder: ir.IRBuilder
     number: ir.Type
-    itemsize: int
-    scratch: ir.Value
-    row: ir.Value
     heads: int
     width: int
 
     @classmethod
-    def open(cls, context, builder, signature, args, heads, width):
-        """``args`` are scratch, the array, the row, then what the caller takes itself."""
-        kind = signature.args[0].dtype
-        return cls(
-            builder,
-            context.get_data_type(kind),
-            kind.bitwidth // 8,
-            _data(context, builder, signature.args[0], args[0]).data,
-            _row(context, builder, signature.args[1], args[1], args[2], signature.args[2]),
-            heads.literal_value,
-            width.literal_value,
-        )
+    def along(cls, builder, row):
+        number = ir.DoubleType() if row.dtype == types.float64 else ir.FloatType()
+        return cls(builder, number, row.heads, row.width)
 
-    def vectors(self):
-        """(offset, length) of the vectors that cover a head."""
-        longest = _WIDEST // self.itemsize
-        return [(k, min(longest, self.width - k)) for k in range(0, self.width, longest)]
+    @property
+    def longest(self):
+        return WIDEST // size_of(self.number)
 
-    def each_head(self, body):
-        """``body(h, start)`` for each head; written out where rows are short."""
-        if self.heads * len(self.vectors()) <= _UNROLLED:
-            for h in range(self.heads):
-                body(_i64(h), _i64(h * self.width))
+    @property
+    def is_short(self):
+        return self.heads * self.width <= _UNROLLED * self.longest
+
+    def short_pieces(self):
+        """``(offset, heads of the lanes)``: of one head each, where no power of two divides."""
+        widest, D = self.longest, self.width
+        total = self.heads * D
+        if D & (D - 1):
+            cuts = [h * D + k for h in range(self.heads) for k in range(0, D, widest)]
         else:
-            with cgutils.for_range(self.builder, _i64(self.heads)) as loop:
-                body(loop.index, self.builder.mul(loop.index, _i64(self.width)))
+            cuts = list(range(0, total, widest))
+        for begin, end in zip(cuts, [*cuts[1:], total]):
+            yield begin, [k // D for k in range(begin, end)]
 
-    def at(self, *terms):
-        """The sum of offsets."""
-        return reduce(self.builder.add, terms)
-
-    def number_at(self, offset):
-        return self.builder.gep(self.scratch, [offset])
-
-    def load(self, start, offset, length):
-        pointer = self.builder.gep(start, [offset])
-        pointer = self.builder.bitcast(pointer, ir.VectorType(self.number, length).as_pointer())
-        return self.builder.load(pointer, align=self.itemsize)
-
-    def store(self, vector, offset):
-        pointer = self.builder.bitcast(self.number_at(offset), vector.type.as_pointer())
-        self.builder.store(vector, pointer, align=self.itemsize)
-
-    def broadcast(self, number, length):
-        vector = ir.Constant(ir.VectorType(self.number, length), ir.Undefined)
-        vector = self.builder.insert_element(vector, number, _i32(0))
-        mask = ir.Constant(ir.VectorType(_i32, length), [0] * length)
-        return self.builder.shuffle_vector(vector, vector, mask)
-
-    def add_product(self, total, a, b):
-        product = self.builder.fmul(a, b)
-        return product if total is None else self.builder.fadd(total, product)
-
-    def leaky_slope(self, x, slope, length):
-        """The slope of the LeakyReLU at each ``x``."""
-        zero = ir.Constant(x.type, [0.0] * length)
-        one = ir.Constant(x.type, [1.0] * length)
-        positive = self.builder.fcmp_ordered(">", x, zero)
-        return self.builder.select(positive, one, self.broadcast(slope, length))
-
-    def sums_of_heads(self, terms, out):
-        """``S[out + h]`` = the sum over d of the vectors that ``terms(start, length)``
-        gives for head ``h``; the order of additions depends on H and D alone."""
-        pending = []
-
-        def head(h, start):
-            totals = {}
-            for offset, length in self.vectors():
-                term = terms(self.at(start, _i64(offset)), length)
-                known = totals.get(length)
-                totals[length] = term if known is None else self.builder.fadd(known, term)
-            # One vector; what is left of a head that no vector divides goes into its start.
-            total, *rest = totals.values()
-            for shorter in rest:
-                total = self.builder.fadd(total, self._padded(shorter, total.type.count))
-            while total.type.count > max(1, self.heads) or total.type.count & total.type.count - 1:
-                total = self._folded(total)
-            if isinstance(h, ir.Constant) and total.type.count > 1:
-                pending.append(total)
-                if len(pending) == self.heads:
-                    self._store_transposed(pending, out)
-                return
-            while total.type.count > 1:
-                total = self._folded(total)
-            self.store(total, self.at(out, h))
-
-        self.each_head(head)
-
-    def _shuffled(self, a, b, order):
-        mask = ir.Constant(ir.VectorType(_i32, len(order)), list(order))
-        return self.builder.shuffle_vector(a, b, mask)
-
-    def _padded(self, vector, length):
-        """The vector with zeros behind, of this length."""
-        zeros = ir.Constant(vector.type, [0.0] * vector.type.count)
-        count = vector.type.count
-        return self._shuffled(vector, zeros, [min(k, count) for k in range(length)])
-
-    def _folded(self, vector):
-        """The upper half of a vector added to the lower."""
-        count = vector.type.count
-        half = (count + 1) // 2
-        upper = self._shuffled(vector, vector, range(half, count))
-        if half > count - half:
-            upper = self._padded(upper, half)
-        return self.builder.fadd(self._shuffled(vector, vector, range(half)), upper)
-
-    def _store_transposed(self, vectors, out):
-        """Sums of the entries of H vectors, at ``out``: neighbours add up to half as many vectors
-        with half of each, so that no number leaves the registers by itself."""
-        length = vectors[0].type.count
-        for first in range(0, len(vectors), length):
-            group = vectors[first : first + length]
-            count = len(group)
-            group += [group[-1]] * (length - count)
-            while len(group) > 1:
-                even = range(0, 2 * length, 2)
-                group = [
-                    self.builder.fadd(
-                        self._shuffled(a, b, even), self._shuffled(a, b, [k + 1 for k in even])
-                    )
-                    for a, b in zip(group[::2], group[1::2])
-                ]
-            sums = group[0]
-            if count < length:
-                sums = self._shuffled(sums, sums, range(count))
-            self.store(sums, self.at(out, _i64(first)))
-
-
-@intrinsic(prefer_literal=True)
-def copy_row(typing_context, scratch, x, row, out, count):
-    """``S[out + k] = x[row, k]`` for ``k < count``.
-
-    Loops over heads that then touch ``S`` alone become vector instructions. LLVM does not do
-    that for so few iterations where it would have to check that two arrays do not overlap.
-    """
-    if not _literals(count):
-        return None
-
-    def build(context, builder, signature, args):
-        rows = _Rows.open(context, builder, signature, args, types.literal(1), count)
-        (to,) = _offsets(builder, signature, args, 3, 4)
-        for offset, length in rows.vectors():
-            value = rows.load(rows.row, _i64(offset), length)
-            rows.store(value, rows.at(to, _i64(offset)))
-        return context.get_dummy_value()
-
-    return types.void(scratch, x, row, out, count), build
-
-
-@intrinsic(prefer_literal=True)
-def exp_row(typing_context, scratch, x, out, count):
-    """``S[out + k] = exp(S[x + k])`` for ``k < count``: see ``build_exp``."""
-    if not _literals(count):
-        return None
-
-    def build(context, builder, signature, args):
-        S = _data(context, builder, signature.args[0], args[0]).data
-        number = context.get_data_type(signature.args[0].dtype)
-        is_double = isinstance(number, ir.DoubleType)
-        start, to = _offsets(builder, signature, args, 1, 3)
-        longest, align = (1, 8) if is_double else (_WIDEST // 4, 4)
-        for k in range(0, count.literal_value, longest):
-            kind = ir.VectorType(number, min(longest, count.literal_value - k))
-            x, y = (
-                builder.bitcast(builder.gep(S, [builder.add(offset, _i64(k))]), kind.as_pointer())
-                for offset in (start, to)
-            )
-            value = build_exp(builder, builder.load(x, align=align))
-            builder.store(value, y, align=align)
-        return context.get_dummy_value()
-
-    return types.void(scratch, x, out, count), build
-
-
-@intrinsic(prefer_literal=True)
-def add_rows(typing_context, scratch, x, row, weights, sums, heads, width, count):
-    """``S[sums + t HD + hD + d] += S[weights + t H + h] x[row, hD + d]`` for ``t < count``:
-    ``count`` weighted sums of the same row."""
-    if not _literals(heads, width, count):
-        return None
-
-    def build(context, builder, signature, args):
-        rows = _Rows.open(context, builder, signature, args, heads, width)
-        w, acc = _offsets(builder, signature, args, 3, 5)
-
-        def head(h, start):
-            weight = [
-                builder.load(rows.number_at(rows.at(w, h, _i64(t * rows.heads))))
-                for t in range(count.literal_value)
+    def each(self, body, *weights):
+        """``body(offset, length, *expanded weights)`` for each piece."""
+        builder = self.builder
+        if self.is_short:
+            for begin, heads in self.short_pieces():
+                lanes = (shuffled(builder, w, w, heads) for w in weights)
+                body(_i64(begin), len(heads), *lanes)
+            return
+        kept = [self._on_stack(w) for w in weights]
+        with cgutils.for_range(builder, _i64(self.heads)) as loop:
+            numbers = [
+                builder.trunc(x, w.type.element) if x.type != w.type.element else x
+                for x, w in zip((builder.load(builder.gep(k, [loop.index])) for k in kept), weights)
             ]
-            for offset, length in rows.vectors():
-                here = rows.at(start, _i64(offset))
-                value = rows.load(rows.row, here, length)
-                for t, number in enumerate(weight):
-                    place = rows.at(acc, here, _i64(t * rows.heads * rows.width))
-                    total = rows.load(rows.scratch, place, length)
-                    weighted = rows.add_product(total, rows.broadcast(number, length), value)
-                    rows.store(weighted, place)
+            self._along_head(
+                loop.index,
+                lambda offset, n: body(offset, n, *(broadcast(builder, x, n) for x in numbers)),
+            )
 
-        rows.each_head(head)
-        return context.get_dummy_value()
+    def _along_head(self, head, body):
+        builder, longest = self.builder, self.longest
+        start = builder.mul(head, _i64(self.width))
+        whole = self.width // longest
+        with cgutils.for_range(builder, _i64(whole)) as loop:
+            body(builder.add(start, builder.mul(loop.index, _i64(longest))), longest)
+        if self.width % longest:
+            body(builder.add(start, _i64(whole * longest)), self.width % longest)
 
-    return types.void(scratch, x, row, weights, sums, heads, width, count), build
+    def _on_stack(self, weights):
+        """Where a loop finds them one by one; a mask in bytes."""
+        if weights.type.element == ir.IntType(1):
+            bytes_ = ir.VectorType(ir.IntType(8), weights.type.count)
+            weights = self.builder.zext(weights, bytes_)
+        kept = cgutils.alloca_once(self.builder, weights.type.element, self.heads)
+        store_to(self.builder, weights, kept, _i64(0))
+        return kept
 
+    def sums(self, terms):
+        """The sum of ``terms(offset, length)`` over each head; the order of additions depends on
+        H and D alone."""
+        builder = self.builder
+        if self.is_short:
+            return sums_of_heads(
+                builder,
+                [Lanes(terms(_i64(at), len(heads)), heads) for at, heads in self.short_pieces()],
+                self.heads,
+            )
+        found = cgutils.alloca_once(builder, self.number, self.heads)
+        vector = ir.VectorType(self.number, self.longest)
+        total = cgutils.alloca_once(builder, vector)
+        with cgutils.for_range(builder, _i64(self.heads)) as loop:
+            builder.store(ir.Constant(vector, [0.0] * self.longest), total)
 
-@intrinsic(prefer_literal=True)
-def dot_rows(typing_context, scratch, x, row, own, out, heads, width):
-    """``S[out + h] = sum_d S[own + hD + d] x[row, hD + d]``."""
-    if not _literals(heads, width):
-        return None
+            def add(offset, length):
+                term = terms(offset, length)
+                if length < self.longest:
+                    zeros = ir.Constant(term.type, [0.0] * length)
+                    order = [min(k, length) for k in range(self.longest)]
+                    term = shuffled(builder, term, zeros, order)
+                builder.store(builder.fadd(builder.load(total), term), total)
 
-    def build(context, builder, signature, args):
-        rows = _Rows.open(context, builder, signature, args, heads, width)
-        mine, to = _offsets(builder, signature, args, 3, 5)
-
-        def product(here, length):
-            a = rows.load(rows.scratch, rows.at(mine, here), length)
-            return builder.fmul(a, rows.load(rows.row, here, length))
-
-        rows.sums_of_heads(product, to)
-        return context.get_dummy_value()
-
-    return types.void(scratch, x, row, own, out, heads, width), build
-
-
-@intrinsic(prefer_literal=True)
-def pair_scores(typing_context, scratch, x, row, own, attn, out, slope, heads, width):
-    """``S[out + h] = sum_d S[attn + hD + d] LeakyReLU(S[own + hD + d] + x[row, hD + d])``."""
-    if not _literals(heads, width):
-        return None
-
-    def build(context, builder, signature, args):
-        rows = _Rows.open(context, builder, signature, args, heads, width)
-        mine, vectors, to = _offsets(builder, signature, args, 3, 6)
-
-        def product(here, length):
-            a = rows.load(rows.scratch, rows.at(mine, here), length)
-            pair = builder.fadd(a, rows.load(rows.row, here, length))
-            leaky = builder.fmul(pair, rows.leaky_slope(pair, args[6], length))
-            return builder.fmul(rows.load(rows.scratch, rows.at(vectors, here), length), leaky)
-
-        rows.sums_of_heads(product, to)
-        return context.get_dummy_value()
-
-    return types.void(scratch, x, row, own, attn, out, slope, heads, width), build
+            self._along_head(loop.index, add)
+            lanes = [Lanes(builder.load(total), [0] * self.longest)]
+            store_to(builder, sums_of_heads(builder, lanes, 1), found, loop.index)
+        return load_from(builder, found, _i64(0), self.heads)
 
 
 @intrinsic(prefer_literal=True)
-def add_slopes(typing_context, scratch, x, row, own, weights, sums, slope, heads, width, count):
-    """With ``y = S[own + hD + d] + x[row, hD + d]``, ``S[sums + hD + d] += S[weights + h] l(y)``
-    for the slope ``l`` of the LeakyReLU, and for ``count == 2`` the same of ``l(y) y`` behind."""
-    if not _literals(heads, width, count):
+def new_row(typing_context, number, heads, width):
+    """A row of numbers of the type of ``number``, of any content."""
+    if not all(isinstance(x, types.IntegerLiteral) for x in (heads, width)):
         return None
+    row = Row(types.unliteral(number), heads.literal_value, width.literal_value)
 
     def build(context, builder, signature, args):
-        rows = _Rows.open(context, builder, signature, args, heads, width)
-        mine, w, acc = _offsets(builder, signature, args, 3, 6)
+        walk = Walk.along(builder, row)
+        with builder.goto_entry_block():
+            place = builder.alloca(walk.number, row.heads * row.width)
+            place.align = WIDEST
+        return place
 
-        def head(h, start):
-            number = builder.load(rows.number_at(rows.at(w, h)))
-            for offset, length in rows.vectors():
-                here = rows.at(start, _i64(offset))
-                a = rows.load(rows.scratch, rows.at(mine, here), length)
-                pair = builder.fadd(a, rows.load(rows.row, here, length))
-                term = rows.leaky_slope(pair, args[6], length)
-                for t in range(count.literal_value):
-                    term = builder.fmul(term, pair) if t else term
-                    place = rows.at(acc, here, _i64(t * rows.heads * rows.width))
-                    total = rows.load(rows.scratch, place, length)
-                    rows.store(rows.add_product(total, rows.broadcast(number, length), term), place)
-
-        rows.each_head(head)
-        return context.get_dummy_value()
-
-    return types.void(scratch, x, row, own, weights, sums, slope, heads, width, count), build
+    return row(number, heads, width), build
 
 
 @intrinsic
-def prefetch(typing_context, array, row):
-    """Ask for the start of ``array[row]`` ahead of its use; what follows it the processor's own
-    prefetcher finds."""
+def clear(typing_context, row):
+    """``row = 0``."""
 
     def build(context, builder, signature, args):
-        start = _row(context, builder, signature.args[0], args[0], args[1], signature.args[1])
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _i32, _i32, _i32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        start = builder.bitcast(start, byte)
-        for line in range(_PREFETCH_LINES):
-            address = builder.gep(start, [_i64(64 * line)])
-            builder.call(function, [address, _i32(0), _i32(3), _i32(1)])
+        walk = Walk.along(builder, row)
+
+        def body(offset, length):
+            zeros = ir.Constant(ir.VectorType(walk.number, length), [0.0] * length)
+            store_to(builder, zeros, args[0], offset)
+
+        walk.each(body)
         return context.get_dummy_value()
 
-    return types.void(array, row), build
+    return types.void(row), build
+
+
+@intrinsic
+def flush(typing_context, total, row):
+    """``total += row``, and ``row = 0``."""
+
+    def build(context, builder, signature, args):
+        def body(offset, length):
+            a, b = (load_from(builder, x, offset, length) for x in args)
+            store_to(builder, builder.fadd(a, b), args[0], offset)
+            store_to(builder, ir.Constant(a.type, [0.0] * length), args[1], offset)
+
+        Walk.along(builder, row).each(body)
+        return context.get_dummy_value()
+
+    return types.void(total, row), build
+
+
+@intrinsic
+def multiply(typing_context, row, weights):
+    """``row[h, d] *= weights[h]``."""
+
+    def build(context, builder, signature, args):
+        def body(offset, length, weight):
+            value = load_from(builder, args[0], offset, length)
+            store_to(builder, builder.fmul(value, weight), args[0], offset)
+
+        Walk.along(builder, row).each(body, args[1])
+        return context.get_dummy_value()
+
+    return types.void(row, weights), build
+
+
+@intrinsic
+def read(typing_context, row, x, i):
+    """``row = x[i]``."""
+
+    def build(context, builder, signature, args):
+        start = pointer_to_row(context, builder, x, args[1], args[2], i)
+
+        def body(offset, length):
+            store_to(builder, load_from(builder, start, offset, length), args[0], offset)
+
+        Walk.along(builder, row).each(body)
+        return context.get_dummy_value()
+
+    return types.void(row, x, i), build
+
+
+@intrinsic
+def write(typing_context, x, i, row):
+    """``x[i] = row``."""
+
+    def build(context, builder, signature, args):
+        start = pointer_to_row(context, builder, x, args[0], args[1], i)
+
+        def body(offset, length):
+            store_to(builder, load_from(builder, args[2], offset, length), start, offset)
+
+        Walk.along(builder, row).each(body)
+        return context.get_dummy_value()
+
+    return types.void(x, i, row), build
+
+
+@intrinsic
+def write_quotient(typing_context, x, i, row, weights):
+    """``x[i, h, d] = row[h, d] / weights[h]``: a mean of equal rows is that row."""
+
+    def build(context, builder, signature, args):
+        start = pointer_to_row(context, builder, x, args[0], args[1], i)
+
+        def body(offset, length, weight):
+            value = load_from(builder, args[2], offset, length)
+            store_to(builder, builder.fdiv(value, weight), start, offset)
+
+        Walk.along(builder, row).each(body, args[3])
+        return context.get_dummy_value()
+
+    return types.void(x, i, row, weights), build
+
+
+@intrinsic
+def add_product(typing_context, row, weights, x):
+    """``row[h, d] += weights[h] x[h, d]``, of a row ``x``."""
+
+    def build(context, builder, signature, args):
+        build_add_product(Walk.along(builder, row), args[0], args[1], args[2])
+        return context.get_dummy_value()
+
+    return types.void(row, weights, x), build
+
+
+def build_add_product(walk, row, weights, start):
+    builder = walk.builder
+
+    def body(offset, length, weight):
+        term = builder.fmul(weight, load_from(builder, start, offset, length))
+        total = load_from(builder, row, offset, length)
+        store_to(builder, builder.fadd(total, term), row, offset)
+
+    walk.each(body, weights)
+
+
+@intrinsic
+def add_shares(typing_context, row, x, lengths, weights, mask):
+    """``row[h, d] += x[h, d] / lengths[h] weights[h]`` of the heads in the mask."""
+
+    def build(context, builder, signature, args):
+        def body(offset, length, n, weight, is_one):
+            total, value = (load_from(builder, y, offset, length) for y in args[:2])
+            term = builder.fmul(builder.fdiv(value, n), weight)
+            term = builder.select(is_one, builder.fadd(total, term), total)
+            store_to(builder, term, args[0], offset)
+
+        Walk.along(builder, row).each(body, *args[2:])
+        return context.get_dummy_value()
+
+    return types.void(row, x, lengths, weights, mask), build
+
+
+@intrinsic
+def add_row_product(typing_context, row, a, b):
+    """``row += a b``, entry by entry."""
+
+    def build(context, builder, signature, args):
+        def body(offset, length):
+            total, x, y = (load_from(builder, z, offset, length) for z in args)
+            store_to(builder, builder.fadd(total, builder.fmul(x, y)), args[0], offset)
+
+        Walk.along(builder, row).each(body)
+        return context.get_dummy_value()
+
+    return types.void(row, a, b), build
+
+
+@intrinsic
+def dot(typing_context, row, x, i):
+    """``sum_d row[h, d] x[i, h, d]``, a vector."""
+
+    def build(context, builder, signature, args):
+        start = pointer_to_row(context, builder, x, args[1], args[2], i)
+        return build_dot(Walk.along(builder, row), args[0], start)
+
+    return Vector(row.dtype, row.heads)(row, x, i), build
+
+
+def build_dot(walk, row, start):
+    builder = walk.builder
+
+    def term(offset, length):
+        a, b = (load_from(builder, y, offset, length) for y in (row, start))
+        return builder.fmul(a, b)
+
+    return walk.sums(term)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused import plain
+from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
@@ -20,8 +20,7 @@ __all__ = ["additive_attention"]
 
 #: Scores up to here, either way, go through a softmax that is not shifted: no overflow.
 _UNSHIFTED = 40.0
-#: ``1/M``, shift and ``1/z`` of each destination node are kept.
-_KEPT = 3
+_KEPT = columns.NUM_KEPT["additive"]
 
 
 def additive_attention(
@@ -49,14 +48,14 @@ def _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own):
     """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
     heads = attn_l.shape[1]
     src = np.empty((len(v), 2 * heads), v.dtype)
-    dst = np.empty((len(v_own), 5 * heads), v.dtype)
+    dst = np.empty((len(v_own), columns.NUM_DST["additive"] * heads), v.dtype)
     n_own = np.empty((len(v_own) if has_own else 1, heads), v.dtype)
-    launch(kernels.row_products, v, rows(attn_l)[0], src)
-    launch(kernels.row_products, v_own, rows(attn_r)[0], dst)
+    launch(kernels.row_products, v, rows(attn_l), src, columns.EL * heads)
+    launch(kernels.row_products, v_own, rows(attn_r), dst, columns.ER * heads)
     if has_norm:
-        launch(kernels.lengths, v, heads, kernels.tiny, src, heads)
+        launch(kernels.lengths, v, src, columns.N)
     if has_own:
-        launch(kernels.lengths, v_own, heads, kernels.tiny, n_own, 0)
+        launch(kernels.lengths, v_own, n_own, 0)
     return src, dst, n_own
 
 
@@ -66,12 +65,13 @@ def _forward(index, dropout, v_src, v_dst, attn_l, attn_r, has_norm, has_own, is
     launch = Launcher(index.num_edges * heads * width)
     v = rows(v_src)
     v_own = v[: index.num_dst] if v_dst is None else rows(v_dst)
-    nodes = _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own)
+    src, dst, n_own = _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = v.dtype.type(slope), *dropout.numbers
-    launch(kernels.forward, *index.in_edges(), v, *nodes, not is_bounded, *numbers, out)
+    nodes = v, v, v, v, src, dst  # additive scores read src and dst alone
+    launch(kernels.forward, index.in_edges(), *nodes, n_own, not is_bounded, numbers, out)
     # All else is quickly computed again.
-    kept = nodes[1][:, heads : (1 + _KEPT) * heads].copy()
+    kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
 
 
@@ -96,33 +96,25 @@ def _backward(
     v, g, num_dst = rows(v_src), rows(grad), index.num_dst
     own = v[:num_dst] if v_dst is None else rows(v_dst)
     src, dst, n_own = _node_rows(kernels, launch, v, own, attn_l, attn_r, has_norm, has_own)
-    dst[:, heads : (1 + _KEPT) * heads] = kept.numpy()
+    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     numbers = v.dtype.type(slope), *dropout.numbers
-    d_dst = np.empty((num_dst, 2 * heads), v.dtype)
+    d_dst = np.empty((num_dst, 3 * heads), v.dtype)
     winner = np.empty((num_dst, heads), index.in_ends.numpy().dtype)
+    nodes, d_v = (v, v, v, v, src, dst), np.empty_like(v)
     # The in-edges first: they give c to the out-edges.
-    launch(
-        kernels.backward_in_edges,
-        *index.in_edges(),
-        *(v, src, dst, n_own, rows(out), *numbers, g, d_dst, winner),
-    )
-    d_v = np.empty_like(v)
+    sums = g, d_v, d_dst, d_v, winner
+    launch(kernels.backward_in_edges, index.in_edges(), *nodes, n_own, numbers, rows(out), *sums)
     d_src = np.empty((len(v), 2 * heads), v.dtype)
-    launch(
-        kernels.backward_out_edges,
-        *index.out_edges(),
-        *(v, src, dst, *numbers, g, d_v, d_src),
-    )
+    launch(kernels.backward_out_edges, index.out_edges(), *nodes, numbers, g, d_v, d_v, d_src)
     d_own = d_v[:num_dst] if v_dst is None else np.zeros_like(own)
     if has_norm:
-        kernels.give_to_winners(winner, d_dst, d_src, heads)
-        launch(kernels.add_from_lengths, v, src, d_src, heads, heads, kernels.tiny, d_v)
+        kernels.give_to_winners(winner, d_dst, d_src)
+        launch(kernels.add_from_lengths, v, src, d_src, columns.N, columns.N, d_v)
     if has_own:
-        d_n = np.where(winner < 0, d_dst[:, heads:], 0)
-        launch(kernels.add_from_lengths, own, n_own, d_n, heads, 0, kernels.tiny, d_own)
+        launch(kernels.add_from_lengths, own, n_own, d_dst, 0, columns.D_OWN * heads, d_own)
     d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
-    launch(kernels.combine, v, d_src, rows(attn_l)[0], d_v, d_l)
-    launch(kernels.combine, own, d_dst, rows(attn_r)[0], d_own, d_r)
+    launch(kernels.combine, v, d_src, columns.EL * heads, rows(attn_l), d_v, d_l)
+    launch(kernels.combine, own, d_dst, columns.D_ER * heads, rows(attn_r), d_own, d_r)
     return (
         torch.from_numpy(d_v).view_as(v_src),
         None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused import plain
+from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.operators import Attention, define
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
@@ -17,8 +17,7 @@ from lipzoo.attention.structure import Structure
 
 __all__ = ["dot_product_attention"]
 
-#: Shift and ``1/z`` of each destination node are kept.
-_KEPT = 2
+_KEPT = columns.NUM_KEPT["dot_product"]
 
 
 def dot_product_attention(
@@ -44,10 +43,12 @@ def _forward(index, dropout, query, key, value):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v = map(rows, (query, key, value))
-    dst = np.empty((len(q), 3 * heads), q.dtype)
+    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), q.dtype)
     out = np.empty((len(q), heads * width), q.dtype)
-    launch(kernels.forward, *index.in_edges(), q, k, v, dst, *dropout.numbers, out)
-    kept = dst[:, : _KEPT * heads].copy()
+    nodes = v, k, q, v, v, dst  # no attention vectors, and no numbers of source nodes
+    numbers = q.dtype.type(0), *dropout.numbers
+    launch(kernels.forward, index.in_edges(), *nodes, v, True, numbers, out)
+    kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
 
 
@@ -56,13 +57,14 @@ def _backward(index, dropout, query, key, value, out, kept, grad):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v, g = map(rows, (query, key, value, grad))
-    dst = np.empty((len(q), 3 * heads), q.dtype)
-    dst[:, : _KEPT * heads] = kept.numpy()
+    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), q.dtype)
+    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     d_q, d_k, d_v = map(np.empty_like, (q, k, v))
-    nodes, numbers = (q, k, v, dst), dropout.numbers
+    nodes, numbers = (v, k, q, v, v, dst), (q.dtype.type(0), *dropout.numbers)
     # The in-edges first: they give c to the out-edges.
-    launch(kernels.backward_in_edges, *index.in_edges(), *nodes, rows(out), *numbers, g, d_q)
-    launch(kernels.backward_out_edges, *index.out_edges(), *nodes, *numbers, g, d_k, d_v)
+    sums = g, d_q, d_q, d_q, np.empty((0, heads), index.in_ends.numpy().dtype)
+    launch(kernels.backward_in_edges, index.in_edges(), *nodes, v, numbers, rows(out), *sums)
+    launch(kernels.backward_out_edges, index.out_edges(), *nodes, numbers, g, d_v, d_k, d_k)
     gradients = zip((d_q, d_k, d_v), (query, key, value))
     return tuple(torch.from_numpy(d).view_as(x) for d, x in gradients)
 

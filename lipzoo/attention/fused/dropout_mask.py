@@ -57,7 +57,7 @@ class DropoutMask:
         return np.uint32(int(self.seed)), np.uint32(self.threshold)
 
     def mask(self, num_edges: int, heads: int, device: torch.device) -> Tensor | None:
-        """Which weights are kept, (E, H): what ``keep`` in ``_arithmetic.py`` draws for all edges
+        """Which weights are kept, (E, H): what ``keep`` in ``_edges.py`` draws for all edges
         and heads; None where nothing is dropped."""
         if not self.drops:
             return None
@@ -72,7 +72,7 @@ class DropoutMask:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """``mix`` in ``_arithmetic.py``, on 32 bits in 64."""
+    """``build_mix`` in ``_arithmetic.py``, on 32 bits in 64."""
     x = ((x ^ (x >> 16)) * 0x85EBCA6B) & KEEP_ALL
     x = ((x ^ (x >> 13)) * 0xC2B2AE35) & KEEP_ALL
     return x ^ (x >> 16)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lipzoo.attention.fused import plain
+from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
@@ -18,8 +18,7 @@ from lipzoo.attention.structure import Structure
 
 __all__ = ["gatv2_attention"]
 
-#: ``1/M``, shift and ``1/z`` of each destination node are kept.
-_KEPT = 3
+_KEPT = columns.NUM_KEPT["gatv2"]
 
 
 def gatv2_attention(
@@ -34,51 +33,51 @@ def gatv2_attention(
 
 
 def _node_rows(kernels, launch, v, t, heads, has_norm):
-    """``src`` and ``dst`` of the kernels, as far as they follow from the nodes alone."""
-    src = np.zeros((len(v), heads), v.dtype)
-    dst = np.empty((len(t), 5 * heads), v.dtype)
+    """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
+    src = np.empty((len(v), heads), v.dtype)
+    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), v.dtype)
+    n_own = np.empty((len(t) if has_norm else 1, heads), v.dtype)
     if has_norm:
-        launch(kernels.lengths, v, heads, kernels.tiny, src, 0)
-        launch(kernels.lengths, t, heads, kernels.tiny, dst, 4 * heads)
-    return src, dst
+        launch(kernels.lengths, v, src, columns.N)
+        launch(kernels.lengths, t, n_own, 0)
+    return src, dst, n_own
 
 
 def _forward(index, dropout, v_src, v_dst, attn, has_norm, slope):
     _, heads, width = v_src.shape
-    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm)
+    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t = rows(v_src), rows(v_dst)
-    src, dst = _node_rows(kernels, launch, v, t, heads, has_norm)
+    src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = v.dtype.type(slope), *dropout.numbers
-    launch(kernels.forward, *index.in_edges(), v, t, rows(attn)[0], src, dst, *numbers, out)
-    kept = dst[:, : _KEPT * heads].copy()
+    nodes = v, v, t, rows(attn), src, dst
+    launch(kernels.forward, index.in_edges(), *nodes, n_own, True, numbers, out)
+    kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
 
 
 def _backward(index, dropout, v_src, v_dst, attn, has_norm, slope, out, kept, grad):
     _, heads, width = v_src.shape
-    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm)
+    kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t, g = rows(v_src), rows(v_dst), rows(grad)
-    src, dst = _node_rows(kernels, launch, v, t, heads, has_norm)
-    dst[:, : _KEPT * heads] = kept.numpy()
+    src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
+    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     d_v, d_t = np.empty_like(v), np.empty_like(t)
-    d_src, d_dst = np.empty_like(src), np.empty((len(t), heads), v.dtype)
+    d_src, d_dst = np.empty_like(src), np.empty((len(t), 2 * heads), v.dtype)
     winner = np.empty((len(t), heads), index.in_ends.numpy().dtype)
     d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
-    nodes = v, t, rows(attn)[0], src, dst
+    nodes = v, v, t, rows(attn), src, dst
     numbers = v.dtype.type(slope), *dropout.numbers
     # The in-edges first: they give c to the out-edges.
-    launch(
-        kernels.backward_in_edges,
-        *index.in_edges(),
-        *(*nodes, rows(out), *numbers, g, d_t, d_dst, d_a, winner),
-    )
-    launch(kernels.backward_out_edges, *index.out_edges(), *nodes, *numbers, g, d_v, d_src)
+    sums = g, d_t, d_dst, d_a, winner
+    launch(kernels.backward_in_edges, index.in_edges(), *nodes, n_own, numbers, rows(out), *sums)
+    launch(kernels.backward_out_edges, index.out_edges(), *nodes, numbers, g, d_v, d_v, d_src)
     if has_norm:
-        kernels.give_to_winners(winner, d_dst, d_src, 0)
-        launch(kernels.add_from_lengths, v, src, d_src, heads, 0, kernels.tiny, d_v)
+        kernels.give_to_winners(winner, d_dst, d_src)
+        launch(kernels.add_from_lengths, v, src, d_src, columns.N, columns.N, d_v)
+        launch(kernels.add_from_lengths, t, n_own, d_dst, 0, columns.D_OWN * heads, d_t)
     return (
         torch.from_numpy(d_v).view_as(v_src),
         torch.from_numpy(d_t).view_as(v_dst),

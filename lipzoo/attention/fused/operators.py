@@ -46,12 +46,12 @@ class EdgeIndex(NamedTuple):
     def num_edges(self) -> int:
         return self.in_ends.shape[0]
 
-    def in_edges(self) -> list:
+    def in_edges(self) -> tuple:
         """As the kernels take them."""
-        return [x.numpy() for x in self[:4]]
+        return tuple(x.numpy() for x in self[:4])
 
-    def out_edges(self) -> list:
-        return [x.numpy() for x in self[4:]]
+    def out_edges(self) -> tuple:
+        return tuple(x.numpy() for x in self[4:])
 
     def structure(self) -> Structure:
         """The edges again, in the order of their ids where these are there."""

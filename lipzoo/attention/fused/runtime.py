@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -56,10 +55,10 @@ class Launcher:
 def kernels_for(scores: str, dtype: torch.dtype, *sizes) -> SimpleNamespace:
     """The kernels of ``scores`` ("additive", "gatv2", "dot_product"), compiled at their first
     call. Numba is imported here: importing lipzoo must stay quick."""
-    module = importlib.import_module(f"lipzoo.attention.fused.{scores}_kernels")
     from lipzoo.attention.fused.kernel_cache import load_quickly
+    from lipzoo.attention.fused.kernels import make_kernels
 
-    kernels = module.make_kernels(*sizes, dtype == torch.float64)
+    kernels = make_kernels(scores, dtype == torch.float64, *sizes)
     load_quickly(vars(kernels).values())
     return kernels
 

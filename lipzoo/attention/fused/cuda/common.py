@@ -140,7 +140,7 @@ def _mix(x):
 def kept(like, edge, at, is_edge, h, seed, THRESHOLD: tl.constexpr):
     """The mask of the dropout, 1 or 0, of attention weights ``like`` (BLOCK_E, BLOCK_H).
 
-    It is that of ``keep`` in :mod:`lipzoo.attention.fused._arithmetic`: a function of the seed, the
+    It is that of ``keep`` in :mod:`lipzoo.attention.fused._edges`: a function of the seed, the
     edge and the head, so that the backward pass draws it again, on either device.
     """
     mask = tl.full(like.shape, 1.0, like.dtype)
