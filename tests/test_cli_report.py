@@ -338,7 +338,7 @@ def test_labels_without_masks_are_split_as_evaluate_splits_them(run, tmp_path, c
     assert main(["evaluate", str(run / "weights"), "--data", "iris", "--json"]) == 0
     wanted = json.loads(capsys.readouterr().out)["metrics"]
     assert facts["sections"]["figures"] == pytest.approx(wanted, abs=1e-6)
-    assert facts["split_note"] == " It was drawn at random (split_seed 0), as for the training."
+    assert facts["split_note"] == "It was drawn at random (split_seed 0), as for the training."
     # Of three labelled nodes none can be spared.
     few = random_task(n=9, edges=20, masks=False)
     np.savez(

@@ -109,7 +109,7 @@ class Report:
             f"{'labels' if facts['multilabel'] else 'classes'}; {facts['parameters']:,} parameters."
             f"{seed}",
             f"Nodes that are looked at, where nothing else is said: {facts['split_nodes']:,} "
-            f"labelled ones, split: {facts['split']}.{facts['split_note']} Samples are drawn with "
+            f"labelled ones, split: {facts['split']}. {facts['split_note']} Samples are drawn with "
             f"seed {facts['seed']}.",
         ]
 
@@ -244,7 +244,7 @@ def _split_note(model: nn.Module, task: GraphTask) -> str:
     """What is to be known of a split that nobody gave."""
     if task.options.get("split") != "random":
         return ""
-    words = f" It was drawn at random (split_seed {task.options.get('split_seed', 0)})"
+    words = f"It was drawn at random (split_seed {task.options.get('split_seed', 0)})"
     card = getattr(model, "card", None)
     if card is not None and card.dataset.fingerprint == task.fingerprint:
         return f"{words}, as for the training."
