@@ -214,7 +214,7 @@ def run_alone(program):
     path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", FORK + program],
-        timeout=120,
+        timeout=300,
         env=os.environ | {"PYTHONPATH": path},
     ).returncode
 
