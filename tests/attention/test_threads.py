@@ -166,6 +166,7 @@ def test_a_fault_is_raised_and_the_next_call_works(whose):
     assert (counts == 1).all()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such signals on Windows")
 def test_an_interrupt_is_not_lost(whose):
     """Wherever in a call it comes."""
@@ -190,7 +191,6 @@ def test_an_interrupt_is_not_lost(whose):
 
 
 @with_team
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_the_door_is_raised(monkeypatch):
     """ctypes swallows what is raised before our function can catch it."""
     monkeypatch.setattr(threads, "_team", lambda: lambda *arguments: None)
