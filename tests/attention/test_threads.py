@@ -174,9 +174,9 @@ def test_an_interrupt_is_not_lost(whose):
     counts, caught = np.zeros(64, np.int64), 0
     try:
         for k in range(60):
-            signal.setitimer(signal.ITIMER_REAL, 1e-4 + 2e-5 * k)
             end = time.monotonic() + 30
             try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 + 2e-5 * k)
                 while time.monotonic() < end:
                     Launcher(2**30)(fill, counts)
             except KeyboardInterrupt:
