@@ -22,8 +22,14 @@ class _QuickCache(FunctionCache):
             return self._load_overload(sig, target_context)
 
 
+#: What is used of Numba's own; a version without them reads kernels as it does.
+_IS_KNOWN = all(
+    hasattr(FunctionCache, name) for name in ("_load_overload", "_guard_against_spurious_io_errors")
+)
+
+
 def load_quickly(functions: Iterable) -> None:
     """Let those of the functions that Numba compiles, and keeps on the disk, be read so."""
-    for function in functions:
+    for function in functions if _IS_KNOWN else ():
         if type(getattr(function, "_cache", None)) is FunctionCache:
             function._cache = _QuickCache(function.py_func)
