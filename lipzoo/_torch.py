@@ -106,11 +106,14 @@ def unseen(function: Callable) -> Callable:
     """A function that a compiler calls and does not look into: ``torch.compiler.disable``, which
     would load the compiler now, as soon as there is one."""
 
+    hidden = None
+
     @wraps(function)
     def call(*arguments, **named):
-        if "torch._dynamo" in sys.modules:
-            return torch.compiler.disable(function)(*arguments, **named)
-        return function(*arguments, **named)
+        nonlocal hidden
+        if hidden is None and "torch._dynamo" in sys.modules:
+            hidden = torch.compiler.disable(function)
+        return (hidden or function)(*arguments, **named)
 
     call._torchdynamo_disable = True
     return call

@@ -55,13 +55,13 @@ def as_structure(
     DataError
         If ``graph`` is no graph, is malformed, or has several relations.
     """
-    structure = _structure_of(graph, feat)
+    structure = graph if isinstance(graph, Structure) else _structure_of(graph, feat)
     return structure.with_self_loops() if add_self_loops else structure
 
 
+# A compiler that saw the cache would guard it, entry by entry, and fail when one is gone.
+@unseen
 def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
-    if isinstance(graph, Structure):
-        return graph
     if not is_graph(graph):
         return _of_other(graph, feat[0] if isinstance(feat, tuple) else feat)
     if len(graph.canonical_etypes) != 1:
@@ -77,7 +77,6 @@ def _structure_of(graph, feat: Tensor | tuple[Tensor, ...] | None) -> Structure:
     return structure
 
 
-@unseen
 @lasting()
 def _of_other(graph, feat: Tensor | None) -> Structure:
     edges = read_edges(graph)
@@ -121,7 +120,6 @@ def _told_by(graph) -> Tensor | None:
     return told
 
 
-@unseen
 @lasting()
 def _read(graph, told: Tensor | None) -> Structure:
     check_size(max(graph.num_src_nodes(), graph.num_dst_nodes()), graph.num_edges())

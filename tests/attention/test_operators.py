@@ -1,5 +1,6 @@
 """Fused attention as operators: what compilers, profilers and autograd see of it."""
 
+import gc
 import sys
 
 import pytest
@@ -121,6 +122,28 @@ def test_a_compiled_model(form, is_warm):
         for ours, theirs in zip(found, wanted):
             assert_close(ours, theirs)
     assert not is_warm or "lipzoo.additive_attention" in names
+
+
+@pytest.mark.slow
+def test_a_compiled_model_and_graphs_that_are_gone():
+    """What is kept of graphs is none of the compiler's business."""
+    model = lipzoo.create_model(
+        "gat_lip_2", in_feats=6, num_classes=3, hidden_feats=8, num_heads=2, backend="fused"
+    ).eval()
+    fast, _ = compiled(model)
+    others, graph, feat = (
+        [some_graph("dgl", k) for k in range(5)],
+        some_graph("dgl", 9),
+        torch.randn(30, 6),
+    )
+    with torch.no_grad():
+        for other in (*others, graph):
+            model(other, feat)
+        wanted = fast(graph, feat)
+        del others, other
+        gc.collect()
+        assert_close(fast(graph, feat), wanted, rtol=0, atol=0)
+        assert_close(fast(some_graph("dgl", 9), feat), wanted, rtol=0, atol=0)
 
 
 def some_graph(form, seed):
