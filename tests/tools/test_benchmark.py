@@ -511,7 +511,8 @@ def test_what_an_epoch_in_parts_costs(tmp_path):
     whole, *parts = read_csv(file)
     assert whole["batching"] == "full"
     assert [row["steps"] for row in (whole, *parts)] == ["1", "4", "8", "32"]
-    assert (float(whole["edges"]), float(whole["cutting"])) == (1, 0)
+    assert float(whole["edges"]) == 1
+    assert float(whole["cutting"]) < 0.01  # nothing is cut: the clock between two readings
     for row in parts:
         by_chance = int(row["per_batch"]) / int(row["parts"])
         assert by_chance + 0.2 < float(row["edges"]) < 1  # METIS finds the communities
