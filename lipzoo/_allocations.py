@@ -99,6 +99,8 @@ class _Recorder(TorchDispatchMode):
         self.events: list[int] = []
         self.sizes: list[int] = []
         self._known: dict[int, weakref.ref] = {}
+        #: Where NumPy's arrays lie: an operator of the kernels returns tensors of them.
+        self._addresses: set[int] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -111,14 +113,21 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **kwargs or {})
         for storage in _storages(out):
             if storage._cdata not in self._known:
-                self._know(storage, self._made(storage.nbytes()))
+                is_counted = storage.data_ptr() in self._addresses
+                self._know(storage, None if is_counted else self._made(storage.nbytes()))
         return out
 
     def allocated(self, array: np.ndarray) -> None:
         """Of NumPy; views of an array keep it."""
-        number = self._made(array.nbytes)
-        key = id(array)
-        self._known[~key] = weakref.ref(array, lambda _: self._gone(~key, number))
+        number, key, address = self._made(array.nbytes), ~id(array), array.ctypes.data
+        if array.nbytes:
+            self._addresses.add(address)
+
+        def gone(_: weakref.ref) -> None:
+            self._addresses.discard(address)
+            self._gone(key, number)
+
+        self._known[key] = weakref.ref(array, gone)
 
     def _made(self, size: int) -> int:
         self.sizes.append(size)

@@ -110,11 +110,6 @@ def test_sparse_features_and_features_of_edges():
         assert needed.in_use == pytest.approx(taken("DeepGAT", args, **more), rel=0.02)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="since attention is an operator, a hidden layer holds N x H x D numbers that autograd "
-    "does not save",
-)
 @pytest.mark.parametrize("case", ["gat lip", "gatv2", "transformer", "residual", "dense"])
 def test_what_autograd_saves_is_counted_another_way(case):
     """PyTorch's own hooks on what is saved, each storage once, against what the trace has alive
