@@ -7,6 +7,8 @@ last result. What is behind the last edge of a node is any number, and is masked
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -143,9 +145,8 @@ def repeat(typing_context, x, edges):
     return Vector(x.dtype, x.count * group)(x, edges), build
 
 
-@intrinsic(prefer_literal=True)
-def total_of(typing_context, x, edges):
-    """The sum over the edges of a vector."""
+def _folded(x, edges, joined: Callable):
+    """Signature and code that join the halves of a vector until one edge is left."""
     if not literal(edges):
         return None
 
@@ -153,28 +154,24 @@ def total_of(typing_context, x, edges):
         x = args[0]
         while x.type.count > signature.return_type.count:
             half = x.type.count // 2
-            parts = (shuffled(builder, x, x, range(k, k + half)) for k in (0, half))
-            x = builder.fadd(*parts)
+            x = joined(builder, *(shuffled(builder, x, x, range(k, k + half)) for k in (0, half)))
         return x
 
     return Vector(x.dtype, x.count // edges.literal_value)(x, edges), build
+
+
+@intrinsic(prefer_literal=True)
+def total_of(typing_context, x, edges):
+    """The sum over the edges of a vector."""
+    return _folded(x, edges, lambda builder, a, b: builder.fadd(a, b))
 
 
 @intrinsic(prefer_literal=True)
 def largest_of(typing_context, x, edges):
     """The largest over the edges of a vector."""
-    if not literal(edges):
-        return None
-
-    def build(context, builder, signature, args):
-        x = args[0]
-        while x.type.count > signature.return_type.count:
-            half = x.type.count // 2
-            a, b = (shuffled(builder, x, x, range(k, k + half)) for k in (0, half))
-            x = builder.select(builder.fcmp_ordered(">", b, a), b, a)
-        return x
-
-    return Vector(x.dtype, x.count // edges.literal_value)(x, edges), build
+    return _folded(
+        x, edges, lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a)
+    )
 
 
 @intrinsic(prefer_literal=True)
