@@ -249,8 +249,7 @@ _SHOWN = ("gradient_norm", "parameter_gradient_norm", "activation_norm")
 def bound(subject: Subject) -> list[Section]:
     """The proven Lipschitz bound and the certified radii, or why there are none."""
     options: dict[str, Any] = {"name": subject.name, "iterations": 0}
-    found = certify(subject.model, subject.task, radii=False, **options)
-    sections, why = found.sections(), ""
+    why = ""
     edges, layers = subject.task.num_edges, getattr(subject.model, "num_layers", 1)
     if subject.radii == "no":
         why = "they were not asked for"
@@ -273,4 +272,5 @@ def bound(subject: Subject) -> list[Section]:
                 is_judged = subject.mask_of(subject.split).any() and subject.logits.isfinite().all()
                 right = subject.right if is_judged else None
                 return certified.sections(mask, whose, right)
-    return [*sections, Section("radii", "Certified radii", f"Not drawn: {why}.")]
+    found = certify(subject.model, subject.task, radii=False, **options)
+    return [*found.sections(), Section("radii", "Certified radii", f"Not drawn: {why}.")]
