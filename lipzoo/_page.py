@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lipzoo._figures import rendered
+from lipzoo.plots.style import COLOURS, INK, PAPER, RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,18 +171,14 @@ def cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-#: Of `lipzoo.plots.style`, and the variables of the page that stand for them.
-_COLOURS = {
-    "#1b1f24": "ink",
-    "#c9d1d9": "rule",
-    "#ffffff": "paper",
-    "#0072b2": "blue",
-    "#d55e00": "orange",
-}
+#: Colours of pictures, and the variables of the page that stand for them.
+_COLOURS = {INK: "ink", RULE: "rule", PAPER: "paper", COLOURS[0]: "blue", COLOURS[1]: "orange"}
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --rule: #c9d1d9;
-  --link: #0060a0; --blue: #0072b2; --orange: #d55e00; }
+_LIGHT = " ".join(f"--{name}: {colour};" for colour, name in _COLOURS.items())
+
+_STYLE = (
+    f":root {{ color-scheme: light dark; --link: #0060a0; {_LIGHT} }}"
+    + """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ec; --paper: #15181c; --rule: #3d444d; --link: #79b8ff;
     --blue: #4a9cd4; --orange: #ee8434; } }
@@ -212,6 +209,7 @@ th[scope=row] { white-space: nowrap; }
 thead th { font-weight: 600; }
 summary { cursor: pointer; padding: .25rem 0; }
 """
+)
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
