@@ -255,7 +255,9 @@ def _origin(card: Card) -> list[str]:
     replay = (
         f"All seeds were trained together on `{device}`: a replay agrees within their spread."
         if device
-        else "With the versions below and on the same type of machine it gives the same weights."
+        else "With the code that trained them and on the same type of machine it gives the same "
+        "weights. The CPU kernels have changed the order of their sums since: on large graphs "
+        "expect the seeds' spread, not the bits."
     )
     recipe = f"```yaml\n{to_yaml(card.recipe).strip()}\n```"
     return [
