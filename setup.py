@@ -98,7 +98,7 @@ setup(
     package_data={
         "lipzoo": ["py.typed"],
         "lipzoo.zoo_configs": ["*.yaml", "recipes/*.yaml", "spaces/*.yaml"],
-        "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml"],
+        "lipzoo.pretrained": ["*/model.safetensors", "*/card.yaml", "*/curve.csv"],
     },
     install_requires=[
         # Where DGL is not wanted, or has no wheel: docs/without_dgl.md.

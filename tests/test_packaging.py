@@ -52,6 +52,8 @@ def test_an_installed_wheel_finds_models_and_weights(tmp_path):
     assert [name for name in names if LABORATORY & set(name.split("/"))] == []
     held = {n.removeprefix("lipzoo/") for n in names if n.startswith("lipzoo/zoo_configs/")}
     assert held == {str(path.relative_to(ROOT)) for path in (ROOT / "zoo_configs").rglob("*.yaml")}
+    curves = {n.removeprefix("lipzoo/") for n in names if n.endswith("/curve.csv")}
+    assert curves == {str(path.relative_to(ROOT)) for path in ROOT.glob("pretrained/*/curve.csv")}
 
     home = tmp_path / "env"
     venv.create(home, with_pip=True)

@@ -6,16 +6,22 @@ What it writes lies in ``docs/gallery/``, which git ignores.
 from __future__ import annotations
 
 import html
+import math
 import shutil
 from pathlib import Path
 
+from lipzoo import plots
+from lipzoo._figures import save_figure
 from lipzoo._tables import markdown_table
 from lipzoo._yaml import to_yaml
 from lipzoo.card import Card, Summary
 from lipzoo.info import decisive, percent
 from lipzoo.listing import Row, list_rows
+from lipzoo.plots.curves import column_words
+from lipzoo.plots.style import COLOURS, GREY, drawing
 from lipzoo.registry import find_checkpoint
 from lipzoo.settings import per_seed
+from lipzoo.weights import CURVE_FILE, Curve, read_curve
 
 __all__ = ["index_page", "table_html", "weights_page", "write_gallery"]
 
@@ -55,10 +61,13 @@ def write_gallery(folder: Path) -> list[str]:
     rows = list_rows(pretrained=True)
     (folder / "index.md").write_text(index_page(rows), encoding="utf-8")
     for row in rows:
-        card = find_checkpoint(row.name).card
+        checkpoint = find_checkpoint(row.name)
+        card, curve = checkpoint.card, read_curve(checkpoint.folder)
         if decisive(card):
             draw_seeds(card, folder / f"{row.name}.svg")
-        (folder / f"{row.name}.md").write_text(weights_page(card), encoding="utf-8")
+        if curve is not None:
+            draw_curve(card, curve, folder)
+        (folder / f"{row.name}.md").write_text(weights_page(card, curve), encoding="utf-8")
     return [row.name for row in rows]
 
 
@@ -142,11 +151,12 @@ def _metric_words(metric: str) -> str:
 # The pages
 
 
-def weights_page(card: Card) -> str:
-    """All that the card says of one set of weights."""
+def weights_page(card: Card, curve: Curve | None = None) -> str:
+    """All that the card says of one set of weights, and the curve of their training."""
     sections = [f"# {card.full_name}", card.description, _facts(card), *_use(card)]
     if metric := decisive(card):
         sections += _figures(card, metric)
+    sections += ["## Training curve", *_curve(card, curve)]
     sections += ["## Lipschitz bound", _bound(card), *_origin(card)]
     return "\n\n".join(sections) + "\n"
 
@@ -232,6 +242,53 @@ def _compared(card: Card) -> list[tuple[str, dict[str, Summary]]]:
     return [("these weights", card.metrics), *baselines]
 
 
+def _curve(card: Card, curve: Curve | None) -> list[str]:
+    if curve is not None:
+        pictures = [
+            f"![{' and '.join(map(column_words, columns))} over the epochs]({name})"
+            for name, columns in _curve_pictures(card, curve).items()
+        ]
+        words = (
+            f"{curve.words(card)} A dot marks that epoch. The training loss is with dropout, over "
+            "the training nodes; validation is without, over the validation nodes."
+        )
+        return [words, *pictures]
+    if not _is_recipe(card):
+        return [
+            "None was kept. The command below pretrains the weights again and writes its losses to "
+            "`runs/replay/losses.csv`."
+        ]
+    seed = f" --seeds {card.weights.seed}"
+    export = f"lipzoo export runs/replay --out runs/{card.full_name}"
+    return [
+        f"None was kept. These commands train the seed of these weights again and write its curve "
+        f"to `runs/{card.full_name}/{CURVE_FILE}`:",
+        f"```text\n{_replay(card)}{seed}\n{export}\n```",
+    ]
+
+
+def _curve_pictures(card: Card, curve: Curve) -> dict[str, list[str]]:
+    """By file, what it shows: the losses, and the metric where it was recorded."""
+    names = [
+        key
+        for key in curve.rows[0]
+        if key != "epoch" and any(map(math.isfinite, (row[key] for row in curve.rows)))
+    ]
+    losses = [key for key in names if key.endswith("_loss")]
+    found = {f"{card.full_name}.loss.svg": losses} if losses else {}
+    if metrics := [key for key in names if key not in losses]:
+        found[f"{card.full_name}.metric.svg"] = metrics[:1]
+    return found
+
+
+def draw_curve(card: Card, curve: Curve, folder: Path) -> None:
+    """Losses, and the metric, over the epochs."""
+    seed = card.weights.seed or 0
+    for name, columns in _curve_pictures(card, curve).items():
+        axes = plots.training_curves({seed: curve.rows}, columns, best={seed: curve.epoch})
+        save_figure(axes.figure, folder / name)
+
+
 def _bound(card: Card) -> str:
     found = card.lipschitz
     if found is None:
@@ -262,13 +319,18 @@ def _origin(card: Card) -> list[str]:
     recipe = f"```yaml\n{to_yaml(card.recipe).strip()}\n```"
     return [
         "## Recipe",
-        f"{replay} The card keeps no training curve; a replay writes one to `metrics.csv`.",
+        replay,
         f"```text\n{_replay(card)}\n```",
         recipe,
         "## Data",
         "\n".join(markdown_table(["graph", "options", "fingerprint"], data)),
         f"Made with {versions}. SHA-256 of the weights: `{card.weights.sha256}`.",
     ]
+
+
+def _is_recipe(card: Card) -> bool:
+    """Whether `lipzoo train` replays it; others were pretrained."""
+    return not (card.reads_context or card.pretrained_on)
 
 
 def _replay(card: Card) -> str:
@@ -282,19 +344,18 @@ def _replay(card: Card) -> str:
 
 def draw_seeds(card: Card, path: Path) -> None:
     """A dot a seed, a line at the mean, a row for the weights and for each baseline."""
-    from matplotlib.figure import Figure
-
     key = f"test_{decisive(card)}"
     compared = [(words, of[key]) for words, of in _compared(card) if key in of][::-1]
-    figure = Figure(figsize=(6.4, 0.9 + 0.42 * len(compared)), layout="constrained")
-    axes = figure.add_subplot()
-    for row, (words, summary) in enumerate(compared):
-        colour = "#0a58ca" if words == "these weights" else "#6c757d"
-        values = [100 * value for value in summary.values]
-        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
-        axes.vlines(100 * summary.mean, row - 0.3, row + 0.3, color=colour, linewidth=2)
-    axes.set_yticks(range(len(compared)), [words for words, _ in compared])
-    axes.set_ylim(-0.6, len(compared) - 0.4)
-    axes.set_xlabel(f"test {_metric_words(decisive(card))}, %; a dot a seed, a line at the mean")
-    axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
+    with drawing(None, 6.4, 0.9 + 0.42 * len(compared)) as axes:
+        for row, (words, summary) in enumerate(compared):
+            colour = COLOURS[0] if words == "these weights" else GREY
+            values = [100 * value for value in summary.values]
+            axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.6)
+            axes.vlines(100 * summary.mean, row - 0.3, row + 0.3, color=colour, linewidth=2)
+        axes.set_yticks(range(len(compared)), [words for words, _ in compared])
+        axes.set_ylim(-0.6, len(compared) - 0.4)
+        axes.set_xlabel(
+            f"test {_metric_words(decisive(card))}, %; a dot a seed, a line at the mean"
+        )
+        axes.grid(visible=False, axis="y")
+    save_figure(axes.figure, path)

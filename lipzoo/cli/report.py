@@ -88,7 +88,7 @@ def _subject(args: argparse.Namespace) -> tuple[nn.Module, GraphTask, dict[str, 
     """The model, the data, and what was recorded of its training."""
     from lipzoo._paths import as_path, is_path
     from lipzoo.training.export import best_of_run
-    from lipzoo.training.history import best_epochs, read_histories, read_history
+    from lipzoo.training.history import best_epochs, read_histories, read_recorded
     from lipzoo.training.run import RECIPE_FILE
 
     folder = as_path(args.name) if is_path(args.name) else None
@@ -101,12 +101,8 @@ def _subject(args: argparse.Namespace) -> tuple[nn.Module, GraphTask, dict[str, 
         return model, task, recorded
     model = load_model(args.name)
     task = _loaded(args, model.card)
-    rows, weights = read_history(Path(model.pretrained_folder) / "training"), model.card.weights
-    seed = weights.seed or 0
-    recorded = {"histories": {seed: rows} if rows else {}}
-    if rows and weights.epoch is not None:
-        recorded["best"] = {seed: weights.epoch}
-    return model, task, recorded
+    found = read_recorded(Path(model.pretrained_folder), model.card)
+    return model, task, {"histories": found.histories, "best": found.best, "note": found.note}
 
 
 def _loaded(args: argparse.Namespace, card: Card) -> GraphTask:

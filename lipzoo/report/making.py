@@ -136,6 +136,7 @@ def make_report(
     radii: str = "auto",
     histories: Mapping[int, Sequence[Mapping[str, float]]] | None = None,
     best: Mapping[int, int] | None = None,
+    note: str = "",
     seed: int = 0,
     verbose: Verbose = False,
 ) -> Report:
@@ -164,6 +165,8 @@ def make_report(
         By seed, what was recorded of the training (``finetune(…).history``).
     best : mapping of int to int, optional
         By seed, the epoch whose weights were kept.
+    note : str
+        What training the histories are of, or why there are none.
     seed : int
         Of what is drawn at random.
     verbose : bool or "json"
@@ -194,6 +197,7 @@ def make_report(
         chosen=_rows(nodes, task),
         histories=histories or {},
         best=best or {},
+        note=note,
         radii=radii,
     )
     sections: list[Section] = []

@@ -60,8 +60,9 @@ def curves(subject: Subject) -> Section:
     histories = subject.histories
     if not histories:
         raise Absent(
-            "the weights come without the curves of their training; the folder that `lipzoo train "
-            "--out` or `lipzoo finetune --out` wrote holds them, and a report on that draws them"
+            subject.note
+            or "no curve of the training was given; the folder that `lipzoo train --out` or "
+            "`lipzoo finetune --out` wrote holds one, and a report on that draws it"
         )
     metrics = [key for rows in histories.values() for key in rows[0] if key.startswith("val_")]
     metric = next((key for key in metrics if key != "val_loss"), None)
@@ -88,7 +89,7 @@ def curves(subject: Subject) -> Section:
         facts[str(seed)] |= {each: at.get(each) for each in drawn}
     heads = ("seed", "epochs", "best epoch", *(each.replace("_", " ") for each in drawn))
     count = len(histories)
-    words = "Recorded while one seed was trained."
+    words = subject.note or "Recorded while one seed was trained."
     if count > 1:
         words = (
             f"Recorded while {count} seeds were trained: thin lines are seeds, thick ones their "

@@ -69,6 +69,8 @@ class Subject:
         By seed, what was recorded of its training.
     best : mapping
         By seed, the epoch that was best.
+    note : str
+        What training the histories are of, or why there are none.
     radii : str
         One of `RADII`: whether radii are certified; ``auto``: where that is soon done.
     """
@@ -83,6 +85,7 @@ class Subject:
     chosen: Sequence[int] = ()
     histories: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     best: Mapping[int, int] = field(default_factory=dict)
+    note: str = ""
     radii: str = "auto"
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from lipzoo.errors import OutputError
 from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
 from lipzoo.training.data_entry import dataset_entry
+from lipzoo.training.history import read_history
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.run_architecture import architecture_of_run
@@ -45,7 +46,8 @@ def export_run(
     """Write the checkpoint of a run.
 
     The weights are those of the seed with the best *validation* metric (ties: lower validation
-    loss); the card holds mean and standard deviation over all seeds.
+    loss); the card holds mean and standard deviation over all seeds, and ``curve.csv`` how that
+    seed was trained.
 
     Parameters
     ----------
@@ -70,7 +72,8 @@ def export_run(
     """
     model, card, _ = best_of_run(run, raw_dir)
     target = Path("pretrained", card.full_name) if out is None else out
-    return write_checkpoint(target, model, card, overwrite)
+    history = read_history(as_path(run) / f"seed_{card.weights.seed}")
+    return write_checkpoint(target, model, card, overwrite, history)
 
 
 def best_of_run(

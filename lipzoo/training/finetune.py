@@ -303,7 +303,7 @@ def finetune(
     model.card = with_result(card, result.metrics, result.best_epoch, seed)
     del model.pretrained_folder  # of the source
     if out is not None:
-        made = save_checkpoint(out, model, model.card, overwrite=True)
+        made = save_checkpoint(out, model, model.card, True, result.history)
         model.card = made.card
         model.pretrained_folder = finetuned.folder = made.folder
     if result.only_class is not None:

@@ -1,5 +1,7 @@
 """Checkpoints: a folder with ``model.safetensors`` and ``card.yaml``, always verified.
 
+Beside them may lie ``curve.csv``, how the training went, which nothing depends on.
+
 Nothing is unpickled. Loading is strict: only the input layer or the head may be left out, and
 only where the caller asks for another size.
 
@@ -8,6 +10,7 @@ old ones under the name of their hash, then the card is replaced, then the weigh
 Who reads in between finds by the hash on the card what belongs to it.
 """
 
+from lipzoo.weights.curve import CURVE_FILE, Curve, read_curve
 from lipzoo.weights.fitting import load_weights
 from lipzoo.weights.reading import (
     CARD_FILE,
@@ -23,13 +26,16 @@ from lipzoo.weights.writing import pack, save_checkpoint, write_checkpoint
 
 __all__ = [
     "CARD_FILE",
+    "CURVE_FILE",
     "WEIGHTS_FILE",
     "Checkpoint",
+    "Curve",
     "list_checkpoints",
     "load_weights",
     "pack",
     "parse_safetensors",
     "read_checkpoint",
+    "read_curve",
     "save_checkpoint",
     "sha256",
     "unpack",

@@ -14,6 +14,7 @@ from lipzoo._paths import as_path, packaged_folder
 from lipzoo._yaml import MAX_BYTES, parse_mapping
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.weights.curve import CURVE_FILE, read_curve_bytes
 
 if TYPE_CHECKING:  # what lists names and reads cards needs no PyTorch
     from torch import Tensor
@@ -54,7 +55,8 @@ class Checkpoint:
     card : Card
         What it is.
     files : dict of bytes
-        ``card.yaml`` and ``model.safetensors`` as they were read, or written.
+        ``card.yaml`` and ``model.safetensors`` as they were read, or written; with ``curve.csv``
+        where there is one.
     folder : Path
         Where they are.
     """
@@ -125,12 +127,15 @@ def _read_pair(folder: Path) -> tuple[Card, dict[str, bytes]]:
         stamp = _stamp(folder)
         card, data = read_card(folder)
         try:
-            return card, {CARD_FILE: data, WEIGHTS_FILE: read_weights(folder, card)}
+            files = {CARD_FILE: data, WEIGHTS_FILE: read_weights(folder, card)}
         except FileNotFoundError:  # they were given their name just now
             continue
         except _OtherWeights:
             if _stamp(folder) == stamp:
                 raise
+        else:
+            curve = read_curve_bytes(folder)
+            return card, files if curve is None else {**files, CURVE_FILE: curve}
 
 
 class _OtherWeights(CheckpointError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lipzoo._writing import writing
 from lipzoo._yaml import to_yaml
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError, OutputError
+from lipzoo.weights.curve import CURVE_FILE, curve_bytes
 from lipzoo.weights.reading import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -33,16 +35,26 @@ _WAITING = pending(Path(), "*").name
 
 
 def write_checkpoint(
-    folder: str | os.PathLike, model: nn.Module, card: Card, overwrite: bool = False
+    folder: str | os.PathLike,
+    model: nn.Module,
+    card: Card,
+    overwrite: bool = False,
+    history: Sequence[Mapping[str, float]] = (),
 ) -> Path:
     """The folder that :func:`save_checkpoint` wrote."""
-    return save_checkpoint(folder, model, card, overwrite).folder
+    return save_checkpoint(folder, model, card, overwrite, history).folder
 
 
 def save_checkpoint(
-    folder: str | os.PathLike, model: nn.Module, card: Card, overwrite: bool = False
+    folder: str | os.PathLike,
+    model: nn.Module,
+    card: Card,
+    overwrite: bool = False,
+    history: Sequence[Mapping[str, float]] = (),
 ) -> Checkpoint:
     """Write ``model`` and its card, so that a card never lies about the weights beside it.
+
+    ``history``, a row an evaluation, becomes the training curve beside them: ``curve.csv``.
 
     Returns what :func:`~lipzoo.weights.read_checkpoint` would.
 
@@ -54,6 +66,10 @@ def save_checkpoint(
     with writing(folder):
         path = OutputFolder(folder, passing=_WAITING).prepare(overwrite)
         checkpoint = pack(path, model, card)
+        weights = checkpoint.card.weights
+        curve = curve_bytes(history, weights.epoch or 0, weights.sha256)
+        if curve is not None:
+            checkpoint.files[CURVE_FILE] = curve
         _write(checkpoint)
     return checkpoint
 
@@ -78,15 +94,21 @@ def pack(folder: Path, model: nn.Module, card: Card) -> Checkpoint:
 def _write(checkpoint: Checkpoint) -> None:
     path = checkpoint.folder
     waiting = pending(path, checkpoint.card.weights.sha256)
+    curve = checkpoint.files.get(CURVE_FILE)
     try:
         _finish(path)
         staged = stage(path / WEIGHTS_FILE, checkpoint.files[WEIGHTS_FILE])
         staged_card = stage(path / CARD_FILE, checkpoint.files[CARD_FILE])
+        staged_curve = None if curve is None else stage(path / CURVE_FILE, curve)
+        # No curve rather than that of the weights before.
+        (path / CURVE_FILE).unlink(missing_ok=True)
         os.replace(staged, waiting)
         sync_folder(path)
         os.replace(staged_card, path / CARD_FILE)
         sync_folder(path)
         os.replace(waiting, path / WEIGHTS_FILE)
+        if staged_curve is not None:
+            os.replace(staged_curve, path / CURVE_FILE)
     except OSError as fault:
         with contextlib.suppress(OSError):
             _finish(path)

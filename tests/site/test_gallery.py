@@ -10,6 +10,7 @@ import lipzoo
 from lipzoo.card import Card
 from lipzoo.info import decisive, percent
 from lipzoo.registry import find_checkpoint
+from lipzoo.weights import Curve, read_curve
 
 ROOT = Path(__file__).parents[2]
 NAMES = lipzoo.list_models(pretrained=True)
@@ -63,7 +64,7 @@ def test_what_the_pages_show_in_a_shell_is_understood(gallery):
             words = line.split()[1:]
             make_parser().parse_args(words)
             seen.add(words[0])
-    assert seen == {"evaluate", "finetune", "predict", "train"}
+    assert seen == {"evaluate", "export", "finetune", "predict", "train"}
 
 
 def test_odd_cards_have_a_page(gallery, tmp_path):
@@ -83,3 +84,38 @@ def test_odd_cards_have_a_page(gallery, tmp_path):
     assert "| these weights | - | 50.0 |" in gallery.weights_page(single)
     gallery.draw_seeds(single, tmp_path / "seeds.svg")
     assert "<svg" in (tmp_path / "seeds.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_draws_the_training_or_says_how_to_record_it(gallery, tmp_path, name):
+    checkpoint = find_checkpoint(name)
+    card, curve = checkpoint.card, read_curve(checkpoint.folder)
+    page = gallery.weights_page(card, curve)
+    assert "## Training curve" in page
+    if curve is None:
+        assert "None was kept" in page
+        assert f"--seeds {card.weights.seed}" in page or "losses.csv" in page
+        return
+    assert curve.words(card) in page
+    gallery.draw_curve(card, curve, tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"{name}.loss.svg", f"{name}.metric.svg"}
+    assert drawn == set(re.findall(rf"\]\(({re.escape(name)}\.(?:loss|metric)\.svg)\)", page))
+
+
+def test_a_curve_of_other_weights_is_called_a_replay(gallery, tmp_path):
+    """And what diverged is not drawn."""
+    card = find_checkpoint("gat_lip_16.digits").card
+    rows = [
+        {"epoch": float(n), "train_loss": 1 / n, "val_loss": float("nan"), "val_accuracy": 0.25 * n}
+        for n in (1, 2, 3)
+    ]
+    page = gallery.weights_page(card, Curve("0" * 64, 2, rows))
+    theirs = card.weights.metrics["val_accuracy"]
+    assert "From a replay of the recipe with seed 1, which did not give these weights" in page
+    assert f"of 0.5000; these weights are of epoch 69 and have {theirs:.4f}" in page
+    assert f"(difference {0.5 - theirs:+.4f})" in page
+    assert "![training loss over the epochs]" in page
+    gallery.draw_curve(card, Curve("0" * 64, 2, rows), tmp_path)
+    own = gallery.weights_page(card, Curve(card.weights.sha256, 69, rows))
+    assert "Recorded while these weights (seed 1) were trained. Those of epoch 69 were kept." in own
