@@ -294,10 +294,10 @@ def test_weights_of_a_fine_tuning_have_curves(run, tmp_path, capsys):
     assert "not asked for" in parts["radii"]["not_drawn"]
     task = lipzoo.load_dataset("wine")
     assert parts["calibration"]["nodes"] == int(task.val_mask.sum())
-    # The weights of a run, on other data, say why what is missing is.
+    # The weights of a run, on other data, come with the curve of their own training.
     other = ["report", str(run / "weights"), "--data", "iris", "--data-option", "split=random"]
     assert main([*other, "--out", str(tmp_path / "x"), "--radii", "no", "--embedding", "pca"]) == 0
-    assert "curves: Not drawn: the weights come without" in capsys.readouterr().out
+    assert "curves: Not drawn" not in capsys.readouterr().out
 
 
 # ---------------------------------------------------- what cannot be drawn is said
@@ -506,3 +506,23 @@ def test_curves_that_are_cut_short_or_not_finite(tmp_path):
     lost = {0: [{"epoch": 1.0, "train_loss": math.nan, "val_loss": math.inf}]}
     with pytest.raises(Absent, match="diverged in the first epoch"):
         predictions.curves(subject_of(random_task(), histories=lost))
+
+
+def test_attention_and_its_entropy_need_one_forward_pass():
+    task = random_task()
+    model = model_for(task)
+    passes, run = [], model.run
+
+    def counted(graph, feat, seen=None, *rest):
+        passes.extend([seen] * (seen is not None))
+        return run(graph, feat, seen, *rest)
+
+    model.run = counted
+    subject = subject_of(task, model=model)
+    both = [layers.attention(subject), layers.entropy(subject)]
+    assert len(passes) == 1
+    # The entropy first, which asks for no nodes, and the other nodes of a second question.
+    again = subject_of(task, model=model)
+    assert layers.entropy(again).facts == both[1].facts
+    assert layers.attention(again).facts == both[0].facts
+    assert len(passes) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,11 +35,11 @@ class _AttentionSeen(list):
     Of a deep model on a large graph they are no small thing together.
     """
 
-    def __init__(self, structure: Structure, nodes: Tensor) -> None:
+    def __init__(self, structure: Structure, nodes: list[int]) -> None:
         super().__init__()
-        self.structure = structure
+        self.structure, self.nodes = structure, nodes
         dst = structure.dst.cpu()
-        self.edges = [(dst == node).nonzero().flatten() for node in nodes.tolist()]
+        self.edges = [(dst == node).nonzero().flatten() for node in nodes]
         self.entropies: list[float] = []
         #: By layer and node, the mean over the heads of the weight of each in-edge.
         self.weights: list[list[Tensor]] = []
@@ -52,12 +53,16 @@ class _AttentionSeen(list):
         self.weights.append([mean[edges] for edges in self.edges])
 
 
-def _attention_of(subject: Subject, nodes: Tensor) -> _AttentionSeen:
-    model, task = _attending(subject), subject.task
-    feat = model_feat(model, task)
-    seen = _AttentionSeen(model.structures(task.graph, feat)[0], nodes)
-    with evaluating(model), torch.no_grad():
-        model.run(task.graph, feat, seen)
+def _attention_of(subject: Subject, nodes: Sequence[int] = ()) -> _AttentionSeen:
+    """Seen in one forward pass, which serves both parts: of ``nodes`` the weights too."""
+    seen = subject.attention
+    if seen is None or (nodes and nodes != seen.nodes):
+        model, task = _attending(subject), subject.task
+        feat = model_feat(model, task)
+        seen = _AttentionSeen(model.structures(task.graph, feat)[0], list(nodes))
+        with evaluating(model), torch.no_grad():
+            model.run(task.graph, feat, seen)
+        subject.attention = seen
     return seen
 
 
@@ -75,7 +80,7 @@ def attention(subject: Subject) -> Section:
     """The in-neighbours of some nodes and their attention in the first and the last layer."""
     model = _attending(subject)
     nodes, why = _chosen(subject)
-    seen = _attention_of(subject, nodes)
+    seen = _attention_of(subject, nodes.tolist())
     layers = sorted({0, model.num_layers - 1})
     classes, of = _classes(subject)
     src, pictures, tables, facts = seen.structure.src.cpu(), [], [], {}
@@ -167,7 +172,7 @@ def _classes(subject: Subject) -> tuple[Tensor | None, str]:
 def entropy(subject: Subject) -> Section:
     """Entropy of the attention by layer, beside that of uniform attention."""
     model = _attending(subject)
-    seen = _attention_of(subject, torch.zeros(0, dtype=torch.int64))
+    seen = _attention_of(subject)
     degrees = seen.structure.in_degrees
     reached = degrees[degrees > 0].double()
     if not len(reached):

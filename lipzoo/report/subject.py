@@ -87,6 +87,8 @@ class Subject:
     best: Mapping[int, int] = field(default_factory=dict)
     note: str = ""
     radii: str = "auto"
+    #: What one forward pass has shown of the attention, once a part has asked for it.
+    attention: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for option, choices in (("split", SPLITS), ("radii", RADII), ("method", METHODS)):

@@ -62,24 +62,46 @@ def browser(chromium):
 
 
 @pytest.fixture
-def open_page(browser, site):
-    """Open a page of the site; what goes wrong in it is in ``page.faults``."""
+def open_file(browser):
+    """Open an HTML file; what goes wrong in it is in ``page.faults``."""
     pages = []
 
-    def opened(name, width=1200, height=900, scheme="light", query=""):
+    def opened(path, width=1200, height=900, scheme="light", query=""):
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.faults = []
         page.on("pageerror", lambda fault: page.faults.append(str(fault)))
         page.on("console", lambda said: said.type == "error" and page.faults.append(said.text))
         page.on("requestfailed", lambda asked: page.faults.append(f"failed: {asked.url}"))
         page.on("request", lambda asked: is_here(asked.url) or page.faults.append(asked.url))
-        page.goto(f"{(site / name).as_uri()}?{query}", wait_until="load")
+        page.goto(f"{path.as_uri()}?{query}", wait_until="load")
         pages.append(page)
         return page
 
     yield opened
     for page in pages:
         page.close()
+
+
+@pytest.fixture
+def open_page(open_file, site):
+    """Open a page of the site, by its name; see ``open_file``."""
+    return lambda name, **options: open_file(site / name, **options)
+
+
+@pytest.fixture
+def serious_faults():
+    """Of a page, what axe-core finds that hinders people: contrast, names of fields and links, …"""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def found(page):
+        return [
+            f"{fault['id']} ({fault['impact']}): {node['html'][:200]}"
+            for fault in axe.run(page).response["violations"]
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
+
+    return found
 
 
 def is_here(url):

@@ -190,20 +190,11 @@ def test_the_search_finds_a_function(open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(open_page, name, scheme):
-    """Contrast in light and dark, names of fields and links, order of headings, …"""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+def test_axe_finds_nothing_serious(open_page, serious_faults, name, scheme):
     page = open_page(name, scheme=scheme)
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    found = axe.run(page).response["violations"]
-    serious = [
-        f"{fault['id']} ({fault['impact']}): {node['html'][:200]}"
-        for fault in found
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]
-    assert serious == []
+    assert serious_faults(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
