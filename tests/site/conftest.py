@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chromium_program
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -36,17 +37,10 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chromium():
     """The program, installed where it is not and may be."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    if found := next(filter(None, map(shutil.which, names)), None):
-        return found
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        pytest.skip("no Chromium, and it cannot be installed: no apt-get, or not root")
-    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-    for command in (["apt-get", "update"], install):
-        run = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        if run.returncode:
-            pytest.skip(f"Chromium cannot be installed: {run.stderr.strip()[-300:]}")
-    return shutil.which("chromium")
+    try:
+        return chromium_program.chromium()
+    except chromium_program.NoChromium as fault:
+        pytest.skip(str(fault))
 
 
 @pytest.fixture(scope="session")
