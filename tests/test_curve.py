@@ -159,13 +159,13 @@ def test_a_report_on_weights_draws_their_curve(run, tmp_path, capsys):
     assert facts["val_accuracy"] == pytest.approx(weights.metrics["val_accuracy"], rel=1e-5)
     assert {"curves_loss.svg", "curves_metric.svg"} <= set(found["files"])
     page = (tmp_path / "one/report.html").read_text(encoding="utf-8")
-    assert f"Those of epoch {weights.epoch} were kept." in page
+    assert f"The weights of epoch {weights.epoch} were kept." in page
 
     text = (folder / CURVE_FILE).read_text(encoding="utf-8")
     (folder / CURVE_FILE).write_text(text.replace(weights.sha256, "b" * 64), encoding="utf-8")
     assert main([*command, str(tmp_path / "two")]) == 0
     page = (tmp_path / "two/report.html").read_text(encoding="utf-8")
-    assert "From a replay of the recipe" in page
+    assert "Recorded in a replay of the recipe" in page
     assert "(difference +0.0000)" in page
 
     (folder / CURVE_FILE).write_text("nothing", encoding="utf-8")

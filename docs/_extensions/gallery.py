@@ -249,8 +249,9 @@ def _curve(card: Card, curve: Curve | None) -> list[str]:
             for name, columns in _curve_pictures(card, curve).items()
         ]
         words = (
-            f"{curve.words(card)} A dot marks that epoch. The training loss is with dropout, over "
-            "the training nodes; validation is without, over the validation nodes."
+            f"{curve.words(card)} A dot marks the epoch whose weights were kept. The training loss "
+            "is with dropout, over the training nodes; validation is without, over the validation "
+            "nodes."
         )
         return [words, *pictures]
     if not _is_recipe(card):

@@ -60,12 +60,12 @@ class Curve:
         seed = "one seed" if card.weights.seed is None else f"seed {card.weights.seed}"
         if self.sha256 == card.weights.sha256:
             return (
-                f"Recorded while these weights ({seed}) were trained. Those of epoch {self.epoch} "
-                "were kept."
+                f"Recorded while these weights ({seed}) were trained. The weights of epoch "
+                f"{self.epoch} were kept."
             )
         said = (
-            f"From a replay of the recipe with {seed}, which did not give these weights to the "
-            f"bit: it kept those of epoch {self.epoch}"
+            f"Recorded in a replay of the recipe with {seed}, whose weights are not identical to "
+            f"these. The replay kept the weights of epoch {self.epoch}"
         )
         kept = next((row for row in self.rows if row["epoch"] == self.epoch), {})
         name = next((k for k in kept if k.startswith("val_") and k != "val_loss"), "val_loss")
@@ -74,8 +74,8 @@ class Curve:
             off = round(ours - theirs, 4) + 0.0  # which makes +0 of -0
             what = f"validation {name.removeprefix('val_').replace('_', ' ')}"
             said += (
-                f", with a {what} of {ours:.4f}; these weights are of epoch {card.weights.epoch} "
-                f"and have {theirs:.4f} (difference {off:+.4f})"
+                f", with a {what} of {ours:.4f}; these are of epoch {card.weights.epoch}, with "
+                f"{theirs:.4f} (difference {off:+.4f})"
             )
         return f"{said}."
 

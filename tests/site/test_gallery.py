@@ -112,10 +112,13 @@ def test_a_curve_of_other_weights_is_called_a_replay(gallery, tmp_path):
     ]
     page = gallery.weights_page(card, Curve("0" * 64, 2, rows))
     theirs = card.weights.metrics["val_accuracy"]
-    assert "From a replay of the recipe with seed 1, which did not give these weights" in page
-    assert f"of 0.5000; these weights are of epoch 69 and have {theirs:.4f}" in page
+    assert "in a replay of the recipe with seed 1, whose weights are not identical to these" in page
+    assert f"of 0.5000; these are of epoch 69, with {theirs:.4f}" in page
     assert f"(difference {0.5 - theirs:+.4f})" in page
     assert "![training loss over the epochs]" in page
     gallery.draw_curve(card, Curve("0" * 64, 2, rows), tmp_path)
     own = gallery.weights_page(card, Curve(card.weights.sha256, 69, rows))
-    assert "Recorded while these weights (seed 1) were trained. Those of epoch 69 were kept." in own
+    assert (
+        "Recorded while these weights (seed 1) were trained. The weights of epoch 69 were kept."
+        in own
+    )

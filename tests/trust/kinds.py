@@ -24,7 +24,7 @@ from lipzoo.registry.files import read_architectures
 from lipzoo.training.recipe import load_recipe
 from lipzoo.training.search_space import load_space, to_dict
 from lipzoo.training.tasks import load_task
-from lipzoo.weights import write_checkpoint
+from lipzoo.weights import read_checkpoint, read_curve, write_checkpoint
 
 #: Stands for the file that harmful content would make.
 TRACE = "the_trace"
@@ -92,6 +92,17 @@ def _with_its_hash(data: bytes) -> dict[str, bytes]:
     """So that the hash, which would refuse all damage, refuses none."""
     weights = {**CARD["weights"], "sha256": hashlib.sha256(data).hexdigest()}
     return {"model.safetensors": data, "card.yaml": to_yaml({**CARD, "weights": weights})}
+
+
+CURVE = b"# sha256 %s epoch 2\nepoch,train_loss,val_loss,val_accuracy\n" % (b"a" * 64)
+CURVE += b"1,1.9,1.8,0.3\n2,1.5,1.6,0.5\n3,1.2,nan,0.4\n"
+
+
+def _read_curve(folder: Path) -> None:
+    lipzoo.load_pretrained(folder)  # which no damage may hinder
+    curve = read_curve(folder)
+    if curve is not None:
+        assert len(curve.words(read_checkpoint(folder).card)) < 1000
 
 
 RECIPE = {
@@ -237,6 +248,11 @@ KINDS = {
         damage.damaged_yaml(CARD, TRACE),
         lambda data: {**CHECKPOINT, "card.yaml": data},
         lipzoo.load_pretrained,
+    ),
+    "curve.csv": Kind(
+        damage.damaged_csv({"curve.csv": CURVE}, TRACE),
+        lambda files: {**CHECKPOINT, **files},
+        _read_curve,
     ),
     "architecture YAML": _yaml_kind(ARCHITECTURE, _read_architectures),
     "recipe YAML": _yaml_kind(RECIPE, _read_recipe),
