@@ -73,6 +73,16 @@ def test_push_and_load(hub, checkpoint):
     assert model.card == read_checkpoint(checkpoint).card
 
 
+def test_the_training_curve_goes_up_and_hinders_no_download(hub, tmp_path):
+    rows = [{"epoch": n, "train_loss": 1 / n, "val_loss": 1.0} for n in (1, 2, 3)]
+    folder = write_checkpoint(tmp_path / "x", small_model(), card(), history=rows)
+    push_to_hub(folder, "jane/cora")
+    assert files_on(hub)["curve.csv"] == (folder / "curve.csv").read_bytes()
+    assert_is_small(lipzoo.load_pretrained("hf-hub:jane/cora"))
+    files_on(hub)["curve.csv"] = b"damaged"
+    assert_is_small(lipzoo.load_pretrained("hf-hub:jane/cora"))
+
+
 def test_push_by_name(hub, checkpoint, monkeypatch):
     monkeypatch.setenv("LIPZOO_PRETRAINED_PATH", str(checkpoint.parent))
     push_to_hub("gat_lip_2.test", "jane/cora")
