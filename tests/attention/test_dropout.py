@@ -51,3 +51,29 @@ def test_vmap():
     x = torch.ones(3, 100)
     out = torch.func.vmap(lambda row: dropout(row, 0.5), randomness="different")(x)
     assert set(out.unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_what_is_kept_is_multiplied_and_the_rest_is_zero(dtype):
+    """With a gradient or without one, to the bit."""
+    x = torch.randn(501, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    def draw(rows):
+        torch.manual_seed(5)
+        return dropout(rows, 0.3)
+
+    out = draw(x)
+    assert torch.equal(out, draw(x.clone().requires_grad_()).detach())
+    is_kept = out != 0
+    assert torch.equal(out, torch.where(is_kept, x * (65536 / round(0.7 * 65536)), 0))
+    assert is_kept.double().mean().item() == pytest.approx(0.7, abs=0.05)
+
+
+def test_derivatives_of_higher_order():
+    def cubed(x):
+        torch.manual_seed(2)
+        return dropout(x, 0.5) ** 3
+
+    x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(cubed, x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(cubed, x)
