@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipzoo._rows import row_chunks
@@ -341,9 +342,10 @@ class DeepAttentionNet(nn.Module):
 
     def _read_rows(self, feat: Tensor, kept: Tensor) -> Tensor:
         feat = self.input_drop(feat)
-        if self.training and self.node_drop.p:
-            feat = feat * kept
-        return self.input(feat)
+        if not (self.training and self.node_drop.p):
+            return self.input(feat)
+        # Rows that are dropped after the product are fewer numbers than before it.
+        return torch.addcmul(self.input.bias, F.linear(feat, self.input.weight), kept)
 
     def structures(self, graph, feat: Tensor | None = None) -> list[Structure]:
         """The structure that each layer attends over, with the self-loops that it sees, if any.

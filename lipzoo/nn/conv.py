@@ -355,18 +355,18 @@ class AttentionConv(nn.Module):
 
     def _finish(self, structure: Structure, out: Tensor, h_dst: Tensor, weights: Tensor | None):
         """Residual, bias, activation; the attention weights in DGL's shape where there are any."""
-        bias = None
+        own_bias = None
         if self.res_fc is not None:
             out = added(out, self._split_heads(self.res_fc(h_dst)))
-            bias = getattr(self.res_fc, "bias", None)
-        if self.bias is not None:
-            bias = self.bias
-            out = added(out, self.bias.view(self.num_heads, self.out_feats))
+            own_bias = getattr(self.res_fc, "bias", None)
+        # Biases stay as they are, as in GCN.
         roots = self._degree_roots(structure, out)
-        if roots is not None:
-            # The bias stays as it is, as in GCN.
-            as_rows = None if bias is None else bias.view(self.num_heads, self.out_feats)
-            out = out * roots if bias is None else torch.lerp(as_rows, out, roots)
+        if roots is not None and own_bias is not None:
+            out = torch.lerp(own_bias.view(self.num_heads, self.out_feats), out, roots)
+        elif roots is not None:
+            out = out * roots
+        if self.bias is not None:
+            out = added(out, self.bias.view(self.num_heads, self.out_feats))
         if self.activation is not None:
             out = self.activation(out)
         return out if weights is None else (out, weights.unsqueeze(-1))
