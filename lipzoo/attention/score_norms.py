@@ -174,15 +174,24 @@ class DotProductLipschitzNorm(ScoreNorm):
         u = u.masked_fill(longer == 0, 0)  # infinity times 0 is no number
         return torch.maximum(u * longer, v * w)
 
-    def divide_query(self, scores: DotProductScores, ops: Ops) -> Tensor:
-        r""":math:`q_i / \max(uv, uw, vw)`, (N_dst, *, H, D): all in-edges share the divisor.
+    def balanced(self, scores: DotProductScores, ops: Ops) -> tuple[Tensor, Tensor]:
+        r"""A query and a key with the scores :math:`q_i \cdot k_j / \max(uv, uw, vw)`,
+        (N_dst, *, H, D) and (N_src, *, H, D): all in-edges of a node share the divisor.
 
         Its value is a constant beside its derivative, which keeps the numbers in between as small
-        as those of :meth:`forward`: the identity :math:`q / m = (q / c)(c / m)` for ``c = m``.
+        as those of :meth:`forward`: the identity :math:`q / m = (q / c)(c / m)` for ``c = m``. A
+        power of two goes from small keys to the queries: divided by a small number alone, these
+        may be so large that their gradients underflow.
         """
         divisor = self.divisor(scores, ops).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
-        return divide(scores.query, unit) * divide(unit, divisor)
+        key = scores.key
+        if not (key.numel() and unit.numel()):
+            return divide(scores.query, divisor), key
+        largest = torch.maximum(key.detach().abs().max(), unit.max() * 2.0**-100).clamp(max=1)
+        exponent = torch.frexp(largest).exponent - 1
+        power = torch.ldexp(torch.ones_like(largest), exponent)
+        return divide(scores.query, unit / power) * divide(unit, divisor), key / power
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"

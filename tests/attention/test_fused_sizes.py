@@ -85,6 +85,19 @@ def test_one_row_of_another_size(name, size, graph_name):
     check(KINDS[name], as_structure(graph), leaves)
 
 
+@pytest.mark.parametrize("key_size", [1e-27, 1e-14, 1.0, 1e20])
+@pytest.mark.parametrize("value_size", [1e-27, 1e-18, 1.0, 1e15])
+@pytest.mark.parametrize("name", [name for name in KINDS if name.startswith("dot_")])
+def test_keys_and_values_of_different_sizes_under_the_norm(name, key_size, value_size):
+    """Neither a gradient, nor what it is multiplied from, underflows."""
+    graph, kind = GRAPHS["directed"](), KINDS[name]
+    leaves = scaled(kind, graph)
+    with torch.no_grad():
+        leaves["k"] *= key_size
+        leaves["v"] *= value_size
+    check(kind, as_structure(graph), leaves)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e-22, 1e19, 1e25, 1e30])
 @pytest.mark.parametrize(
     "name", ["gat_lip", "gat_lip_all_heads", "gatv2_lip", "gatv2_lip_all_heads"]

@@ -31,11 +31,11 @@ def dot_product_attention(
     The score norm divides all scores of a destination node by one number a head, so it divides
     its query instead.
     """
-    query = scores.query
+    query, key = scores.query, scores.key
     if norm is not None:
-        query = norm.divide_query(scores, make_ops(structure, "auto", query))
+        query, key = norm.balanced(scores, make_ops(structure, "auto", query))
     query = query / query.shape[-1] ** 0.5
-    return _ATTENTION(structure, dropout, (query, scores.key, scores.value), ())
+    return _ATTENTION(structure, dropout, (query, key, scores.value), ())
 
 
 def _forward(index, dropout, query, key, value):

@@ -56,11 +56,12 @@ def attend(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = compute_dtype(scores.value)
     exact = DotProductScores(*(t.to(dtype) for t in (scores.query, scores.key, scores.value)))
-    query = exact.query
+    query, key = exact.query, scores.key
     if norm is not None:
-        query = norm.divide_query(exact, NodeOps(structure))
+        query, key = norm.balanced(exact, NodeOps(structure))
+        key = key.to(scores.key.dtype)
     query = query / query.shape[-1] ** 0.5
-    return _Attention.apply(query, scores.key, scores.value, structure, dropout)
+    return _Attention.apply(query, key, scores.value, structure, dropout)
 
 
 class _Attention(torch.autograd.Function):
