@@ -127,6 +127,8 @@ class Case:
         shared = (e.abs() * (1 - weights)).max() if e.numel() else 0.0
         moved = self.readout.abs().max() * leaves["v"].abs().max() / (1 - self.rate)
         rows = {key: x.abs().amax((1, 2)) for key, x in leaves.items()}
+        if norm is not None and "attn_r" in rows:  # divided by the length of both
+            rows["attn_l"] = rows["attn_r"] = torch.maximum(rows["attn_l"], rows["attn_r"])
         # The shortest row has the largest gradient.
         lengths = {key: x[x > 0].min() if (x > 0).any() else x.max() + 1 for key, x in rows.items()}
         by = {key: e.abs().max().clamp(max=1) / length for key, length in lengths.items()}

@@ -11,6 +11,7 @@ from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.fused.scaled import ScaledVectors
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import AdditiveScores
@@ -29,8 +30,6 @@ def additive_attention(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for additive scores, ``m`` the mask of the dropout."""
     # Nodes that are source and destination have one projection: its gradient is summed in place.
     v_src, v_dst, attn_l, attn_r = scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r
-    if norm is not None:
-        attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
     # Scores are at most alpha where a node sees its own projection.
     has_own = norm is not None and scores.with_own
     is_bounded = (
@@ -40,18 +39,21 @@ def additive_attention(
     )
     tensors = v_src, v_dst, attn_l, attn_r
     return _ATTENTION(
-        structure, dropout, tensors, (norm is not None, has_own, is_bounded, scores.negative_slope)
+        structure,
+        dropout,
+        tensors,
+        (*plain.options_of(norm), has_own, is_bounded, scores.negative_slope),
     )
 
 
-def _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own):
+def _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own):
     """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
-    heads = attn_l.shape[1]
+    attn_l, attn_r = vectors.rows
     src = np.empty((len(v), 2 * heads), v.dtype)
     dst = np.empty((len(v_own), columns.NUM_DST["additive"] * heads), v.dtype)
     n_own = np.empty((len(v_own) if has_own else 1, heads), v.dtype)
-    launch(kernels.row_products, v, rows(attn_l), src, columns.EL * heads)
-    launch(kernels.row_products, v_own, rows(attn_r), dst, columns.ER * heads)
+    launch(kernels.row_products, v, attn_l, src, columns.EL * heads)
+    launch(kernels.row_products, v_own, attn_r, dst, columns.ER * heads)
     if has_norm:
         launch(kernels.lengths, v, src, columns.N)
     if has_own:
@@ -59,13 +61,16 @@ def _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own):
     return src, dst, n_own
 
 
-def _forward(index, dropout, v_src, v_dst, attn_l, attn_r, has_norm, has_own, is_bounded, slope):
+def _forward(
+    index, dropout, v_src, v_dst, attn_l, attn_r, alpha, per_head, has_own, is_bounded, slope
+):
     _, heads, width = v_src.shape
+    has_norm, vectors = alpha > 0, ScaledVectors(alpha, per_head, attn_l, attn_r)
     kernels = kernels_for("additive", v_src.dtype, heads, width, has_norm, has_own)
     launch = Launcher(index.num_edges * heads * width)
     v = rows(v_src)
     v_own = v[: index.num_dst] if v_dst is None else rows(v_dst)
-    src, dst, n_own = _node_rows(kernels, launch, v, v_own, attn_l, attn_r, has_norm, has_own)
+    src, dst, n_own = _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = v.dtype.type(slope), *dropout.numbers
     nodes = v, v, v, v, src, dst  # additive scores read src and dst alone
@@ -82,7 +87,8 @@ def _backward(
     v_dst,
     attn_l,
     attn_r,
-    has_norm,
+    alpha,
+    per_head,
     has_own,
     is_bounded,
     slope,
@@ -91,11 +97,12 @@ def _backward(
     grad,
 ):
     _, heads, width = v_src.shape
+    has_norm, vectors = alpha > 0, ScaledVectors(alpha, per_head, attn_l, attn_r)
     kernels = kernels_for("additive", v_src.dtype, heads, width, has_norm, has_own)
     launch = Launcher(index.num_edges * heads * width)
     v, g, num_dst = rows(v_src), rows(grad), index.num_dst
     own = v[:num_dst] if v_dst is None else rows(v_dst)
-    src, dst, n_own = _node_rows(kernels, launch, v, own, attn_l, attn_r, has_norm, has_own)
+    src, dst, n_own = _node_rows(kernels, launch, v, own, vectors, heads, has_norm, has_own)
     dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     numbers = v.dtype.type(slope), *dropout.numbers
     d_dst = np.empty((num_dst, 3 * heads), v.dtype)
@@ -113,24 +120,35 @@ def _backward(
     if has_own:
         launch(kernels.add_from_lengths, own, n_own, d_dst, 0, columns.D_OWN * heads, d_own)
     d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
-    launch(kernels.combine, v, d_src, columns.EL * heads, rows(attn_l), d_v, d_l)
-    launch(kernels.combine, own, d_dst, columns.D_ER * heads, rows(attn_r), d_own, d_r)
+    launch(kernels.combine, v, d_src, columns.EL * heads, vectors.rows[0], d_v, d_l)
+    launch(kernels.combine, own, d_dst, columns.D_ER * heads, vectors.rows[1], d_own, d_r)
     return (
         torch.from_numpy(d_v).view_as(v_src),
         None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),
-        torch.from_numpy(d_l.sum(0)).view_as(attn_l),
-        torch.from_numpy(d_r.sum(0)).view_as(attn_r),
+        *vectors.gradients([d_l.sum(0), d_r.sum(0)]),
     )
 
 
 def _plainly(
-    structure, dropout, has_norm, has_own, is_bounded, slope, v_src, v_dst, attn_l, attn_r
+    structure,
+    dropout,
+    alpha,
+    per_head,
+    has_own,
+    is_bounded,
+    slope,
+    v_src,
+    v_dst,
+    attn_l,
+    attn_r,
 ):
     """What the kernels compute, to be differentiated again."""
     ops = TorchOps(structure)
+    if alpha:
+        attn_l, attn_r = plain.scaled_vectors(alpha, per_head, attn_l, attn_r)
     scores = AdditiveScores(v_src, v_dst, attn_l, attn_r, slope)
     e = scores.compute(ops)
-    if has_norm:
+    if alpha:
         n = plain.squares(v_src)
         longest = ops.max_in(plain.lengths(*n))
         if has_own:
@@ -144,7 +162,13 @@ _ATTENTION = define(
     Attention(
         "additive_attention",
         {"v_src": False, "v_dst": True, "attn_l": False, "attn_r": False},
-        {"has_norm": "bool", "has_own": "bool", "is_bounded": "bool", "slope": "float"},
+        {
+            "alpha": "float",
+            "per_head": "bool",
+            "has_own": "bool",
+            "is_bounded": "bool",
+            "slope": "float",
+        },
         _KEPT,
         _forward,
         _backward,

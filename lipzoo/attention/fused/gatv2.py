@@ -11,6 +11,7 @@ from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
 from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.fused.scaled import ScaledVectors
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
 from lipzoo.attention.scores import GATv2Scores
@@ -25,11 +26,9 @@ def gatv2_attention(
     structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for GATv2 scores, ``m`` the mask of the dropout."""
-    attn = scores.attn
-    if norm is not None:
-        attn, _ = plain.scaled_vectors(norm, attn, attn)
-    tensors = scores.v_src, scores.v_dst, attn
-    return _ATTENTION(structure, dropout, tensors, (norm is not None, scores.negative_slope))
+    tensors = scores.v_src, scores.v_dst, scores.attn
+    options = *plain.options_of(norm), scores.negative_slope
+    return _ATTENTION(structure, dropout, tensors, options)
 
 
 def _node_rows(kernels, launch, v, t, heads, has_norm):
@@ -43,22 +42,25 @@ def _node_rows(kernels, launch, v, t, heads, has_norm):
     return src, dst, n_own
 
 
-def _forward(index, dropout, v_src, v_dst, attn, has_norm, slope):
+def _forward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope):
     _, heads, width = v_src.shape
+    # The vector acts on both ends of an edge.
+    has_norm, vectors = alpha > 0, ScaledVectors(alpha, per_head, attn, attn)
     kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t = rows(v_src), rows(v_dst)
     src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = v.dtype.type(slope), *dropout.numbers
-    nodes = v, v, t, rows(attn), src, dst
+    nodes = v, v, t, vectors.rows[0], src, dst
     launch(kernels.forward, index.in_edges(), *nodes, n_own, True, numbers, out)
     kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
 
 
-def _backward(index, dropout, v_src, v_dst, attn, has_norm, slope, out, kept, grad):
+def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, kept, grad):
     _, heads, width = v_src.shape
+    has_norm, vectors = alpha > 0, ScaledVectors(alpha, per_head, attn, attn)
     kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t, g = rows(v_src), rows(v_dst), rows(grad)
@@ -68,7 +70,7 @@ def _backward(index, dropout, v_src, v_dst, attn, has_norm, slope, out, kept, gr
     d_src, d_dst = np.empty_like(src), np.empty((len(t), 2 * heads), v.dtype)
     winner = np.empty((len(t), heads), index.in_ends.numpy().dtype)
     d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
-    nodes = v, v, t, rows(attn), src, dst
+    nodes = v, v, t, vectors.rows[0], src, dst
     numbers = v.dtype.type(slope), *dropout.numbers
     # The in-edges first: they give c to the out-edges.
     sums = g, d_t, d_dst, d_a, winner
@@ -81,15 +83,17 @@ def _backward(index, dropout, v_src, v_dst, attn, has_norm, slope, out, kept, gr
     return (
         torch.from_numpy(d_v).view_as(v_src),
         torch.from_numpy(d_t).view_as(v_dst),
-        torch.from_numpy(d_a.sum(0)).view_as(attn),
+        sum(vectors.gradients([d_a.sum(0), np.zeros_like(d_a[0])])),
     )
 
 
-def _plainly(structure, dropout, has_norm, slope, v_src, v_dst, attn):
+def _plainly(structure, dropout, alpha, per_head, slope, v_src, v_dst, attn):
     """What the kernels compute, to be differentiated again."""
     ops = TorchOps(structure)
+    if alpha:
+        attn, _ = plain.scaled_vectors(alpha, per_head, attn, attn)
     e = GATv2Scores(v_src, v_dst, attn, slope).compute(ops)
-    if has_norm:
+    if alpha:
         n = plain.squares(v_src)
         own = plain.lengths(*plain.squares(v_dst))
         longest = torch.maximum(ops.max_in(plain.lengths(*n)), own)
@@ -101,7 +105,7 @@ _ATTENTION = define(
     Attention(
         "gatv2_attention",
         {"v_src": False, "v_dst": False, "attn": False},
-        {"has_norm": "bool", "slope": "float"},
+        {"alpha": "float", "per_head": "bool", "slope": "float"},
         _KEPT,
         _forward,
         _backward,

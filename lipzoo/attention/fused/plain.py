@@ -25,6 +25,7 @@ __all__ = [
     "gradients",
     "is_differentiated",
     "lengths",
+    "options_of",
     "scaled_vectors",
     "squares",
 ]
@@ -91,17 +92,23 @@ def lengths(scale: Tensor, square: Tensor) -> Tensor:
     return scale * square.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
 
 
-def scaled_vectors(norm: LipschitzNorm, *vectors: Tensor) -> list[Tensor]:
-    """The attention vectors (1, H, D) times the norm's scale, whatever their size.
+def options_of(norm: LipschitzNorm | None) -> tuple[float, bool]:
+    """``alpha`` and ``per_head`` as arguments of an operator; ``alpha`` 0 where there is none."""
+    return (0.0, True) if norm is None else (norm.alpha, norm.per_head)
+
+
+def scaled_vectors(alpha: float, per_head: bool, *vectors: Tensor) -> list[Tensor]:
+    """``alpha a / ||a||`` of attention vectors (1, H, D), whatever their size, where ``a`` are all
+    vectors of a head, or of all heads.
 
     They go into a score before the LeakyReLU: the scale is positive.
     """
     together = torch.cat(vectors, -1)
-    if not norm.per_head:
+    if not per_head:
         together = together.flatten(1).unsqueeze(1)
     unit, square = (x.unsqueeze(-1) for x in squares(together))
     root = lengths(torch.ones_like(square), square)
-    return [divide(norm.alpha * (vector / unit), root) for vector in vectors]
+    return [divide(alpha * (vector / unit), root) for vector in vectors]
 
 
 def by_square(scale: Tensor, square: Tensor, d_length: Tensor) -> Tensor:

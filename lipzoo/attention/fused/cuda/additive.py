@@ -63,7 +63,7 @@ def attend(
     v_dst = v[: structure.num_dst] if scores.v_dst is None else scores.v_dst.to(dtype)
     unit = square = longest = None
     if norm is not None:
-        attn_l, attn_r = plain.scaled_vectors(norm, attn_l, attn_r)
+        attn_l, attn_r = plain.scaled_vectors(norm.alpha, norm.per_head, attn_l, attn_r)
         unit, square = plain.squares(v)
         longest = max_in(plain.lengths(unit, square), structure)
         if scores.with_own:

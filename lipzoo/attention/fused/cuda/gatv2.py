@@ -60,7 +60,7 @@ def attend(
     v, t, attn = (x.to(dtype) for x in (scores.v_src, scores.v_dst, scores.attn))
     unit = square = longest = None
     if norm is not None:
-        attn, _ = plain.scaled_vectors(norm, attn, attn)
+        attn, _ = plain.scaled_vectors(norm.alpha, norm.per_head, attn, attn)
         unit, square = plain.squares(v)
         longest = max_in(plain.lengths(unit, square), structure)
         longest = torch.maximum(longest, plain.lengths(*plain.squares(t)))
