@@ -74,7 +74,7 @@ __all__ = ["make_kernels"]
 @cache
 def make_kernels(
     scores: str,
-    is_double: bool,
+    dtype: str,
     H: int,
     D: int,
     has_norm: bool = False,
@@ -86,8 +86,9 @@ def make_kernels(
     ----------
     scores : str
         "additive", "gatv2" or "dot_product".
-    is_double : bool
-        float64 instead of float32.
+    dtype : str
+        Of the rows: "float32", "float64", or "bfloat16", whose numbers, products and sums are in
+        float32. Each has functions of its own, which are compiled at their first call.
     H, D : int
         Heads, features per head.
     has_norm : bool
@@ -95,12 +96,12 @@ def make_kernels(
     has_own : bool
         ``M_i`` runs over the node's own row too.
     """
-    ft = np.float64 if is_double else np.float32
+    ft = np.float64 if dtype == "float64" else np.float32
     tiny, largest, lowest = TINY[ft], ft(np.finfo(ft).max), ft(np.finfo(ft).min)
     zero, half, one, large = ft(0), ft(0.5), ft(1), ft(LARGE)
     everything, nobody = np.uint32(KEEP_ALL), np.int32(NOBODY)
     is_additive, is_gatv2 = scores == "additive", scores == "gatv2"
-    HD, U = H * D, edges_together(H, is_double)
+    HD, U = H * D, edges_together(H, ft is np.float64)
     UH = U * H
     N, EL = columns.N * H, columns.EL * H
     SHIFT, INV_Z, C = columns.SHIFT * H, columns.INV_Z * H, columns.C * H
@@ -399,7 +400,8 @@ def make_kernels(
             write(d_v, j, v_totals)
 
     return SimpleNamespace(
-        **vars(make_node_kernels(H, D, is_double)),
+        **vars(make_node_kernels(H, D, dtype)),
+        number=ft,
         forward=forward,
         backward_in_edges=backward_in_edges,
         backward_out_edges=backward_out_edges,
