@@ -34,7 +34,7 @@ def dot_product_attention(
     query = scores.query
     if norm is not None:
         query = norm.divide_query(scores, make_ops(structure, "auto", query))
-    query = query / query.shape[-1] ** 0.5
+    query = (query / query.shape[-1] ** 0.5).to(scores.value.dtype)
     return _ATTENTION(structure, dropout, (query, scores.key, scores.value), ())
 
 

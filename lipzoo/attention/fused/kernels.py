@@ -54,6 +54,7 @@ from lipzoo.attention.fused._edges import (
 )
 from lipzoo.attention.fused._nodes import TINY, make_node_kernels
 from lipzoo.attention.fused._rows import (
+    add_product,
     add_row_product,
     clear,
     dot,
@@ -101,6 +102,7 @@ def make_kernels(
     zero, half, one, large = ft(0), ft(0.5), ft(1), ft(LARGE)
     everything, nobody = np.uint32(KEEP_ALL), np.int32(NOBODY)
     is_additive, is_gatv2 = scores == "additive", scores == "gatv2"
+    is_rounded = dtype == "bfloat16"
     HD, U = H * D, edges_together(H, ft is np.float64)
     UH = U * H
     N, EL = columns.N * H, columns.EL * H
@@ -223,6 +225,7 @@ def make_kernels(
         row, g_row, a = new_row(zero, H, D), new_row(zero, H, D), new_row(zero, H, D)
         sums, leaky = new_row(zero, H, D), new_row(zero, H, D)
         totals, leaky_totals = new_row(zero, H, D), new_row(zero, H, D)
+        weighted, weighted_leaky = new_row(zero, H, D), new_row(zero, H, D)
         if is_gatv2:
             read(a, attn, 0)
         for chunk in range(chunk_from, chunk_to):
@@ -243,6 +246,10 @@ def make_kernels(
                 most, first = repeat(length, U), full(nobody, UH)
                 clear(totals)
                 d_er_totals, d_m_totals = full(zero, UH), full(zero, UH)
+                if is_rounded:
+                    clear(weighted)
+                    clear(weighted_leaky)
+                weighted_er, weighted_m = full(zero, UH), full(zero, UH)
                 for turn in range(0 if any_of(abs(shift) > large) else 1, 2):
                     c_totals = full(zero, UH)
                     for start in range(begin, end, BLOCK):
@@ -277,6 +284,29 @@ def make_kernels(
                                 c_sum = c_sum + where(is_used, p * gv / (one / inv_zs), zero)
                                 continue
                             ds = where(is_used, p * inv_zs * (gv - cs), zero)
+                            if is_rounded:
+                                c_sum = c_sum + ds
+                                w = where(is_used, p * inv_zs, zero)
+                                if has_norm:
+                                    w = norm_gradient(w, s, u, inv_ms, largest, zero)
+                                    weighted_m = weighted_m - where(is_used, w * u * s, zero)
+                                if is_additive:
+                                    weighted_er = weighted_er + where(is_used, w * f, zero)
+                                elif is_gatv2:
+                                    add_slopes(
+                                        weighted,
+                                        weighted_leaky,
+                                        w,
+                                        far,
+                                        index,
+                                        e,
+                                        used,
+                                        row,
+                                        slope,
+                                        U,
+                                    )
+                                else:
+                                    add_products(weighted, w, far, index, e, used, U)
                             if has_norm:
                                 ds = norm_gradient(ds, s, u, inv_ms, largest, zero)
                                 d_m = d_m - where(is_used, ds * u * s, zero)
@@ -300,6 +330,16 @@ def make_kernels(
                     if turn == 0:
                         c = total_of(c_totals, U)
                         cs = repeat(c, U)
+                if is_rounded:
+                    # ``ds`` sums to 0: what it leaves is what ``c`` lacks.
+                    lack = total_of(c_totals, U)
+                    c, lacks = c + lack, repeat(lack, U)
+                    d_er_totals = d_er_totals - lacks * weighted_er
+                    d_m_totals = d_m_totals - lacks * weighted_m
+                    if not is_additive:
+                        add_product(totals, zero - lack, weighted)
+                    if is_gatv2:
+                        add_product(leaky_totals, zero - lack, weighted_leaky)
                 store(dst, i, C, c)
                 if is_additive:
                     store(d_dst, i, D_ER, total_of(d_er_totals, U))
