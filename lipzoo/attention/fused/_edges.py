@@ -39,8 +39,8 @@ __all__ = [
     "total_of",
 ]
 
-#: Edges that a row is asked for before its turn, and cache lines of it at most: a row in 16 bits ends
-#: before the processor's own prefetcher has found out about it.
+#: Edges that a row is asked for before its turn, and cache lines of it at most, by the bits of its
+#: numbers: a row in bfloat16 ends soon after the processor's own prefetcher has found it.
 AHEAD = 8
 _PREFETCH_LINES = {16: 16, 32: 4, 64: 4}
 _LINE = 64

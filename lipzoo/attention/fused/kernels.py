@@ -23,6 +23,11 @@ the score, ``g_i·v_j`` and ``c_i`` come from the same operations in the same or
 none fused or reordered (``LARGE`` for several equal weights). Ratios of lengths in place of squares
 know neither over- nor underflow.
 
+Rows in bfloat16 are rounded where they are stored, and nothing else is. ``out`` is one of them:
+``c`` is off by its rounding, which is more than ``g_i·v_j - c_i`` where neighbours are alike. What
+``ds`` sums to over the in-edges, before the norm, tells by how much. Each gradient is a sum with
+weights ``ds``: so many times the same sum with weights ``p`` (``w``) is taken off.
+
 Arguments. ``edges`` are the bounds of chunks, where a node's edges start, their other ends and ids.
 ``far`` and ``own`` are what scores read at an edge's source and destination, rows of H heads of D:
 (v, t) in gatv2, (k, q) in dot products. ``src = [n | el]`` are numbers per source node and
@@ -225,7 +230,7 @@ def make_kernels(
         row, g_row, a = new_row(zero, H, D), new_row(zero, H, D), new_row(zero, H, D)
         sums, leaky = new_row(zero, H, D), new_row(zero, H, D)
         totals, leaky_totals = new_row(zero, H, D), new_row(zero, H, D)
-        weighted, weighted_leaky = new_row(zero, H, D), new_row(zero, H, D)
+        w_sums, w_leaky = new_row(zero, H, D), new_row(zero, H, D)
         if is_gatv2:
             read(a, attn, 0)
         for chunk in range(chunk_from, chunk_to):
@@ -246,10 +251,10 @@ def make_kernels(
                 most, first = repeat(length, U), full(nobody, UH)
                 clear(totals)
                 d_er_totals, d_m_totals = full(zero, UH), full(zero, UH)
+                w_er, w_m = full(zero, UH), full(zero, UH)
                 if is_rounded:
-                    clear(weighted)
-                    clear(weighted_leaky)
-                weighted_er, weighted_m = full(zero, UH), full(zero, UH)
+                    clear(w_sums)
+                    clear(w_leaky)
                 for turn in range(0 if any_of(abs(shift) > large) else 1, 2):
                     c_totals = full(zero, UH)
                     for start in range(begin, end, BLOCK):
@@ -288,25 +293,16 @@ def make_kernels(
                                 c_sum = c_sum + ds
                                 w = where(is_used, p * inv_zs, zero)
                                 if has_norm:
-                                    w = norm_gradient(w, s, u, inv_ms, largest, zero)
-                                    weighted_m = weighted_m - where(is_used, w * u * s, zero)
+                                    w = norm_gradient(w, s, u, one, largest, zero)
+                                    w_m = w_m - where(is_used, w * u * s, zero)
                                 if is_additive:
-                                    weighted_er = weighted_er + where(is_used, w * f, zero)
+                                    w_er = w_er + where(is_used, w * f, zero)
                                 elif is_gatv2:
                                     add_slopes(
-                                        weighted,
-                                        weighted_leaky,
-                                        w,
-                                        far,
-                                        index,
-                                        e,
-                                        used,
-                                        row,
-                                        slope,
-                                        U,
+                                        w_sums, w_leaky, w, far, index, e, used, row, slope, U
                                     )
                                 else:
-                                    add_products(weighted, w, far, index, e, used, U)
+                                    add_products(w_sums, w, far, index, e, used, U)
                             if has_norm:
                                 ds = norm_gradient(ds, s, u, inv_ms, largest, zero)
                                 d_m = d_m - where(is_used, ds * u * s, zero)
@@ -331,15 +327,15 @@ def make_kernels(
                         c = total_of(c_totals, U)
                         cs = repeat(c, U)
                 if is_rounded:
-                    # ``ds`` sums to 0: what it leaves is what ``c`` lacks.
+                    # Before the norm ``ds`` sums to 0: what is left is what ``c`` lacks.
                     lack = total_of(c_totals, U)
-                    c, lacks = c + lack, repeat(lack, U)
-                    d_er_totals = d_er_totals - lacks * weighted_er
-                    d_m_totals = d_m_totals - lacks * weighted_m
-                    if not is_additive:
-                        add_product(totals, zero - lack, weighted)
-                    if is_gatv2:
-                        add_product(leaky_totals, zero - lack, weighted_leaky)
+                    c = c + lack
+                    if has_norm:
+                        lack = lack * inv_m
+                    d_er_totals = d_er_totals - repeat(lack, U) * w_er
+                    d_m_totals = d_m_totals - repeat(lack, U) * w_m
+                    add_product(totals, zero - lack, w_sums)
+                    add_product(leaky_totals, zero - lack, w_leaky)
                 store(dst, i, C, c)
                 if is_additive:
                     store(d_dst, i, D_ER, total_of(d_er_totals, U))
