@@ -360,13 +360,17 @@ class AttentionConv(nn.Module):
             out = added(out, self._split_heads(self.res_fc(h_dst)))
             bias = getattr(self.res_fc, "bias", None)
         if self.bias is not None:
-            bias = self.bias
-            out = added(out, self.bias.view(self.num_heads, self.out_feats))
+            # Not wider than what it is added to, as that of a linear map, under autocast too.
+            bias = self.bias.to(out.dtype)
+            out = added(out, bias.view(self.num_heads, self.out_feats))
         roots = self._degree_roots(structure, out)
         if roots is not None:
             # The bias stays as it is, as in GCN.
-            as_rows = None if bias is None else bias.view(self.num_heads, self.out_feats)
-            out = out * roots if bias is None else torch.lerp(as_rows, out, roots)
+            if bias is None:
+                out = out * roots
+            else:
+                as_rows = bias.to(out.dtype).view(self.num_heads, self.out_feats)
+                out = torch.lerp(as_rows, out, roots)
         if self.activation is not None:
             out = self.activation(out)
         return out if weights is None else (out, weights.unsqueeze(-1))
