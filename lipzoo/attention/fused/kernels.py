@@ -45,7 +45,13 @@ import numpy as np
 
 from lipzoo.attention.fused import columns
 from lipzoo.attention.fused._arithmetic import BLOCK, LARGE
-from lipzoo.attention.fused._edge_rows import add_products, add_slopes, dots, pair_scores
+from lipzoo.attention.fused._edge_rows import (
+    add_both_slopes,
+    add_products,
+    add_slopes,
+    dots,
+    pair_scores,
+)
 from lipzoo.attention.fused._edges import (
     edges_together,
     first_of,
@@ -295,14 +301,6 @@ def make_kernels(
                                 if has_norm:
                                     w = norm_gradient(w, s, u, one, largest, zero)
                                     w_m = w_m - where(is_used, w * u * s, zero)
-                                if is_additive:
-                                    w_er = w_er + where(is_used, w * f, zero)
-                                elif is_gatv2:
-                                    add_slopes(
-                                        w_sums, w_leaky, w, far, index, e, used, row, slope, U
-                                    )
-                                else:
-                                    add_products(w_sums, w, far, index, e, used, U)
                             if has_norm:
                                 ds = norm_gradient(ds, s, u, inv_ms, largest, zero)
                                 d_m = d_m - where(is_used, ds * u * s, zero)
@@ -314,10 +312,30 @@ def make_kernels(
                                 first = where(is_more, number, first)
                             if is_additive:
                                 d_er = d_er + where(is_used, ds * f, zero)
+                                if is_rounded:
+                                    w_er = w_er + where(is_used, w * f, zero)
+                            elif is_gatv2 and is_rounded:
+                                add_both_slopes(
+                                    sums,
+                                    leaky,
+                                    ds,
+                                    w_sums,
+                                    w_leaky,
+                                    w,
+                                    far,
+                                    index,
+                                    e,
+                                    used,
+                                    row,
+                                    slope,
+                                    U,
+                                )
                             elif is_gatv2:
                                 add_slopes(sums, leaky, ds, far, index, e, used, row, slope, U)
                             else:
                                 add_products(sums, ds, far, index, e, used, U)
+                                if is_rounded:
+                                    add_products(w_sums, w, far, index, e, used, U)
                         flush(totals, sums)
                         flush(leaky_totals, leaky)
                         d_er_totals = d_er_totals + d_er
