@@ -182,7 +182,8 @@ class DotProductLipschitzNorm(ScoreNorm):
         """
         divisor = self.divisor(scores, ops).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
-        return divide(scores.query, unit) * divide(unit, divisor)
+        # What backward needs is no wider than the query.
+        return divide(scores.query, unit).to(scores.query.dtype) * divide(unit, divisor)
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
