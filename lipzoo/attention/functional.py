@@ -76,7 +76,7 @@ def graph_attention(
     Returns
     -------
     output : Tensor (N_dst, *, H, D)
-        Zero for nodes without in-edges.
+        Of the type of ``scores.value``; zero for nodes without in-edges.
     weights : Tensor (E, *, H) or None
         Attention weights, in the order of the edges, as they were used.
     """
@@ -109,4 +109,6 @@ def graph_attention(
     out = ops.u_mul_e_sum(value, weights)
     if scores.edge_values:
         out = out + ops.sum_edges(weights.unsqueeze(-1) * scores.edge)
+    if out.dtype != value.dtype:  # attention vectors that are wider, as under autocast
+        out = out.to(value.dtype)
     return out, weights if need_weights else None

@@ -156,11 +156,11 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def forward(self, e: Tensor, scores: DotProductScores, ops: Ops) -> Tensor:
         self.check(scores)
-        return divide(e, ops.copy_v(self.divisor(scores, ops)))
+        return divide(e, ops.copy_v(self.divisor(scores, ops).to(e.dtype)))
 
     def divisor(self, scores: DotProductScores, ops: Ops) -> Tensor:
         r""":math:`\max(uv, uw, vw)`, (N_dst, *, H)."""
-        u = scores.query.square().sum(-1)
+        u = _square_length(scores.query)
         if self.scope == "graph":
             degree = ops.structure.in_degrees.view(-1, *[1] * (u.dim() - 1)).to(u.dtype)
             u = u.masked_fill(degree == 0, 0)  # infinity times 0 is no number
@@ -191,7 +191,9 @@ class DotProductLipschitzNorm(ScoreNorm):
         largest = torch.maximum(key.detach().abs().max(), unit.max() * 2.0**-100).clamp(max=1)
         exponent = torch.frexp(largest).exponent - 1
         power = torch.ldexp(torch.ones_like(largest), exponent)
-        return divide(scores.query, unit / power) * divide(unit, divisor), key / power
+        # What backward needs is no wider than the query.
+        query = divide(scores.query, unit / power).to(scores.query.dtype)
+        return query * divide(unit, divisor), key / power
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
@@ -200,8 +202,16 @@ class DotProductLipschitzNorm(ScoreNorm):
 def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops) -> Tensor:
     """Largest ``||x_j + w_ij||²`` over the in-edges of each node, (N_dst, *, H)."""
     if edge is None:
-        return ops.max_in(x.square().sum(-1))
-    return ops.max_edges((ops.copy_u(x) + edge).square().sum(-1))
+        return ops.max_in(_square_length(x))
+    return ops.max_edges(_square_length(ops.copy_u(x) + edge))
+
+
+def _square_length(x: Tensor) -> Tensor:
+    """``||x||²``; of bfloat16 in float32, where the longest of several is found, and backward
+    needs ``x`` as it is alone."""
+    if x.dtype != torch.bfloat16:
+        return x.square().sum(-1)
+    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).square()
 
 
 # An epsilon after a square root leaves its infinite slope at 0, which times 0 is NaN in the

@@ -17,7 +17,7 @@ from lipzoo.models.groups import layer_groups
 from lipzoo.models.layers import Layer, run_layers
 from lipzoo.models.reversible import is_reversible, last_states
 from lipzoo.models.seen import edges_seen, structures_seen
-from lipzoo.nn import AttentionConv
+from lipzoo.nn import AttentionConv, Reversible
 from lipzoo.nn.dropout import Dropout
 from lipzoo.nn.edges import check_edges
 from lipzoo.nn.feature_norms import make_feature_norm
@@ -294,10 +294,7 @@ class DeepAttentionNet(nn.Module):
         # h_0 gets no name here, nor stands in a tuple of arguments: either would hold it.
         if not is_reversible(scheme):
             return scheme.output(run_layers(scheme, layers, self._first(feat), attention, again))
-        dtype = self.input.weight.dtype  # autocast gives 16 bits
-        return scheme.output(
-            last_states(scheme, layers, self._first(feat).to(dtype), attention, again)
-        )
+        return scheme.output(last_states(scheme, layers, self._first(feat), attention, again))
 
     def _layers_on(self, graph, feat: Tensor, attention, edge_feat) -> list[Layer]:
         """The layers on the graph, for these features."""
@@ -318,7 +315,9 @@ class DeepAttentionNet(nn.Module):
 
     def _first(self, feat: Tensor) -> Tensor:
         """``h_0``, (N, hidden_feats)."""
-        return self.first_activation(self._project(feat))
+        first = self.first_activation(self._project(feat))
+        # Autocast gives 16 bits, in which states do not find the way back.
+        return first.to(self.input.weight.dtype) if isinstance(self.residual, Reversible) else first
 
     def _project(self, feat: Tensor) -> Tensor:
         weight, bias = self.input.weight, self.input.bias

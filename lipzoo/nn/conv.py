@@ -359,14 +359,17 @@ class AttentionConv(nn.Module):
         if self.res_fc is not None:
             out = added(out, self._split_heads(self.res_fc(h_dst)))
             own_bias = getattr(self.res_fc, "bias", None)
-        # Biases stay as they are, as in GCN.
+        # Biases stay as they are, as in GCN; and are not wider than what they are added to, as
+        # those of a linear map, under autocast too.
         roots = self._degree_roots(structure, out)
         if roots is not None and own_bias is not None:
-            out = torch.lerp(own_bias.view(self.num_heads, self.out_feats), out, roots)
+            own_bias = own_bias.to(out.dtype).view(self.num_heads, self.out_feats)
+            out = torch.lerp(own_bias, out, roots)
         elif roots is not None:
             out = out * roots
         if self.bias is not None:
-            out = added(out, self.bias.view(self.num_heads, self.out_feats))
+            bias = self.bias.to(out.dtype)
+            out = added(out, bias.view(self.num_heads, self.out_feats))
         if self.activation is not None:
             out = self.activation(out)
         return out if weights is None else (out, weights.unsqueeze(-1))

@@ -293,7 +293,7 @@ class Reversible(ResidualScheme):
 
     def state_before(self, state: Tensor, out: Tensor) -> Tensor:
         """``h_{l-2}`` from ``h_l`` and ``f_l(h_{l-1})``."""
-        return torch.lerp(out, state, 1 / (1 - self.share))
+        return mix(out, state, 1 / (1 - self.share))
 
     def output(self, states):
         return mean_of(states[-2:])

@@ -241,7 +241,7 @@ def test_what_it_does_not_compute_goes_elsewhere():
     wide = torch.randn(10, HEADS, 7, dtype=scores.value.dtype)
     assert not suits_fused(DotProductScores(scores.value, scores.value, wide), None, structure)
     assert not suits_fused(scores, DotProductLipschitzNorm(), structure)
-    half = {name: leaf.bfloat16() for name, leaf in leaves.items()}
+    half = {name: leaf.half() for name, leaf in leaves.items()}
     scores, norm = kind.build(half)
     assert not suits_fused(scores, norm, structure)
 

@@ -39,10 +39,11 @@ def run(kind, structure, leaves, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @RATES
-def test_opcheck(kind_name, rate, monkeypatch):
+def test_opcheck(kind_name, rate, dtype, monkeypatch):
     """Schema, fake kernel, autograd formula and compiled gradients, by PyTorch's own test."""
-    leaves = KINDS[kind_name].leaves(multigraph())
+    leaves = KINDS[kind_name].leaves(multigraph(), dtype=dtype)
     seen = []
     original = operators.Attention.__call__
 

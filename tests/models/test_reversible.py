@@ -226,7 +226,7 @@ def test_autocast(residual):
         with torch.autocast("cpu", torch.bfloat16):
             states = model.forward_intermediates(homogeneous(), features(dtype=torch.float32))
             found.append(outcome(model, feat=features(dtype=torch.float32)))
-        assert states[-1].dtype == torch.float32
+        assert states[-1].dtype == (torch.float32 if residual == "reversible" else torch.bfloat16)
     for mine, its in zip(*(list(f[1].values()) for f in found), strict=True):
         assert (mine - its).norm() <= 0.05 * its.norm()
     assert kept_tensors(models[0].double()) <= 1 or residual == "initial"

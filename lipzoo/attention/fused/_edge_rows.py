@@ -18,10 +18,10 @@ from lipzoo.attention.fused._llvm import (
     pointer_to_row,
     store_to,
 )
-from lipzoo.attention.fused._rows import WIDEST, Row, Walk, build_add_product, build_dot
+from lipzoo.attention.fused._rows import WIDEST, Walk, build_add_product, build_dot
 from lipzoo.attention.fused._vectors import Vector
 
-__all__ = ["add_products", "add_slopes", "dots", "pair_scores"]
+__all__ = ["add_both_slopes", "add_products", "add_slopes", "dots", "pair_scores"]
 
 _i64 = ir.IntType(64)
 
@@ -67,14 +67,17 @@ class _Edges:
         return load_from(builder, found, _i64(0), heads * self.group)
 
     def with_weights(self, heads, weights, body):
-        """``body(start of the row, its weights)`` for each edge."""
-        builder = self.builder
-        kept = cgutils.alloca_once(builder, weights.type.element, weights.type.count)
-        kept.align = WIDEST
-        store_to(builder, weights, kept, _i64(0))
+        """``body(start of the row, *its weights)`` for each edge."""
+        builder, places = self.builder, []
+        for each in weights:
+            kept = cgutils.alloca_once(builder, each.type.element, each.type.count)
+            kept.align = WIDEST
+            store_to(builder, each, kept, _i64(0))
+            places.append(kept)
 
         def at(k, start):
-            body(start, load_from(builder, kept, builder.mul(k, _i64(heads)), heads))
+            first = builder.mul(k, _i64(heads))
+            body(start, *(load_from(builder, kept, first, heads) for kept in places))
 
         self.each(at)
 
@@ -103,7 +106,7 @@ def add_products(typing_context, row, weights, x, index, e, used, edges):
         walk = Walk.along(builder, row)
         ends = _Edges.of(context, builder, signature, args, 2, edges)
         ends.with_weights(
-            row.heads, args[1], lambda start, w: build_add_product(walk, args[0], w, start)
+            row.heads, args[1:2], lambda start, w: build_add_product(walk, args[0], w, start)
         )
         return context.get_dummy_value()
 
@@ -151,31 +154,60 @@ def add_slopes(typing_context, slopes, leaky, weights, x, index, e, used, row, s
     is another row."""
     if not literal(edges):
         return None
-    has_leaky = isinstance(leaky, Row)
+    takers = 1 if isinstance(leaky, types.Integer) else 2
 
     def build(context, builder, signature, args):
-        walk = Walk.along(builder, row)
-
-        def add(total, offset, length, term):
-            before = load_from(builder, total, offset, length)
-            store_to(builder, builder.fadd(before, term), total, offset)
-
-        def at(start, weights):
-            def body(offset, length, weight):
-                a, b = (load_from(builder, y, offset, length) for y in (args[7], start))
-                pair = builder.fadd(a, b)
-                term = builder.fmul(weight, _slope_at(builder, pair, args[8]))
-                add(args[0], offset, length, term)
-                if has_leaky:
-                    add(args[1], offset, length, builder.fmul(term, pair))
-
-            walk.each(body, weights)
-
         ends = _Edges.of(context, builder, signature, args, 3, edges)
-        ends.with_weights(row.heads, args[2], at)
+        _build_add_slopes(ends, row, args[7], args[8], args[2:3], [args[:takers]])
         return context.get_dummy_value()
 
     return (
         types.void(slopes, leaky, weights, x, index, e, used, row, slope, edges),
         build,
     )
+
+
+@intrinsic(prefer_literal=True)
+def add_both_slopes(
+    typing_context, slopes, leaky, weights, s, t, w, x, index, e, used, row, slope, edges
+):
+    """``add_slopes`` to the rows ``slopes`` and ``leaky``, and with weights ``w`` to ``s`` and
+    ``t``."""
+    if not literal(edges):
+        return None
+
+    def build(context, builder, signature, args):
+        ends = _Edges.of(context, builder, signature, args, 6, edges)
+        both = [args[2], args[5]]
+        _build_add_slopes(ends, row, args[10], args[11], both, [args[:2], args[3:5]])
+        return context.get_dummy_value()
+
+    return (
+        types.void(slopes, leaky, weights, s, t, w, x, index, e, used, row, slope, edges),
+        build,
+    )
+
+
+def _build_add_slopes(ends, row, own, slope, weights, takers):
+    """For each of the weights, of ``l(y)`` to its first taker, of ``l(y) y`` to its second."""
+    builder = ends.builder
+    walk = Walk.along(builder, row)
+
+    def add(total, offset, length, term):
+        before = load_from(builder, total, offset, length)
+        store_to(builder, builder.fadd(before, term), total, offset)
+
+    def at(start, *weights):
+        def body(offset, length, *expanded):
+            a, b = (load_from(builder, y, offset, length) for y in (own, start))
+            pair = builder.fadd(a, b)
+            slopes = _slope_at(builder, pair, slope)
+            for weight, rows in zip(expanded, takers):
+                term = builder.fmul(weight, slopes)
+                add(rows[0], offset, length, term)
+                for leaky in rows[1:]:
+                    add(leaky, offset, length, builder.fmul(term, pair))
+
+        walk.each(body, *weights)
+
+    ends.with_weights(row.heads, weights, at)

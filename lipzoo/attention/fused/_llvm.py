@@ -1,4 +1,8 @@
-"""Instructions of LLVM that the kernels' intrinsics are made of."""
+"""Instructions of LLVM that the kernels' intrinsics are made of.
+
+Rows in bfloat16 are arrays of 16-bit integers, which NumPy and Numba have: the upper halves of
+numbers in float32. They are widened where they are read, and rounded where they are written.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ __all__ = [
     "int64",
     "literal",
     "load_from",
+    "number_of",
     "pointer_to",
     "pointer_to_row",
     "shuffled",
@@ -19,7 +24,7 @@ __all__ = [
     "store_to",
 ]
 
-_i32, _i64 = ir.IntType(32), ir.IntType(64)
+_i16, _i32, _i64 = (ir.IntType(width) for width in (16, 32, 64))
 
 
 def literal(*kinds):
@@ -54,17 +59,51 @@ def pointer_to_row(context, builder, array_type, value, row, row_type):
     return builder.gep(view.data, [builder.mul(int64(builder, row, row_type), length)])
 
 
+def number_of(dtype):
+    """What the numbers of an array are computed in: float32 for bfloat16."""
+    return types.float32 if dtype == types.int16 else dtype
+
+
 def load_from(builder, start, offset, count):
     """``count`` numbers from ``offset`` on."""
     pointer = builder.gep(start, [offset])
     number = pointer.type.pointee
     pointer = builder.bitcast(pointer, ir.VectorType(number, count).as_pointer())
-    return builder.load(pointer, align=size_of(number))
+    found = builder.load(pointer, align=size_of(number))
+    return _widened(builder, found) if number == _i16 else found
 
 
 def store_to(builder, vector, start, offset):
-    pointer = builder.bitcast(builder.gep(start, [offset]), vector.type.as_pointer())
+    pointer = builder.gep(start, [offset])
+    if pointer.type.pointee == _i16:
+        vector = _rounded(builder, vector)
+    pointer = builder.bitcast(pointer, vector.type.as_pointer())
     builder.store(vector, pointer, align=size_of(vector.type.element))
+
+
+def _widened(builder, halves):
+    """bfloat16 as float32, exactly."""
+    bits = builder.zext(halves, ir.VectorType(_i32, halves.type.count))
+    bits = builder.shl(bits, ir.Constant(bits.type, [16] * halves.type.count))
+    return builder.bitcast(bits, ir.VectorType(ir.FloatType(), halves.type.count))
+
+
+def _rounded(builder, vector):
+    """float32 to the nearest bfloat16, ties to even; NaN stays NaN."""
+    count = vector.type.count
+
+    def constant(value):
+        return ir.Constant(ir.VectorType(_i32, count), [value] * count)
+
+    bits = builder.bitcast(vector, ir.VectorType(_i32, count))
+    upper = builder.lshr(bits, constant(16))
+    odd = builder.and_(upper, constant(1))
+    nearest = builder.add(builder.add(bits, constant(0x7FFF)), odd)
+    nearest = builder.lshr(nearest, constant(16))
+    # Rounded, the bits of a NaN could become those of infinity.
+    is_nan = builder.fcmp_unordered("uno", vector, vector)
+    upper = builder.select(is_nan, builder.or_(upper, constant(0x40)), nearest)
+    return builder.trunc(upper, ir.VectorType(_i16, count))
 
 
 def broadcast(builder, number, count):

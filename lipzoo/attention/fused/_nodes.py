@@ -11,7 +11,7 @@ import numpy as np
 
 from lipzoo.attention.fused._arithmetic import bounds
 from lipzoo.attention.fused._rows import add_product, add_shares, clear, dot, new_row, read, write
-from lipzoo.attention.fused._vectors import all_of, load, sqrt, store
+from lipzoo.attention.fused._vectors import all_of, lane, load, sqrt, store
 
 __all__ = ["TINY", "make_node_kernels"]
 
@@ -22,9 +22,9 @@ TINY = {np.float32: np.float32(np.finfo(np.float32).tiny), np.float64: np.finfo(
 
 
 @cache
-def make_node_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
-    """The kernels for rows of H heads of D features."""
-    ft = np.float64 if is_double else np.float32
+def make_node_kernels(H: int, D: int, dtype: str) -> SimpleNamespace:
+    """The kernels for rows of H heads of D features; see ``make_kernels``."""
+    ft = np.float64 if dtype == "float64" else np.float32
     tiny, low, high, zero = TINY[ft], ft(_LOW), ft(_HIGH), ft(0)
     kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
 
@@ -48,14 +48,15 @@ def make_node_kernels(H: int, D: int, is_double: bool) -> SimpleNamespace:
             if all_of((squares > low) & (squares < high)):
                 continue
             for h in range(H):
-                largest = abs(v[j, h * D])
+                largest = abs(lane(load(v, j, h * D, 1), 0))
                 for k in range(h * D, (h + 1) * D):
-                    largest = max(largest, abs(v[j, k]))
-                square = v[j, h * D] - v[j, h * D] + 1  # or not a number
+                    largest = max(largest, abs(lane(load(v, j, k, 1), 0)))
+                first = lane(load(v, j, h * D, 1), 0)
+                square = first - first + 1  # or not a number
                 if largest >= tiny:
                     square -= 1
                     for k in range(h * D, (h + 1) * D):
-                        part = v[j, k] / largest
+                        part = lane(load(v, j, k, 1), 0) / largest
                         square += part * part
                 to[j, column + h] = largest * math.sqrt(square)
 

@@ -20,7 +20,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from lipzoo.attention.fused._arithmetic import build_exp
-from lipzoo.attention.fused._llvm import broadcast, int64, load_from, pointer_to_row, store_to
+from lipzoo.attention.fused._llvm import (
+    broadcast,
+    int64,
+    load_from,
+    number_of,
+    pointer_to_row,
+    store_to,
+)
 
 __all__ = [
     "Vector",
@@ -218,7 +225,7 @@ def load(typing_context, x, row, column, count):
         column = int64(builder, args[2], signature.args[2])
         return load_from(builder, start, column, count.literal_value)
 
-    return Vector(x.dtype, count.literal_value)(x, row, column, count), build
+    return Vector(number_of(x.dtype), count.literal_value)(x, row, column, count), build
 
 
 @intrinsic

@@ -10,7 +10,7 @@ from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
-from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows, tensor
 from lipzoo.attention.fused.scaled import ScaledVectors
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
@@ -29,7 +29,8 @@ def additive_attention(
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for additive scores, ``m`` the mask of the dropout."""
     # Nodes that are source and destination have one projection: its gradient is summed in place.
-    v_src, v_dst, attn_l, attn_r = scores.v_src, scores.v_dst, scores.attn_l, scores.attn_r
+    v_src, v_dst, dtype = scores.v_src, scores.v_dst, plain.compute_dtype(scores.v_src)
+    attn_l, attn_r = scores.attn_l.to(dtype), scores.attn_r.to(dtype)
     # Scores are at most alpha where a node sees its own projection.
     has_own = norm is not None and scores.with_own
     is_bounded = (
@@ -49,9 +50,9 @@ def additive_attention(
 def _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own):
     """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
     attn_l, attn_r = vectors.rows
-    src = np.empty((len(v), 2 * heads), v.dtype)
-    dst = np.empty((len(v_own), columns.NUM_DST["additive"] * heads), v.dtype)
-    n_own = np.empty((len(v_own) if has_own else 1, heads), v.dtype)
+    src = np.empty((len(v), 2 * heads), kernels.number)
+    dst = np.empty((len(v_own), columns.NUM_DST["additive"] * heads), kernels.number)
+    n_own = np.empty((len(v_own) if has_own else 1, heads), kernels.number)
     launch(kernels.row_products, v, attn_l, src, columns.EL * heads)
     launch(kernels.row_products, v_own, attn_r, dst, columns.ER * heads)
     if has_norm:
@@ -72,12 +73,12 @@ def _forward(
     v_own = v[: index.num_dst] if v_dst is None else rows(v_dst)
     src, dst, n_own = _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own)
     out = np.empty((index.num_dst, heads * width), v.dtype)
-    numbers = v.dtype.type(slope), *dropout.numbers
+    numbers = kernels.number(slope), *dropout.numbers
     nodes = v, v, v, v, src, dst  # additive scores read src and dst alone
     launch(kernels.forward, index.in_edges(), *nodes, n_own, not is_bounded, numbers, out)
     # All else is quickly computed again.
     kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
-    return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
+    return tensor(out, v_src), torch.from_numpy(kept)
 
 
 def _backward(
@@ -104,27 +105,27 @@ def _backward(
     own = v[:num_dst] if v_dst is None else rows(v_dst)
     src, dst, n_own = _node_rows(kernels, launch, v, own, vectors, heads, has_norm, has_own)
     dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
-    numbers = v.dtype.type(slope), *dropout.numbers
-    d_dst = np.empty((num_dst, 3 * heads), v.dtype)
+    numbers = kernels.number(slope), *dropout.numbers
+    d_dst = np.empty((num_dst, 3 * heads), kernels.number)
     winner = np.empty((num_dst, heads), index.in_ends.numpy().dtype)
-    nodes, d_v = (v, v, v, v, src, dst), np.empty_like(v)
+    nodes, d_v = (v, v, v, v, src, dst), np.empty(v.shape, kernels.number)
     # The in-edges first: they give c to the out-edges.
     sums = g, d_v, d_dst, d_v, winner
     launch(kernels.backward_in_edges, index.in_edges(), *nodes, n_own, numbers, rows(out), *sums)
-    d_src = np.empty((len(v), 2 * heads), v.dtype)
+    d_src = np.empty((len(v), 2 * heads), kernels.number)
     launch(kernels.backward_out_edges, index.out_edges(), *nodes, numbers, g, d_v, d_v, d_src)
-    d_own = d_v[:num_dst] if v_dst is None else np.zeros_like(own)
+    d_own = d_v[:num_dst] if v_dst is None else np.zeros(own.shape, kernels.number)
     if has_norm:
         kernels.give_to_winners(winner, d_dst, d_src)
         launch(kernels.add_from_lengths, v, src, d_src, columns.N, columns.N, d_v)
     if has_own:
         launch(kernels.add_from_lengths, own, n_own, d_dst, 0, columns.D_OWN * heads, d_own)
-    d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), v.dtype) for _ in "lr")
+    d_l, d_r = (np.empty((NUM_CHUNKS, v.shape[1]), kernels.number) for _ in "lr")
     launch(kernels.combine, v, d_src, columns.EL * heads, vectors.rows[0], d_v, d_l)
     launch(kernels.combine, own, d_dst, columns.D_ER * heads, vectors.rows[1], d_own, d_r)
     return (
-        torch.from_numpy(d_v).view_as(v_src),
-        None if v_dst is None else torch.from_numpy(d_own).view_as(v_dst),
+        tensor(d_v, v_src),
+        None if v_dst is None else tensor(d_own, v_dst),
         *vectors.gradients([d_l.sum(0), d_r.sum(0)]),
     )
 

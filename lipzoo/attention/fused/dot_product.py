@@ -9,7 +9,7 @@ from torch import Tensor
 from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.operators import Attention, define
-from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows, tensor
 from lipzoo.attention.ops import TorchOps, make_ops
 from lipzoo.attention.score_norms import DotProductLipschitzNorm
 from lipzoo.attention.scores import DotProductScores
@@ -34,7 +34,7 @@ def dot_product_attention(
     query, key = scores.query, scores.key
     if norm is not None:
         query, key = norm.balanced(scores, make_ops(structure, "auto", query))
-    query = query / query.shape[-1] ** 0.5
+    query = (query / query.shape[-1] ** 0.5).to(scores.value.dtype)
     return _ATTENTION(structure, dropout, (query, key, scores.value), ())
 
 
@@ -43,13 +43,13 @@ def _forward(index, dropout, query, key, value):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v = map(rows, (query, key, value))
-    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), q.dtype)
+    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), kernels.number)
     out = np.empty((len(q), heads * width), q.dtype)
     nodes = v, k, q, v, v, dst  # no attention vectors, and no numbers of source nodes
-    numbers = q.dtype.type(0), *dropout.numbers
+    numbers = kernels.number(0), *dropout.numbers
     launch(kernels.forward, index.in_edges(), *nodes, v, True, numbers, out)
     kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
-    return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
+    return tensor(out, query), torch.from_numpy(kept)
 
 
 def _backward(index, dropout, query, key, value, out, kept, grad):
@@ -57,16 +57,15 @@ def _backward(index, dropout, query, key, value, out, kept, grad):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v, g = map(rows, (query, key, value, grad))
-    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), q.dtype)
+    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), kernels.number)
     dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     d_q, d_k, d_v = map(np.empty_like, (q, k, v))
-    nodes, numbers = (v, k, q, v, v, dst), (q.dtype.type(0), *dropout.numbers)
+    nodes, numbers = (v, k, q, v, v, dst), (kernels.number(0), *dropout.numbers)
     # The in-edges first: they give c to the out-edges.
     sums = g, d_q, d_q, d_q, np.empty((0, heads), index.in_ends.numpy().dtype)
     launch(kernels.backward_in_edges, index.in_edges(), *nodes, v, numbers, rows(out), *sums)
     launch(kernels.backward_out_edges, index.out_edges(), *nodes, numbers, g, d_v, d_k, d_k)
-    gradients = zip((d_q, d_k, d_v), (query, key, value))
-    return tuple(torch.from_numpy(d).view_as(x) for d, x in gradients)
+    return tensor(d_q, query), tensor(d_k, key), tensor(d_v, value)
 
 
 def _plainly(structure, dropout, query, key, value):

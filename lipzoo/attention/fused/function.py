@@ -24,6 +24,9 @@ _KINDS = {
     DotProductScores: (dot_product_attention, DotProductLipschitzNorm),
 }
 
+#: Names of the features of nodes that scores read.
+_ROWS = ("v_src", "v_dst", "query", "key")
+
 _HAS_NUMBA = importlib.util.find_spec("numba") is not None
 
 #: In-edges of a node are counted in the kernels' own numbers: float32 counts up to here.
@@ -32,15 +35,18 @@ _MAX_IN_DEGREE = 2**24
 
 def suits_fused(scores: Scores, score_norm: ScoreNorm | None, structure: Structure) -> bool:
     """Whether the kernels compute this: additive, GATv2 or dot-product scores (N, H, D) on the
-    CPU in float32 or float64, with the score norm of that kind or none."""
+    CPU, all in float32, float64 or bfloat16, with the score norm of that kind or none; attention
+    vectors may be wider than features, as under autocast."""
     if type(scores) not in _KINDS:
         return False
     value, (_, norm) = scores.value, _KINDS[type(scores)]
+    rows = (getattr(scores, name, None) for name in _ROWS)
     return (
         (not isinstance(scores, DotProductScores) or scores.key.shape == value.shape)
         and type(score_norm) in (type(None), norm)
         and value.device.type == "cpu"
-        and value.dtype in (torch.float32, torch.float64)
+        and value.dtype in (torch.float32, torch.float64, torch.bfloat16)
+        and all(x is None or x.dtype == value.dtype for x in rows)
         and value.dim() == 3
         and value.numel() > 0
         and 0 <= getattr(scores, "negative_slope", 0) <= 1

@@ -10,7 +10,7 @@ from lipzoo.attention.fused import columns, plain
 from lipzoo.attention.fused.dropout_mask import DropoutMask
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.operators import Attention, define
-from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows
+from lipzoo.attention.fused.runtime import Launcher, kernels_for, rows, tensor
 from lipzoo.attention.fused.scaled import ScaledVectors
 from lipzoo.attention.ops import TorchOps
 from lipzoo.attention.score_norms import LipschitzNorm
@@ -26,16 +26,16 @@ def gatv2_attention(
     structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D) for GATv2 scores, ``m`` the mask of the dropout."""
-    tensors = scores.v_src, scores.v_dst, scores.attn
+    attn = scores.attn.to(plain.compute_dtype(scores.v_src))
     options = *plain.options_of(norm), scores.negative_slope
-    return _ATTENTION(structure, dropout, tensors, options)
+    return _ATTENTION(structure, dropout, (scores.v_src, scores.v_dst, attn), options)
 
 
 def _node_rows(kernels, launch, v, t, heads, has_norm):
     """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
-    src = np.empty((len(v), heads), v.dtype)
-    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), v.dtype)
-    n_own = np.empty((len(t) if has_norm else 1, heads), v.dtype)
+    src = np.empty((len(v), heads), kernels.number)
+    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), kernels.number)
+    n_own = np.empty((len(t) if has_norm else 1, heads), kernels.number)
     if has_norm:
         launch(kernels.lengths, v, src, columns.N)
         launch(kernels.lengths, t, n_own, 0)
@@ -51,11 +51,11 @@ def _forward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope):
     v, t = rows(v_src), rows(v_dst)
     src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
     out = np.empty((index.num_dst, heads * width), v.dtype)
-    numbers = v.dtype.type(slope), *dropout.numbers
+    numbers = kernels.number(slope), *dropout.numbers
     nodes = v, v, t, vectors.rows[0], src, dst
     launch(kernels.forward, index.in_edges(), *nodes, n_own, True, numbers, out)
     kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
-    return torch.from_numpy(out).view(-1, heads, width), torch.from_numpy(kept)
+    return tensor(out, v_src), torch.from_numpy(kept)
 
 
 def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, kept, grad):
@@ -66,12 +66,13 @@ def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, k
     v, t, g = rows(v_src), rows(v_dst), rows(grad)
     src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
     dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
-    d_v, d_t = np.empty_like(v), np.empty_like(t)
-    d_src, d_dst = np.empty_like(src), np.empty((len(t), 2 * heads), v.dtype)
+    # To what is added later, the sums are rounded after that.
+    d_v, d_t = (np.empty(x.shape, kernels.number if has_norm else x.dtype) for x in (v, t))
+    d_src, d_dst = np.empty_like(src), np.empty((len(t), 2 * heads), kernels.number)
     winner = np.empty((len(t), heads), index.in_ends.numpy().dtype)
-    d_a = np.empty((NUM_CHUNKS, v.shape[1]), v.dtype)
+    d_a = np.empty((NUM_CHUNKS, v.shape[1]), kernels.number)
     nodes = v, v, t, vectors.rows[0], src, dst
-    numbers = v.dtype.type(slope), *dropout.numbers
+    numbers = kernels.number(slope), *dropout.numbers
     # The in-edges first: they give c to the out-edges.
     sums = g, d_t, d_dst, d_a, winner
     launch(kernels.backward_in_edges, index.in_edges(), *nodes, n_own, numbers, rows(out), *sums)
@@ -81,8 +82,8 @@ def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, k
         launch(kernels.add_from_lengths, v, src, d_src, columns.N, columns.N, d_v)
         launch(kernels.add_from_lengths, t, n_own, d_dst, 0, columns.D_OWN * heads, d_t)
     return (
-        torch.from_numpy(d_v).view_as(v_src),
-        torch.from_numpy(d_t).view_as(v_dst),
+        tensor(d_v, v_src),
+        tensor(d_t, v_dst),
         sum(vectors.gradients([d_a.sum(0), np.zeros_like(d_a[0])])),
     )
 

@@ -23,6 +23,11 @@ the score, ``g_i·v_j`` and ``c_i`` come from the same operations in the same or
 none fused or reordered (``LARGE`` for several equal weights). Ratios of lengths in place of squares
 know neither over- nor underflow.
 
+Rows in bfloat16 are rounded where they are stored, and nothing else is. ``out`` is one of them:
+``c`` is off by its rounding, which is more than ``g_i·v_j - c_i`` where neighbours are alike. What
+``ds`` sums to over the in-edges, before the norm, tells by how much. Each gradient is a sum with
+weights ``ds``: so many times the same sum with weights ``p`` (``w``) is taken off.
+
 Arguments. ``edges`` are the bounds of chunks, where a node's edges start, their other ends and ids.
 ``far`` and ``own`` are what scores read at an edge's source and destination, rows of H heads of D:
 (v, t) in gatv2, (k, q) in dot products. ``src = [n | el]`` are numbers per source node and
@@ -40,7 +45,13 @@ import numpy as np
 
 from lipzoo.attention.fused import columns
 from lipzoo.attention.fused._arithmetic import BLOCK, LARGE
-from lipzoo.attention.fused._edge_rows import add_products, add_slopes, dots, pair_scores
+from lipzoo.attention.fused._edge_rows import (
+    add_both_slopes,
+    add_products,
+    add_slopes,
+    dots,
+    pair_scores,
+)
 from lipzoo.attention.fused._edges import (
     edges_together,
     first_of,
@@ -54,6 +65,7 @@ from lipzoo.attention.fused._edges import (
 )
 from lipzoo.attention.fused._nodes import TINY, make_node_kernels
 from lipzoo.attention.fused._rows import (
+    add_product,
     add_row_product,
     clear,
     dot,
@@ -74,7 +86,7 @@ __all__ = ["make_kernels"]
 @cache
 def make_kernels(
     scores: str,
-    is_double: bool,
+    dtype: str,
     H: int,
     D: int,
     has_norm: bool = False,
@@ -86,8 +98,9 @@ def make_kernels(
     ----------
     scores : str
         "additive", "gatv2" or "dot_product".
-    is_double : bool
-        float64 instead of float32.
+    dtype : str
+        Of the rows: "float32", "float64", or "bfloat16", whose numbers, products and sums are in
+        float32. Each has functions of its own, which are compiled at their first call.
     H, D : int
         Heads, features per head.
     has_norm : bool
@@ -95,12 +108,13 @@ def make_kernels(
     has_own : bool
         ``M_i`` runs over the node's own row too.
     """
-    ft = np.float64 if is_double else np.float32
+    ft = np.float64 if dtype == "float64" else np.float32
     tiny, largest, lowest = TINY[ft], ft(np.finfo(ft).max), ft(np.finfo(ft).min)
     zero, half, one, large = ft(0), ft(0.5), ft(1), ft(LARGE)
     everything, nobody = np.uint32(KEEP_ALL), np.int32(NOBODY)
     is_additive, is_gatv2 = scores == "additive", scores == "gatv2"
-    HD, U = H * D, edges_together(H, is_double)
+    is_rounded = dtype == "bfloat16"
+    HD, U = H * D, edges_together(H, ft is np.float64)
     UH = U * H
     N, EL = columns.N * H, columns.EL * H
     SHIFT, INV_Z, C = columns.SHIFT * H, columns.INV_Z * H, columns.C * H
@@ -222,6 +236,7 @@ def make_kernels(
         row, g_row, a = new_row(zero, H, D), new_row(zero, H, D), new_row(zero, H, D)
         sums, leaky = new_row(zero, H, D), new_row(zero, H, D)
         totals, leaky_totals = new_row(zero, H, D), new_row(zero, H, D)
+        w_sums, w_leaky = new_row(zero, H, D), new_row(zero, H, D)
         if is_gatv2:
             read(a, attn, 0)
         for chunk in range(chunk_from, chunk_to):
@@ -242,6 +257,10 @@ def make_kernels(
                 most, first = repeat(length, U), full(nobody, UH)
                 clear(totals)
                 d_er_totals, d_m_totals = full(zero, UH), full(zero, UH)
+                w_er, w_m = full(zero, UH), full(zero, UH)
+                if is_rounded:
+                    clear(w_sums)
+                    clear(w_leaky)
                 for turn in range(0 if any_of(abs(shift) > large) else 1, 2):
                     c_totals = full(zero, UH)
                     for start in range(begin, end, BLOCK):
@@ -276,6 +295,12 @@ def make_kernels(
                                 c_sum = c_sum + where(is_used, p * gv / (one / inv_zs), zero)
                                 continue
                             ds = where(is_used, p * inv_zs * (gv - cs), zero)
+                            if is_rounded:
+                                c_sum = c_sum + ds
+                                w = where(is_used, p * inv_zs, zero)
+                                if has_norm:
+                                    w = norm_gradient(w, s, u, one, largest, zero)
+                                    w_m = w_m - where(is_used, w * u * s, zero)
                             if has_norm:
                                 ds = norm_gradient(ds, s, u, inv_ms, largest, zero)
                                 d_m = d_m - where(is_used, ds * u * s, zero)
@@ -287,10 +312,30 @@ def make_kernels(
                                 first = where(is_more, number, first)
                             if is_additive:
                                 d_er = d_er + where(is_used, ds * f, zero)
+                                if is_rounded:
+                                    w_er = w_er + where(is_used, w * f, zero)
+                            elif is_gatv2 and is_rounded:
+                                add_both_slopes(
+                                    sums,
+                                    leaky,
+                                    ds,
+                                    w_sums,
+                                    w_leaky,
+                                    w,
+                                    far,
+                                    index,
+                                    e,
+                                    used,
+                                    row,
+                                    slope,
+                                    U,
+                                )
                             elif is_gatv2:
                                 add_slopes(sums, leaky, ds, far, index, e, used, row, slope, U)
                             else:
                                 add_products(sums, ds, far, index, e, used, U)
+                                if is_rounded:
+                                    add_products(w_sums, w, far, index, e, used, U)
                         flush(totals, sums)
                         flush(leaky_totals, leaky)
                         d_er_totals = d_er_totals + d_er
@@ -299,6 +344,16 @@ def make_kernels(
                     if turn == 0:
                         c = total_of(c_totals, U)
                         cs = repeat(c, U)
+                if is_rounded:
+                    # Before the norm ``ds`` sums to 0: what is left is what ``c`` lacks.
+                    lack = total_of(c_totals, U)
+                    c = c + lack
+                    if has_norm:
+                        lack = lack * inv_m
+                    d_er_totals = d_er_totals - repeat(lack, U) * w_er
+                    d_m_totals = d_m_totals - repeat(lack, U) * w_m
+                    add_product(totals, zero - lack, w_sums)
+                    add_product(leaky_totals, zero - lack, w_leaky)
                 store(dst, i, C, c)
                 if is_additive:
                     store(d_dst, i, D_ER, total_of(d_er_totals, U))
@@ -399,7 +454,8 @@ def make_kernels(
             write(d_v, j, v_totals)
 
     return SimpleNamespace(
-        **vars(make_node_kernels(H, D, is_double)),
+        **vars(make_node_kernels(H, D, dtype)),
+        number=ft,
         forward=forward,
         backward_in_edges=backward_in_edges,
         backward_out_edges=backward_out_edges,

@@ -147,7 +147,8 @@ def define(kind: Attention) -> Attention:
         given, index, _, _ = split(arguments)
         _, heads, width = given[0].shape
         out = given[0].new_empty(index.num_dst, heads, width)
-        return out, given[0].new_empty(index.num_dst, kind.kept * heads)
+        dtype = plain.compute_dtype(out)
+        return out, given[0].new_empty(index.num_dst, kind.kept * heads, dtype=dtype)
 
     def sizes_of_gradients(*arguments):
         given, index, _, _ = split(arguments)
@@ -171,7 +172,7 @@ def define(kind: Attention) -> Attention:
             if plain.is_differentiated():
                 _, index, dropout, others = split([*given, *ctx.others])
                 again = partial(kind.plainly, index.structure(), dropout, *others)
-                found = plain.gradients(again, given, needed, grad)
+                found = plain.gradients(plain.widely(again), given, needed, grad)
             else:
                 operator = getattr(torch.ops.lipzoo, backward)
                 found = operator(*given, *ctx.others, out, kept, grad)

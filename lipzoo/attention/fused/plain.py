@@ -21,6 +21,7 @@ from lipzoo.attention.structure import Structure
 __all__ = [
     "attend",
     "by_square",
+    "compute_dtype",
     "divide_by_lengths",
     "gradients",
     "is_differentiated",
@@ -28,7 +29,13 @@ __all__ = [
     "options_of",
     "scaled_vectors",
     "squares",
+    "widely",
 ]
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What is computed in: float64 for float64, float32 for everything else."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def is_differentiated() -> bool:
@@ -66,6 +73,18 @@ def gradients(
             )
         )
     return [next(found) if is_wanted else None for _, is_wanted in zip(own, is_needed)]
+
+
+def widely(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``compute`` on tensors that are widened to what is computed in; its output is as wide as the
+    first of them."""
+
+    def widened(*tensors: Tensor | None) -> Tensor:
+        like = tensors[0]
+        wide = (None if x is None else x.to(compute_dtype(x)) for x in tensors)
+        return compute(*wide).to(like.dtype)
+
+    return widened
 
 
 def attend(structure: Structure, e: Tensor, value: Tensor, dropout: DropoutMask) -> Tensor:

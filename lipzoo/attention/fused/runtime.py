@@ -13,7 +13,7 @@ from torch import Tensor
 from lipzoo.attention.fused.index import NUM_CHUNKS
 from lipzoo.attention.fused.threads import run_together
 
-__all__ = ["Launcher", "kernels_for", "rows"]
+__all__ = ["Launcher", "kernels_for", "rows", "tensor"]
 
 #: Numbers gathered (E * H * D) from which waking other threads pays.
 _WORTH_THREADS = 2**20
@@ -58,11 +58,21 @@ def kernels_for(scores: str, dtype: torch.dtype, *sizes) -> SimpleNamespace:
     from lipzoo.attention.fused.kernel_cache import load_quickly
     from lipzoo.attention.fused.kernels import make_kernels
 
-    kernels = make_kernels(scores, dtype == torch.float64, *sizes)
+    kernels = make_kernels(scores, str(dtype).removeprefix("torch."), *sizes)
     load_quickly(vars(kernels).values())
     return kernels
 
 
 def rows(x: Tensor) -> np.ndarray:
-    """(N, H, D) as a contiguous array (N, H * D) that shares its memory where it can."""
-    return x.detach().contiguous().view(x.shape[0], -1).numpy()
+    """(N, H, D) as a contiguous array (N, H * D) that shares its memory where it can; bfloat16 as
+    integers of 16 bits."""
+    x = x.detach().contiguous().view(x.shape[0], -1)
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def tensor(rows: np.ndarray, like: Tensor) -> Tensor:
+    """Rows (N, H * D) as a tensor (N, H, D) of the type of ``like``: those of integers of 16 bits
+    are in bfloat16, others are rounded to it."""
+    x = torch.from_numpy(rows)
+    x = x.view(like.dtype) if x.dtype == torch.int16 else x.to(like.dtype)
+    return x.view(-1, *like.shape[1:])

@@ -30,7 +30,6 @@ from lipzoo.attention.fused.cuda.common import (
     add_up,
     block,
     columns,
-    compute_dtype,
     contiguous,
     heads_of,
     kept,
@@ -58,7 +57,7 @@ def attend(
     structure: Structure, scores: AdditiveScores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
-    dtype = compute_dtype(scores.v_src)
+    dtype = plain.compute_dtype(scores.v_src)
     v, attn_l, attn_r = (t.to(dtype) for t in (scores.v_src, scores.attn_l, scores.attn_r))
     v_dst = v[: structure.num_dst] if scores.v_dst is None else scores.v_dst.to(dtype)
     unit = square = longest = None

@@ -29,7 +29,6 @@ __all__ = [
     "add_up",
     "block",
     "columns",
-    "compute_dtype",
     "contiguous",
     "divided",
     "heads_of",
@@ -155,11 +154,6 @@ def kept(like, edge, at, is_edge, h, seed, THRESHOLD: tl.constexpr):
 
 
 # --- Launching ---------------------------------------------------------------------------------
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """What is computed in: float64 for float64, float32 for everything else."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def launch(

@@ -25,7 +25,6 @@ from lipzoo.attention.fused.cuda.common import (
     add_up,
     block,
     columns,
-    compute_dtype,
     contiguous,
     heads_of,
     kept,
@@ -54,7 +53,7 @@ def attend(
     dropout: DropoutMask,
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
-    dtype = compute_dtype(scores.value)
+    dtype = plain.compute_dtype(scores.value)
     exact = DotProductScores(*(t.to(dtype) for t in (scores.query, scores.key, scores.value)))
     query, key = exact.query, scores.key
     if norm is not None:

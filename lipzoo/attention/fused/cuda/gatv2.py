@@ -28,7 +28,6 @@ from lipzoo.attention.fused.cuda.common import (
     add_up,
     block,
     columns,
-    compute_dtype,
     contiguous,
     heads_of,
     kept,
@@ -56,7 +55,7 @@ def attend(
     structure: Structure, scores: GATv2Scores, norm: LipschitzNorm | None, dropout: DropoutMask
 ) -> Tensor:
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
-    dtype = compute_dtype(scores.v_src)
+    dtype = plain.compute_dtype(scores.v_src)
     v, t, attn = (x.to(dtype) for x in (scores.v_src, scores.v_dst, scores.attn))
     unit = square = longest = None
     if norm is not None:
