@@ -12,8 +12,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from queue import SimpleQueue
 from threading import get_ident
 
 import torch
@@ -55,11 +56,20 @@ def run_together(work: Callable[[], None], threads: int) -> None:
         # As many as PyTorch's own operations take: another number would end and begin threads.
         team(_call, guarded, 0, 0)
     else:
-        others = [_pool(threads - 1).submit(guarded) for _ in range(threads - 1)]
+        # Not `futures.wait`: an interrupt within it may come out as another error.
+        finished: SimpleQueue[None] = SimpleQueue()
+
+        def on_another() -> None:
+            guarded()
+            finished.put(None)
+
+        for _ in range(threads - 1):
+            _pool(threads - 1).submit(on_another)
         try:
             guarded()
         finally:
-            wait(others)
+            for _ in range(threads - 1):
+                finished.get()
     if faults:
         raise faults[0]
     if get_ident() not in entered:  # an interrupt came before `guarded` could catch it
