@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from _thread import start_new_thread
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from queue import SimpleQueue
 from threading import get_ident
@@ -21,7 +21,7 @@ import torch
 
 __all__ = ["run_together"]
 
-_POOLS: dict[int, ThreadPoolExecutor] = {}
+_POOLS: dict[int, SimpleQueue[Callable[[], None]]] = {}
 _is_forked = False
 
 if hasattr(os, "register_at_fork"):
@@ -56,20 +56,7 @@ def run_together(work: Callable[[], None], threads: int) -> None:
         # As many as PyTorch's own operations take: another number would end and begin threads.
         team(_call, guarded, 0, 0)
     else:
-        # Not `futures.wait`: an interrupt within it may come out as another error.
-        finished: SimpleQueue[None] = SimpleQueue()
-
-        def on_another() -> None:
-            guarded()
-            finished.put(None)
-
-        for _ in range(threads - 1):
-            _pool(threads - 1).submit(on_another)
-        try:
-            guarded()
-        finally:
-            for _ in range(threads - 1):
-                finished.get()
+        _with_others(guarded, threads - 1, faults)
     if faults:
         raise faults[0]
     if get_ident() not in entered:  # an interrupt came before `guarded` could catch it
@@ -98,7 +85,46 @@ def _team() -> Callable | None:
     return team
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _with_others(work: Callable[[], None], number: int, faults: list[BaseException]) -> None:
+    """``work()``, which raises nothing, here and on so many other threads; not on those that come
+    when it is done. An interrupt on the way is added to the faults: nobody works on afterwards."""
+    begun, ended, is_over = [], [], []
+    turns: SimpleQueue[None] = SimpleQueue()
+
+    def on_another() -> None:
+        begun.append(1)
+        if not is_over:
+            work()
+        ended.append(1)
+        turns.put(None)
+
+    try:
+        for _ in range(number):
+            _tasks(number).put(on_another)
+    except KeyboardInterrupt as fault:
+        faults.append(fault)
+    work()
+    is_over.append(1)
+    while len(ended) < len(begun):
+        try:
+            turns.get()
+        except KeyboardInterrupt as fault:
+            faults.append(fault)
+
+
+def _tasks(threads: int) -> SimpleQueue[Callable[[], None]]:
+    """What so many threads of our own take their work from.
+
+    Not an executor: an interrupt among its locks may leave one locked, or come out as another
+    error. A queue of this kind, written in C, is changed or not.
+    """
     if threads not in _POOLS:
-        _POOLS[threads] = ThreadPoolExecutor(threads, thread_name_prefix="lipzoo")
+        _POOLS[threads] = tasks = SimpleQueue()
+        for _ in range(threads):
+            start_new_thread(_serve, (tasks,))
     return _POOLS[threads]
+
+
+def _serve(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        tasks.get()()
