@@ -10,12 +10,14 @@ tools/scale.py memory --out results/scale/memory.csv
 tools/scale.py processes --out results/scale/processes.csv
 tools/scale.py modes --out results/scale/modes.csv --raw-dir DIR
 tools/scale.py mapped --out results/scale/mapped.csv
+tools/scale.py dtypes --out results/scale/dtypes.csv
 """
 
 import sys
 from pathlib import Path
 
 from lab.benchmark.batches import measure_batching
+from lab.benchmark.dtypes import measure_dtypes
 from lab.benchmark.large import measure_large
 from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.modes import RECIPE, measure_modes
@@ -84,6 +86,10 @@ def main() -> int:
     mapped.add_argument("--nodes", type=int, default=1_000_000)
     mapped.add_argument("--feats", type=int, default=256)
     mapped.set_defaults(measure=lambda args: measure_mapped(args.out, args.nodes, args.feats))
+    dtypes = kinds.add_parser("dtypes", help="what 16 bits a number save in time and memory")
+    dtypes.add_argument("--out", type=Path, required=True, help="the CSV file")
+    dtypes.add_argument("--edges", type=int, default=2_300_000, help="14 a node")
+    dtypes.set_defaults(measure=lambda args: measure_dtypes(args.out, args.edges))
     args = parser.parse_args()
     return run_command("scale.py", lambda: args.measure(args), "the same command")
 

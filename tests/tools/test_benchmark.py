@@ -24,6 +24,7 @@ from lab.benchmark.cases import (
 from lab.benchmark.command import main
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
+from lab.benchmark.dtypes import measure_dtypes
 from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.modes import measure_modes
@@ -569,6 +570,23 @@ def test_one_recipe_in_several_modes(tmp_path):
     assert float(rows[3]["gib"]) > 2 * float(rows[0]["gib"]) > 0
     with pytest.raises(LipzooError, match="ended with code 2"):
         measure_modes(tmp_path / "none.csv", str(tmp_path / "none.yaml"), [0], None)
+    assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(anonymous_memory() is None, reason="only Linux says what a process's own is")
+def test_what_16_bits_save(tmp_path):
+    file = tmp_path / "dtypes.csv"
+    measure_dtypes(file, 100_000, lambda line: None)
+    rows = read_csv(file)
+    assert [row["layer"] for row in rows] == ["GAT", "GATv2", "dot product"]
+    for row in rows:
+        assert float(row["times"]) == pytest.approx(
+            float(row["float32"]) / float(row["bfloat16"]), rel=0.02
+        )
+        assert 0 < float(row["bfloat16_mib"]) < float(row["float32_mib"])
+    with pytest.raises(ConfigError, match="at least 140"):
+        measure_dtypes(tmp_path / "none.csv", 10)
     assert not (tmp_path / "none.csv").exists()
 
 
