@@ -22,9 +22,9 @@ from lab.benchmark.cases import (
     has_pyg,
 )
 from lab.benchmark.command import main
+from lab.benchmark.dtypes import measure_dtypes
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
 from lab.benchmark.layers import make_layer, make_step
-from lab.benchmark.dtypes import measure_dtypes
 from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.modes import measure_modes
