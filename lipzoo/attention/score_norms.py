@@ -180,23 +180,35 @@ class DotProductLipschitzNorm(ScoreNorm):
 
         Its value is a constant beside its derivative, which keeps the numbers in between as small
         as those of :meth:`forward`: the identity :math:`q / m = (q / c)(c / m)` for ``c = m``. A
-        power of two goes from small keys to the queries: divided by a small number alone, these
-        may be so large that their gradients underflow.
+        power of two goes from the keys to the queries, so that the largest of both are of one
+        size: else the gradients of one of them may underflow on their way.
         """
         divisor = self.divisor(scores, ops).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
-        key = scores.key
-        if not (key.numel() and unit.numel()):
-            return divide(scores.query, divisor), key
-        largest = torch.maximum(key.detach().abs().max(), unit.max() * 2.0**-100).clamp(max=1)
-        exponent = torch.frexp(largest).exponent - 1
-        power = torch.ldexp(torch.ones_like(largest), exponent)
+        power = _power_between(divide(scores.query.detach(), unit), scores.key.detach(), unit)
         # What backward needs is no wider than the query.
         query = divide(scores.query, unit / power).to(scores.query.dtype)
-        return query * divide(unit, divisor), key / power
+        return query * divide(unit, divisor), scores.key / power
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
+
+
+def _power_between(query: Tensor, key: Tensor, unit: Tensor) -> Tensor:
+    """The power of two, (), by which to multiply the queries and divide the keys for both to be
+    of one size; ``unit`` divided by it stays a number."""
+    one = torch.ones((), dtype=unit.dtype, device=unit.device)
+    if not (query.numel() and key.numel()):
+        return one
+    sizes = torch.stack([x.abs().max().double() for x in (key, query)])
+    sizes = torch.where((sizes > 0) & sizes.isfinite(), sizes, 1.0)
+    largest = unit.max().double()
+    smallest = unit.masked_fill(unit == 0, float("inf")).min().double()  # scores of 0 have none
+    low, high = torch.maximum(largest, sizes[0]).log2() - 120, smallest.log2() + 120
+    exponent = (sizes[0] / sizes[1]).log2() / 2
+    exponent = torch.maximum(torch.minimum(exponent, high), low)
+    exponent = torch.where(largest > 0, exponent, 0).nan_to_num(0, 0, 0).clamp(-120, 120)
+    return torch.ldexp(one, exponent.round().int())
 
 
 def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops) -> Tensor:
