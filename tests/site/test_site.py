@@ -178,7 +178,9 @@ def test_a_name_leads_to_its_page(open_page):
     assert page.locator("h1").inner_text().startswith("gat_lip_res_32.cora")
     for words in ("85.2 ± 0.4", "load_pretrained", "Apache-2.0", "lipzoo train", "fingerprint"):
         assert words in text
-    assert page.locator('article img[src*="gat_lip_res_32.cora"]').is_visible()
+    pictures = page.locator('article img[src*="gat_lip_res_32.cora"]').all()
+    assert len(pictures) == 3, "the seeds, and two curves of the training"
+    assert all(picture.is_visible() for picture in pictures)
 
 
 def test_the_search_finds_a_function(open_page):
