@@ -276,7 +276,8 @@ def test_two_commands_at_once(made, tmp_path):
     for said, code in zip(words, codes):
         assert ("is being written by" in said or "already holds" in said) == (code == 2)
     assert read_checkpoint(out).card.full_name == read_yaml_name(made)
-    assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "model.safetensors"]
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["card.yaml", "curve.csv", "model.safetensors"]
 
 
 def read_yaml_name(made):
