@@ -185,7 +185,8 @@ class DotProductLipschitzNorm(ScoreNorm):
         """
         divisor = self.divisor(scores, ops).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
-        power = _power_between(divide(scores.query.detach(), unit), scores.key.detach(), unit)
+        queries, keys = _largest(scores.query), _largest(scores.key)
+        power = _power_between(divide(queries, unit), keys, unit)
         # What backward needs is no wider than the query.
         query = divide(scores.query, unit / power).to(scores.query.dtype)
         return query * divide(unit, divisor), scores.key / power
@@ -194,13 +195,18 @@ class DotProductLipschitzNorm(ScoreNorm):
         return f"scope={self.scope!r}"
 
 
-def _power_between(query: Tensor, key: Tensor, unit: Tensor) -> Tensor:
+def _largest(x: Tensor) -> Tensor:
+    """The largest entry of each row, either way, (N, *, H, 1)."""
+    return x.detach().abs().amax(-1, keepdim=True)
+
+
+def _power_between(queries: Tensor, keys: Tensor, unit: Tensor) -> Tensor:
     """The power of two, (), by which to multiply the queries and divide the keys for both to be
-    of one size; ``unit`` divided by it stays a number."""
+    of one size, from the largest entries of their rows; ``unit`` divided by it stays a number."""
     one = torch.ones((), dtype=unit.dtype, device=unit.device)
-    if not (query.numel() and key.numel()):
+    if not (queries.numel() and keys.numel()):
         return one
-    sizes = torch.stack([x.abs().max().double() for x in (key, query)])
+    sizes = torch.stack([x.max().double() for x in (keys, queries)])
     sizes = torch.where((sizes > 0) & sizes.isfinite(), sizes, 1.0)
     largest = unit.max().double()
     smallest = unit.masked_fill(unit == 0, float("inf")).min().double()  # scores of 0 have none
