@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lab.benchmark.graphs import planted_task
-from lab.benchmark.process import peak_of, resident, rows_apart, trim
+from lab.benchmark.process import growth_of, rows_apart
 from lipzoo.attention import as_structure
 from lipzoo.attention.fused.index import kernel_index
 from lipzoo.errors import ConfigError
@@ -70,10 +70,8 @@ def _row(item: tuple[int, int, int]) -> dict[str, object]:
     once = time.process_time() - begin
     epoch = _Epoch(model, task, batches)
     epoch.run()  # compiles, makes the index of the whole graph, and moves malloc's threshold
-    trim()
-    before = resident()
-    _, peak = peak_of(epoch.run)
-    size = "" if None in (before, peak) else round(1024 * (peak - before) / num_nodes)
+    growth = growth_of(epoch.run)
+    size = "" if growth is None else round(1024 * growth / num_nodes)
     return {
         "num_nodes": num_nodes,
         "num_edges": task.num_edges,

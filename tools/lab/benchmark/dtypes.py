@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import peak_of, resident, rows_apart, trim
+from lab.benchmark.process import growth_of, rows_apart
 from lipzoo.attention import (
     AdditiveScores,
     DotProductLipschitzNorm,
@@ -111,7 +111,5 @@ def _peak_of_step(layer: str, graph, dtype: torch.dtype) -> int | str:
         model(structure, feat).float().square().mean().backward()
 
     step()  # indices, kernels, gradients
-    trim()
-    before = resident()
-    _, peak = peak_of(step)
-    return "" if peak is None else round((peak - before) / 1024)
+    growth = growth_of(step)
+    return "" if growth is None else round(growth / 1024)

@@ -17,7 +17,7 @@ from lipzoo._memory import resident_memory
 from lipzoo._processes import in_processes
 from lipzoo._tables import read_csv, to_csv
 
-__all__ = ["apart", "peak_of", "resident", "rows_apart", "timed", "trim"]
+__all__ = ["apart", "growth_of", "peak_of", "resident", "rows_apart", "timed", "trim"]
 
 T = TypeVar("T")
 
@@ -83,3 +83,12 @@ def peak_of(step: Callable[[], object]) -> tuple[float, int | None]:
     except OSError:  # not Linux, or not allowed: the peak would be that of the whole process
         return timed(step), None
     return timed(step), resident(peak=True)
+
+
+def growth_of(step: Callable[[], object]) -> int | None:
+    """The KiB that a call holds at its peak above what the process holds before it; None where the
+    system does not count."""
+    trim()
+    before = resident()
+    _, peak = peak_of(step)
+    return None if before is None or peak is None else peak - before

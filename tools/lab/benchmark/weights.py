@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import lipzoo
-from lab.benchmark.process import apart, peak_of, resident, timed, trim
+from lab.benchmark.process import apart, growth_of, timed
 from lipzoo._atomic import write_atomically
 from lipzoo._tables import read_csv, to_csv
 from lipzoo.encoding import encode_for
@@ -72,10 +72,8 @@ def _row(raw_dir: str | None, name: str) -> dict[str, object]:
         turns = [{b: timed(action) for b, action in actions.items()} for _ in range(_REPEATS)]
         times[what] = {b: statistics.median(turn[b] for turn in turns) for b in BACKENDS}
     for backend, step in steps.items():
-        trim()
-        before = resident()
-        _, peak = peak_of(step)
-        peaks[backend] = "" if peak is None else round((peak - before) / 1024)
+        growth = growth_of(step)
+        peaks[backend] = "" if growth is None else round(growth / 1024)
     row = {
         "name": name,
         "dataset": name_of_data,
