@@ -2,6 +2,8 @@
 
 import csv
 import json
+from contextlib import closing
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,8 +11,14 @@ from graph_zoo import homogeneous
 from reference import additive_scores, aggregate, softmax
 from torch.testing import assert_close
 
-from lab.benchmark import default_cases, ratio_table, read_rows, run_benchmark, write_report
-from lab.benchmark import pool as pool_module
+from lab.benchmark import (
+    default_cases,
+    measurements,
+    ratio_table,
+    read_rows,
+    run_benchmark,
+    write_report,
+)
 from lab.benchmark.batches import measure_batching
 from lab.benchmark.cases import (
     GRAPHS,
@@ -21,6 +29,7 @@ from lab.benchmark.cases import (
     curve_graph,
     has_pyg,
 )
+from lab.benchmark.client import OutOfMemory, Worker
 from lab.benchmark.command import main
 from lab.benchmark.dtypes import measure_dtypes
 from lab.benchmark.graphs import load_graph, powerlaw_graph, read_graph, save_graph
@@ -29,7 +38,6 @@ from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.modes import measure_modes
 from lab.benchmark.needs import measure_needs
-from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lab.benchmark.processes import measure_processes
 from lab.benchmark.report import compilation_lines
 from lab.benchmark.structures import COMPACT, measure_structures
@@ -236,7 +244,7 @@ def test_what_is_there_is_not_measured_again(small_run, monkeypatch):
     out, cases = small_run
     before = (out / "benchmark.csv").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(pool_module, "Worker", None)  # a process would be an error
+        patch.setattr(measurements, "Worker", None)  # a process would be an error
         run_benchmark(cases, out, repeats=2, verbose=False)
     assert (out / "benchmark.csv").read_bytes() == before
     more = default_cases([TINY], [4], [], [], ["torch + norm"], threads=1)
@@ -256,9 +264,9 @@ def test_memory_is_that_of_a_step(tmp_path):
     graph = powerlaw_graph(200, 40_000)
     save_graph(graph, tmp_path / "graph.npz")
     memory = {}
-    with Pool(tmp_path / "graph.npz", 200, graph.num_edges(), 8000) as pool:
-        for name in ("torch + norm", LIMIT):
-            memory[name] = pool.warm(Case(name, "mine", 8, 32, 0, 1))["memory_mib"]
+    for name in ("torch + norm", LIMIT):
+        with closing(Worker(tmp_path / "graph.npz", 1, 8000)) as worker:
+            memory[name] = worker.warm(Case(name, "mine", 8, 32, 0, 1))["memory_mib"]
     if memory[LIMIT] is None:
         pytest.skip("memory is measured on Linux only")
     messages = graph.num_edges() * 8 * 32 * 4 / 2**20
@@ -271,10 +279,10 @@ def test_more_memory_than_there_may_be(tmp_path):
     graph = powerlaw_graph(200, 40_000)
     save_graph(graph, tmp_path / "graph.npz")
     with (
-        Pool(tmp_path / "graph.npz", 200, graph.num_edges(), limit_mib=600) as pool,
+        closing(Worker(tmp_path / "graph.npz", 1, limit_mib=600)) as worker,
         pytest.raises(OutOfMemory),
     ):
-        pool.warm(Case("torch + norm", "mine", 8, 512, 0, 1))
+        worker.warm(Case("torch + norm", "mine", 8, 512, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -290,51 +298,52 @@ def test_faults_that_mean_memory(fault):
 
 
 def test_a_case_that_fails_says_why(tmp_path):
-    worker = Worker(tiny_case("DGL GATConv"), tmp_path / "absent.npz")
-    try:
-        with pytest.raises(LipzooError, match=r"DGL GATConv failed: FileNotFoundError.*absent"):
-            worker.warm()
-    finally:
-        worker.close()
+    with (
+        closing(Worker(tmp_path / "absent.npz", 1)) as worker,
+        pytest.raises(LipzooError, match=r"DGL GATConv failed: FileNotFoundError.*absent"),
+    ):
+        worker.warm(tiny_case("DGL GATConv"))
 
 
 class FakeWorker:
-    """Takes 100 MiB at most and 60 between steps; notes who lives."""
+    """One case is too large, beside others at its second turn, and one for any process."""
 
-    alive: list
-    log: list
+    log: ClassVar[list] = []
 
-    def __init__(self, case, graph, limit_mib):
-        self.case = case
-        self.alive.append(case)
-        self.log.append(f"start {case.implementation}")
+    def __init__(self, graph, threads, limit_mib):
+        self.log.append("start")
 
-    def warm(self, measure_memory=True):
-        assert 60 * (len(self.alive) - 1) + 100 <= 230
-        return {"idle_mib": 60.0, "peak_mib": 100.0}
+    def warm(self, case, measure_memory=True):
+        if case.implementation == "torch + norm":
+            raise OutOfMemory
+        self.log.append(f"warm {case.implementation}{'' if measure_memory else ' together'}")
+        return {"pace": 10.0, "memory_mib": 1.0, "held_mib": 1.0, "first_call": 2.0}
 
-    def steps(self, number):
-        return [1.0] * number
+    def steps(self, case, number):
+        self.log.append(f"{number} {case.implementation}")
+        if case.implementation == LIMIT and self.log.count(f"1 {LIMIT}") == 2:
+            raise OutOfMemory
+        return [float(len(case.implementation))] * number
 
     def close(self):
-        self.alive.remove(self.case)
+        self.log.append("end")
 
 
-def test_processes_share_the_memory_there_is(monkeypatch):
-    """Three fit side by side: of four, those stay whose turn is near."""
-    monkeypatch.setattr(pool_module, "Worker", FakeWorker)
-    monkeypatch.setattr(Case, "expected_mib", lambda *_: 100.0)
-    FakeWorker.alive, FakeWorker.log = [], []
-    cases = [tiny_case(name) for name in ("dgl + norm", "DGL GATConv", LIMIT, SUBJECT)]
-    with Pool("graph", 1, 1, limit_mib=230) as pool:
-        for case in cases:
-            pool.warm(case)
-        for _ in range(3):
-            for case in cases:
-                assert pool.steps(case, 2) == [1.0, 1.0]
-        assert len(FakeWorker.alive) == 3
-    assert FakeWorker.alive == []
-    assert len(FakeWorker.log) < 4 + 3 * 4, "not everyone starts again each time"
+def test_cases_take_turns_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurements, "Worker", FakeWorker)
+    FakeWorker.log.clear()
+    names = ["dgl + norm", "torch + norm", LIMIT, "DGL GATConv"]
+    run_benchmark([tiny_case(name) for name in names], tmp_path / "out", verbose=False)
+    alone = ["start", "warm dgl + norm", "end", "start", "end"]
+    alone += ["start", f"warm {LIMIT}", "end", "start", "warm DGL GATConv", "end"]
+    first = ["start"] + [f"warm {name} together" for name in ("dgl + norm", LIMIT, "DGL GATConv")]
+    first += ["1 dgl + norm", f"1 {LIMIT}", "1 DGL GATConv", "1 dgl + norm", f"1 {LIMIT}", "end"]
+    second = ["start", "warm dgl + norm together", "warm DGL GATConv together"]
+    second += ["1 dgl + norm", "1 DGL GATConv"] * 3 + ["end"]  # 10 s a step: the fewest turns
+    assert FakeWorker.log == alone + first + second
+    rows = {row["implementation"]: row for row in read_rows(tmp_path / "out").values()}
+    assert [rows[name]["status"] for name in names] == ["ok", *["out of memory"] * 2, "ok"]
+    assert rows["DGL GATConv"]["seconds"] == len("DGL GATConv")
 
 
 # ------------------------------------------------------------------------ reports

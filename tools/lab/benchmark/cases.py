@@ -20,25 +20,21 @@ LIMIT = "three gathers"
 
 @dataclass(frozen=True)
 class Implementation:
-    """``backend`` and ``score_norm`` of a lipzoo layer, or the ``library`` of a peer.
-
-    ``holds_messages``: it keeps tensors of E x H x D numbers, rather than of E x H.
-    """
+    """``backend`` and ``score_norm`` of a lipzoo layer, or the ``library`` of a peer."""
 
     library: str
     norm: bool
-    holds_messages: bool = False
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     SUBJECT: Implementation("fused", True),
     "fused": Implementation("fused", False),
-    "torch + norm": Implementation("torch", True, holds_messages=True),
+    "torch + norm": Implementation("torch", True),
     "dgl + norm": Implementation("dgl", True),
     "DGL GATConv": Implementation("DGL", False),
-    "PyG GATConv": Implementation("PyG", False, holds_messages=True),
-    "PyG + norm": Implementation("PyG", True, holds_messages=True),
-    "PyG + norm on edges": Implementation("PyG", True, holds_messages=True),
+    "PyG GATConv": Implementation("PyG", False),
+    "PyG + norm": Implementation("PyG", True),
+    "PyG + norm on edges": Implementation("PyG", True),
     LIMIT: Implementation("limit", True),
 }
 
@@ -99,15 +95,6 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.where}, {self.implementation}"
-
-    def expected_mib(self, num_nodes: int, num_edges: int) -> float:
-        """Roughly what its process will take at most, in MiB; better too much than too little."""
-        layers = max(self.depth, 1)
-        feats = self.heads * self.width
-        numbers = num_nodes * feats * (10 + 5 * layers) + num_edges * self.heads * (10 + 6 * layers)
-        if IMPLEMENTATIONS[self.implementation].holds_messages:
-            numbers += num_edges * feats * (3 + 4 * layers)
-        return 500 + 4 * numbers / 2**20
 
 
 def default_cases(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lab.benchmark.cases import SUBJECT, Case
+from lab.benchmark.client import OutOfMemory, Worker
 from lab.benchmark.graphs import load_graph, save_graph
-from lab.benchmark.pool import OutOfMemory, Pool, Worker
 from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
 from lipzoo._progress import ProgressBar
@@ -58,15 +59,15 @@ def run_benchmark(
     force: bool = False,
     verbose: bool = True,
 ) -> list[dict]:
-    """Measure each case in a process of its own, the cases of a group taking turns.
+    """Measure cases: each one's memory in a process of its own, then their times in one process.
 
-    The processes of a group (one graph, width, depth) stay alive side by side and time their
-    steps in turn, so that what else the machine does hits all alike. A case's time is the median
-    over its turns. Steps that warm up are not counted. A slow case gets fewer turns, at least 3.
+    The cases of a group (one graph, width, depth) take turns in one process, so that what else the
+    machine does hits all alike. A case's time is the median over its turns. Steps that warm up are
+    not counted. A slow case gets fewer turns, at least 3.
 
     Cases whose rows are in ``benchmark.csv`` are not measured again, unless ``force``.
-    ``repeats`` are the turns of a case. ``memory_gib`` is for all processes together, and for
-    each: three quarters of what is free by default, at most 16; a case that needs more is noted.
+    ``repeats`` are the turns of a case. ``memory_gib`` is for a process: three quarters of what is
+    free by default, at most 16; a case that needs more is noted.
 
     Returns
     -------
@@ -108,8 +109,8 @@ def run_benchmark(
             size = graph.num_nodes(), graph.num_edges()
             del graph
             for _, group in itertools.groupby(on_graph, key=lambda case: case.group):
-                with Pool(path, *size, limit_mib) as pool:
-                    measured = _measure_group(pool, list(group), repeats, bar, verbose)
+                start = partial(Worker, path, limit_mib=limit_mib)
+                measured = _measure_group(start, size, list(group), repeats, bar, verbose)
                 for (case, _), row in measured.items():
                     sizes = case.heads, case.width
                     is_layer = case.implementation == SUBJECT and not case.depth
@@ -126,31 +127,27 @@ Rows = dict[tuple[Case, int], dict[str, Any]]
 
 
 def _measure_group(
-    pool: Pool, cases: list[Case], repeats: int, bar: ProgressBar, verbose: bool
+    start: Callable[..., Worker],
+    size: tuple[int, int],
+    cases: list[Case],
+    repeats: int,
+    bar: ProgressBar,
+    verbose: bool,
 ) -> Rows:
+    threads = cases[0].threads
     warm: dict[Case, dict] = {}
     for case in cases:
         bar.set_postfix_str(f"{case}: warming up")
-        with contextlib.suppress(OutOfMemory):
-            warm[case] = pool.warm(case)
-    turns: dict[Case, list[float]] = {case: [] for case in warm}
-    for number in range(repeats):
-        bar.set_postfix_str(f"{cases[0].where}: turn {number + 1} of {repeats}")
-        for case, seconds in list(turns.items()):
-            pace = warm[case]["pace"]
-            if number >= max(_FEWEST, _BUDGET / pace):
-                continue
-            steps = max(1, min(5, round(_TURN / pace)))
-            try:
-                seconds.append(statistics.median(pool.steps(case, steps)))
-            except OutOfMemory:
-                del turns[case]
+        with suppress(OutOfMemory), closing(start(threads=threads)) as worker:
+            warm[case] = worker.warm(case)
+    bar.set_postfix_str(f"{cases[0].where}: {repeats} turns")
+    turns = _take_turns(partial(start, threads=threads), warm, repeats)
     common = {
         "repeats": repeats,
-        "num_nodes": pool.num_nodes,
-        "num_edges": pool.num_edges,
+        "num_nodes": size[0],
+        "num_edges": size[1],
         "measured": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "setting": _setting(cases[0].threads),
+        "setting": _setting(threads),
     }
     rows = {}
     for case in cases:
@@ -171,16 +168,38 @@ def _measure_group(
     return rows
 
 
+def _take_turns(
+    start: Callable[[], Worker], warm: dict[Case, dict], repeats: int
+) -> dict[Case, list[float]]:
+    """Seconds of a step in each turn of each case, all in one process.
+
+    A case that has no room there, beside what the others hold, is left out.
+    """
+    cases = list(warm)
+    while cases:
+        case, turns = cases[0], {case: [] for case in cases}
+        with closing(start()) as worker:
+            try:
+                for case in cases:
+                    worker.warm(case, measure_memory=False)
+                for number, case in itertools.product(range(repeats), cases):
+                    pace = warm[case]["pace"]
+                    if number < max(_FEWEST, _BUDGET / pace):
+                        steps = max(1, min(5, round(_TURN / pace)))
+                        turns[case].append(statistics.median(worker.steps(case, steps)))
+                return turns
+            except OutOfMemory:
+                cases.remove(case)
+    return {}
+
+
 def _measure_compilation(case: Case, graph: Path) -> dict[str, float]:
     """Seconds of the first call in a process that compiles, and in the next, which need not."""
     seconds = []
     with tempfile.TemporaryDirectory(prefix="lipzoo-benchmark-") as cache:
         for _ in range(2):
-            worker = Worker(case, graph, numba_cache=Path(cache))
-            try:
-                seconds.append(worker.warm(measure_memory=False)["first_call"])
-            finally:
-                worker.close()
+            with closing(Worker(graph, case.threads, numba_cache=Path(cache))) as worker:
+                seconds.append(worker.warm(case, measure_memory=False)["first_call"])
     return {"first_call_cold": seconds[0], "first_call_cached": seconds[1]}
 
 
@@ -217,14 +236,14 @@ def _setting(threads: int) -> str:
     names = ["torch", "dgl", "numba", "torch_geometric"]
     versions = []
     for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
+        with suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
     number = "1 thread" if threads == 1 else f"{threads} threads"
     return f"{number} of {_processor()}, {', '.join(versions)}"
 
 
 def _processor() -> str:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -233,7 +252,7 @@ def _processor() -> str:
 
 def default_memory_gib() -> float:
     """Three quarters of the memory that is free, at most 16 GiB."""
-    with contextlib.suppress(OSError, StopIteration):
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(line for line in lines if line.startswith("MemAvailable:"))
         return min(16.0, 0.75 * int(free.split()[1]) / 2**20)

@@ -1,4 +1,4 @@
-"""One case in a process of its own, so that cases share neither memory nor caches."""
+"""A process that builds cases and runs their steps: one for its memory, several in turns."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ _SLOW = 2.0
 
 
 def serve(
-    pipe: Connection, case: Case, graph: Path, limit_mib: float | None, numba_cache: Path | None
+    pipe: Connection, graph: Path, threads: int, limit_mib: float | None, numba_cache: Path | None
 ) -> None:
     """Answer what comes through ``pipe`` until it is closed.
 
     Parameters
     ----------
     pipe : Connection
-        ``{"measure_memory": bool}`` builds the layer and runs the first steps; a number ``n`` runs
-        ``n`` steps. The answer is a dict: what was measured, or ``out_of_memory``, or ``error``.
-    case : Case
-        What is measured.
+        ``(case, {"measure_memory": bool})`` builds the case's layer and runs its first steps;
+        ``(case, n)`` runs ``n`` steps of a case that was built. The answer is a dict: what was
+        measured, or ``out_of_memory``, or ``error``.
     graph : path
         What :func:`~lab.benchmark.graphs.save_graph` wrote.
+    threads : int
+        Of PyTorch, DGL and Numba.
     limit_mib : float, optional
         Memory that this process may take, where the system can limit it.
     numba_cache : path, optional
@@ -49,21 +50,21 @@ def serve(
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    os.environ["NUMBA_NUM_THREADS"] = str(case.threads)
+    os.environ["NUMBA_NUM_THREADS"] = str(threads)
     os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
     if numba_cache is not None:
         os.environ["NUMBA_CACHE_DIR"] = str(numba_cache)
     if "numba" in sys.modules:  # PyG has imported it, and with it these variables
         sys.modules["numba"].config.reload_config()
-    step: Callable[[], None] | None = None
+    steps: dict[Case, Callable[[], None]] = {}
     try:
-        _set_up(case, limit_mib)
+        _set_up(threads, limit_mib)
         while True:
-            request = pipe.recv()
+            case, request = pipe.recv()
             if isinstance(request, dict):
-                step, answer = _warm(case, graph, **request)
+                steps[case], answer = _warm(case, graph, **request)
             else:
-                answer = {"seconds": [timed(step) for _ in range(request)]}
+                answer = {"seconds": [timed(steps[case]) for _ in range(request)]}
             pipe.send(answer)
     except EOFError:
         return
@@ -80,12 +81,10 @@ def _is_out_of_memory(fault: Exception) -> bool:
     return isinstance(fault, MemoryError) or any(word in str(fault) for word in words)
 
 
-def _set_up(case: Case, limit_mib: float | None) -> None:
-    torch.set_num_threads(case.threads)
+def _set_up(threads: int, limit_mib: float | None) -> None:
+    torch.set_num_threads(threads)
     with contextlib.suppress(AttributeError):  # DGL has an OpenMP of its own
-        dgl.utils.set_num_threads(case.threads)
-    if IMPLEMENTATIONS[case.implementation].library == "PyG":
-        importlib.import_module("lab.benchmark.pyg")  # not part of the first step
+        dgl.utils.set_num_threads(threads)
     if limit_mib is not None:
         with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
             import resource
@@ -101,6 +100,8 @@ def _warm(case: Case, graph: Path, measure_memory: bool) -> tuple[Callable[[], N
     ``held_mib`` is what it holds between steps since the first one: indices of the graph,
     compiled code, the optimiser's state. Both are ``None`` away from Linux.
     """
+    if IMPLEMENTATIONS[case.implementation].library == "PyG":
+        importlib.import_module("lab.benchmark.pyg")  # not part of the first step
     step = make_step(case, read_graph(graph))
     trim()
     start = resident()
@@ -111,13 +112,11 @@ def _warm(case: Case, graph: Path, measure_memory: bool) -> tuple[Callable[[], N
     if first < _SLOW:
         step()
     trim()
-    before, most = resident(), resident(peak=True)
+    before = resident()
     answer["pace"], peak = peak_of(step)
     if peak is not None:
         answer |= {
             "memory_mib": (peak - before) / 1024,
             "held_mib": (before - start) / 1024,
-            "idle_mib": before / 1024,
-            "peak_mib": max(peak, most) / 1024,
         }
     return step, answer
