@@ -177,7 +177,7 @@ def _take_turns(
     """
     cases = list(warm)
     while cases:
-        case, turns = cases[0], {case: [] for case in cases}
+        turns = {case: [] for case in cases}
         with closing(start()) as worker:
             try:
                 for case in cases:
