@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,13 +217,7 @@ def _open_study(file: Path, seed: int, prune: bool = False):
         _plain_words(file, RuntimeError, OSError, Timeout),
         FileLock(f"{file}.lock", timeout=_LOCK_SECONDS),
     ):
-        storage = optuna.storages.RDBStorage(
-            _url(file),
-            engine_kwargs={"connect_args": {"timeout": 60}},
-            heartbeat_interval=_HEARTBEAT,
-            grace_period=_GRACE,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
+        storage = _storage(_url(file))
         study = optuna.create_study(
             storage=storage,
             study_name=_STUDY,
@@ -232,6 +227,32 @@ def _open_study(file: Path, seed: int, prune: bool = False):
         )
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
+
+
+def _storage(url: str):
+    """One in which a trial whose process was killed waits to be tried again."""
+    import optuna
+    from optuna.storages._rdb.models import TrialHeartbeatModel
+
+    class Storage(optuna.storages.RDBStorage):
+        def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+            # Optuna passes over trials that were killed before their first sign of life.
+            running = self.get_all_trials(
+                study_id, deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)
+            )
+            begun = datetime.now() - timedelta(seconds=_GRACE)
+            with self.scoped_session() as session:
+                heard = {trial for (trial,) in session.query(TrialHeartbeatModel.trial_id)}
+            silent = {t._trial_id for t in running if t.datetime_start < begun} - heard
+            return super()._get_stale_trial_ids(study_id) + sorted(silent)
+
+    return Storage(
+        url,
+        engine_kwargs={"connect_args": {"timeout": 60}},
+        heartbeat_interval=_HEARTBEAT,
+        grace_period=_GRACE,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+    )
 
 
 def _url(file: Path) -> str:

@@ -17,7 +17,7 @@ from lipzoo.datasets import load_dataset
 from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
-from lipzoo.training import load_recipe, loop, train, tune
+from lipzoo.training import load_recipe, loop, train, tune, tune_report
 from lipzoo.training.search_space import make_space
 
 #: The function hides the module.
@@ -278,6 +278,23 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
     )
     assert found["trials"] == {"complete": 1, "killed": 1}
     assert found["values"] == first.params
+
+
+def test_a_trial_that_was_killed_before_its_first_sign_of_life(recipe, tmp_path, monkeypatch):
+    search(recipe(), tmp_path / "out", trials=1)
+    file = tmp_path / "out/study.db"
+    study = tuning._open_study(file, 0)
+    values = study.trials[0].params | {"optimizer.lr": 0.02}
+    study.enqueue_trial(values)
+    with tune_report.quiet():
+        assert study.ask().number == 1  # it runs, and is never heard of
+    found = search(recipe(), tmp_path / "out", trials=2)
+    assert found["trials"] == {"complete": 2, "running": 1}  # it may begin yet
+    monkeypatch.setattr(tuning, "_GRACE", 1)
+    time.sleep(1.5)
+    found = search(recipe(), tmp_path / "out", trials=3)
+    assert found["trials"] == {"complete": 3, "killed": 1}
+    assert tuning._open_study(file, 0).trials[-1].params == values
 
 
 def running(storage):
