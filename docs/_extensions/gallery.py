@@ -248,16 +248,12 @@ def _curve(card: Card, curve: Curve | None) -> list[str]:
             f"![{' and '.join(map(column_words, columns))} over the epochs]({name})"
             for name, columns in _curve_pictures(card, curve).items()
         ]
-        words = (
-            f"{curve.words(card)} A dot marks the epoch whose weights were kept. The training loss "
-            "is with dropout, over the training nodes; validation is without, over the validation "
-            "nodes."
-        )
+        words = f"{curve.words(card)} A dot marks the epoch whose weights were kept."
         return [words, *pictures]
     if not _is_recipe(card):
         return [
-            "None was kept. The command below pretrains the weights again and writes its losses to "
-            "`runs/replay/losses.csv`."
+            "None was kept. The command below pretrains the weights again and writes its curve to "
+            f"`runs/replay/checkpoint/{CURVE_FILE}`."
         ]
     seed = f" --seeds {card.weights.seed}"
     export = f"lipzoo export runs/replay --out runs/{card.full_name}"

@@ -14,6 +14,7 @@ from lipzoo.plots.neighbours import Group
 from lipzoo.plots.style import tidy
 from lipzoo.report.subject import Absent, Subject
 from lipzoo.training.metrics import measure
+from lipzoo.weights.curve import losses_words
 
 __all__ = ["calibration", "confusion", "curves", "degree", "embedding", "figures", "homophily"]
 
@@ -89,16 +90,13 @@ def curves(subject: Subject) -> Section:
         facts[str(seed)] |= {each: at.get(each) for each in drawn}
     heads = ("seed", "epochs", "best epoch", *(each.replace("_", " ") for each in drawn))
     count = len(histories)
-    words = subject.note or "Recorded while one seed was trained."
+    words = subject.note or f"Recorded while one seed was trained. {losses_words()}"
     if count > 1:
         words = (
             f"Recorded while {count} seeds were trained: thin lines are seeds, thick ones their "
-            "mean, as far as all of them went."
+            f"mean, as far as all of them went. {losses_words()}"
         )
-    words += (
-        " Dots mark the epoch whose weights were kept. The training loss is with dropout, over the "
-        "training nodes; what is called validation is without, over the validation nodes."
-    )
+    words += " Dots mark the epoch whose weights were kept."
     table = Table("At the epoch that was kept", heads, rows)
     return Section("curves", "Training curves", words, pictures, (table,), {"seeds": facts})
 

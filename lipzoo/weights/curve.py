@@ -24,7 +24,7 @@ from lipzoo._tables import to_csv
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError
 
-__all__ = ["CURVE_FILE", "Curve", "curve_bytes", "read_curve", "read_curve_bytes"]
+__all__ = ["CURVE_FILE", "Curve", "curve_bytes", "losses_words", "read_curve", "read_curve_bytes"]
 
 CURVE_FILE = "curve.csv"
 #: Evaluations that are kept of a long training.
@@ -56,7 +56,11 @@ class Curve:
     rows: list[dict[str, float]] = field(repr=False)
 
     def words(self, card: Card) -> str:
-        """Which training this is the curve of, and how far its figure is from the card's."""
+        """Which training this is the curve of, how far its figure is from the card's, and what
+        was measured."""
+        return f"{self._source(card)} {losses_words(card)}"
+
+    def _source(self, card: Card) -> str:
         seed = "one seed" if card.weights.seed is None else f"seed {card.weights.seed}"
         if self.sha256 == card.weights.sha256:
             return (
@@ -78,6 +82,21 @@ class Curve:
                 f"{theirs:.4f} (difference {off:+.4f})"
             )
         return f"{said}."
+
+
+def losses_words(card: Card | None = None) -> str:
+    """What the losses of a training are of: that of a card, or of `lipzoo train`."""
+    if card is not None and card.reads_context:
+        return (
+            "An epoch is a step on a few drawn tasks; the training loss is the mean of the steps "
+            "before it, validation is over tasks that nothing was learnt from."
+        )
+    if card is not None and card.pretrained_on and "graphs" in card.recipe:
+        return "The loss is the mean over the graphs that were learnt from; none was validated on."
+    return (
+        "The training loss is with dropout, over the training nodes; validation is without, over "
+        "the validation nodes."
+    )
 
 
 def curve_bytes(history: Sequence[Row], epoch: int, digest: str) -> bytes | None:

@@ -9,11 +9,12 @@ import lipzoo
 from lab.pretraining.drawn import Batches
 from lab.pretraining.in_context import pretrain_in_context
 from lab.pretraining.recipe import ContextRecipe, load_pretraining, make_pretraining
+from lipzoo._tables import read_csv
 from lipzoo.context import ClosedFormStack
 from lipzoo.errors import ConfigError
 from lipzoo.training.predict import predict
 from lipzoo.training.state import STATE_FILE
-from lipzoo.weights import read_checkpoint
+from lipzoo.weights import read_checkpoint, read_curve
 
 
 def recipe(**changes):
@@ -66,6 +67,22 @@ def test_the_same_recipe_gives_the_same_bits_also_when_resumed(tmp_path, ahead, 
     again = read_checkpoint(run(tmp_path / "cut", resume=True, ahead=ahead)).tensors
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     assert (tmp_path / "cut/losses.csv").read_text().count("\n") == 5
+
+
+def test_its_curve_has_the_rows_that_were_validated(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.pretraining.in_context._ROW_EVERY", 1)
+    monkeypatch.setattr("lab.pretraining.in_context._LOOK_EVERY", 2)
+    folder = run(tmp_path / "run")
+    curve = read_curve(folder)
+    card = read_checkpoint(folder).card
+    assert (curve.sha256, curve.epoch) == (card.weights.sha256, 4)
+    rows = [row for row in read_csv(tmp_path / "run/losses.csv") if row["val_loss"]]
+    assert [row["epoch"] for row in curve.rows] == [float(row["step"]) for row in rows] == [2, 4]
+    names = {"train_loss": "loss", "val_loss": "val_loss", "val_accuracy": "val_accuracy"}
+    for ours, theirs in names.items():
+        wanted = [float(row[theirs]) for row in rows]
+        assert [row[ours] for row in curve.rows] == pytest.approx(wanted, rel=1e-5)
+    assert "drawn tasks" in curve.words(card)
 
 
 def test_batches_are_of_their_step_whatever_was_before():

@@ -11,10 +11,11 @@ from lab.pretraining.objectives import (
     random_rotation,
 )
 from lab.pretraining.recipe import Objective, Source, make_pretraining
+from lipzoo._tables import read_csv
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
 from lipzoo.training.state import STATE_FILE
-from lipzoo.weights import read_checkpoint
+from lipzoo.weights import read_checkpoint, read_curve
 
 
 def recipe(**changes):
@@ -47,6 +48,14 @@ def test_two_epochs_give_weights_that_load(tmp_path, start):
     iris = encode_task(lipzoo.load_dataset("iris"), **model.card.encoding)
     assert torch.isfinite(model(iris.graph, iris.feat)).all()
     assert make_pretraining(model.card.recipe, "card") == recipe(start=start)
+    curve = read_curve(folder)
+    assert (curve.sha256, curve.epoch) == (model.card.weights.sha256, 2)
+    losses = [
+        (float(row["wine"]) + float(row["digits"])) / 2
+        for row in read_csv(folder.parent / "losses.csv")
+    ]
+    assert [row["train_loss"] for row in curve.rows] == pytest.approx(losses, rel=1e-5)
+    assert "mean over the graphs" in curve.words(model.card)
 
 
 def test_the_same_recipe_gives_the_same_bits_also_when_resumed(tmp_path):

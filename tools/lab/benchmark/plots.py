@@ -37,11 +37,12 @@ def plot_edges(rows: Iterable[dict]) -> dict[str, bytes]:
 
 
 def _largest(rows: list[dict], key: Callable[[dict], tuple], along: str) -> list[dict]:
-    """The rows of the key that has most values ``along`` the axis; none where it has one."""
+    """The rows of the key that has most values ``along`` the axis, of the greatest of such keys;
+    none where it has one."""
     values: dict[tuple, set] = {}
     for row in rows:
         values.setdefault(key(row), set()).add(row[along])
-    best = max(values, key=lambda k: len(values[k]), default=None)
+    best = max(values, key=lambda k: (len(values[k]), k), default=None)
     if best is None or len(values[best]) < 2:
         return []
     return [row for row in rows if key(row) == best]

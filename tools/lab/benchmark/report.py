@@ -109,13 +109,20 @@ def _settings(rows: Iterable[dict]) -> str:
 # ------------------------------------------------------------------ helpers
 
 
-def _groups(rows: Iterable[dict]) -> list[dict[str, dict]]:
-    """Rows that were measured side by side, by implementation."""
+def _groups(rows: Sequence[dict]) -> list[dict[str, dict]]:
+    """Rows that were measured side by side, by implementation: graph for graph as they were first
+    measured, layers before training steps, narrow heads before wide ones."""
     groups: dict[tuple, dict[str, dict]] = {}
     for row in rows:
         key = *Case.of(row).group, row["repeats"]
         groups.setdefault(key, {})[row["implementation"]] = row
-    return list(groups.values())
+    graphs = list(dict.fromkeys(row["graph"] for row in rows))
+
+    def place(group: dict[str, dict]) -> tuple[int, ...]:
+        row = next(iter(group.values()))
+        return graphs.index(row["graph"]), row["depth"], row["width"]
+
+    return sorted(groups.values(), key=place)
 
 
 def _is_curve(row: dict) -> bool:

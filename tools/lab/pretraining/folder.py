@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,13 @@ class RunFolder:
         epoch: int,
         entries: list[DatasetEntry],
         encoding: dict[str, Any],
+        history: Sequence[Mapping[str, float]],
     ) -> Path:
         """Write the weights and their card; the folder that ``load_pretrained`` takes.
 
         ``entries`` are what was learnt from; the first one stands as the card's data, as the
-        weights read it: the whole truth is in ``pretrained_on``.
+        weights read it: the whole truth is in ``pretrained_on``. ``history`` becomes ``curve.csv``:
+        ``epoch``, ``train_loss``, and what of the validation there is.
         """
         recipe, architecture = self.recipe, self.architecture
         first = entries[0]
@@ -109,4 +111,6 @@ class RunFolder:
             recipe=recipe.to_dict(),
             versions=versions(),
         )
-        return write_checkpoint(self.path / CHECKPOINT, model, card, overwrite=True)
+        return write_checkpoint(
+            self.path / CHECKPOINT, model, card, overwrite=True, history=history
+        )

@@ -103,7 +103,16 @@ def pretrain_in_context(
         epoch=recipe.steps,
         entries=[DatasetEntry(name="drawn tasks", fingerprint="")],
         encoding=recipe.encoding,
+        history=curve(training.rows),
     )
+
+
+def curve(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Of the rows of losses.csv those with a look at what is not learnt from; a step an epoch."""
+    names = {"epoch": "step", "train_loss": "loss"}
+    names |= {name: name for name in ("val_loss", "val_accuracy")}
+    looks = (row for row in rows if "val_loss" in row)
+    return [{ours: row[name] for ours, name in names.items()} for row in looks]
 
 
 def _begin(recipe: ContextRecipe) -> _Training:

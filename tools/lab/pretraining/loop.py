@@ -106,6 +106,10 @@ def pretrain(
         epoch=recipe.epochs,
         entries=entries,
         encoding=recipe.encoding.model_dump(),
+        history=[
+            {"epoch": epoch, "train_loss": sum(losses) / len(losses)}
+            for epoch, losses in enumerate(training.losses, 1)
+        ],
     )
 
 
