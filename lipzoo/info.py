@@ -183,12 +183,10 @@ def pretrained_table() -> str:
         what = [f"`{name}`", layers, f"{card.weights.num_parameters:,}"]
         if card.pretrained_on:
             seen = ", ".join(entry.name for entry in card.pretrained_on)
+            words = f"a network without a head, pretrained on {seen}: docs/transfer.md"
             if card.reads_context:
-                beside = f"in context, any graph without training, from {seen}: docs/context.md"
-                rows.append([*what, "-", str(len(card.seeds)), beside])
-                continue
-            beside = f"a body without a head, from {seen}: docs/transfer.md"
-            rows.append([*what, "-", str(len(card.seeds)), beside])
+                words = "predicts any graph from its known labels, without training: docs/context.md"
+            rows.append([*what, "-", str(len(card.seeds)), words])
             continue
         metric = decisive(card)
         beside = ", ".join(
@@ -198,7 +196,7 @@ def pretrained_table() -> str:
         words = "" if metric == "accuracy" else f" ({metric})"
         reached = f"{percent(card.metrics[f'test_{metric}'])}{words}"
         rows.append([*what, reached, str(len(card.seeds)), beside or "-"])
-    header = ["name", "layers", "parameters", "test %", "seeds", "beside it"]
+    header = ["name", "layers", "parameters", "test %", "seeds", "compared with"]
     return "\n".join(markdown_table(header, rows))
 
 

@@ -82,7 +82,7 @@ def test_its_curve_has_the_rows_that_were_validated(tmp_path, monkeypatch):
     for ours, theirs in names.items():
         wanted = [float(row[theirs]) for row in rows]
         assert [row[ours] for row in curve.rows] == pytest.approx(wanted, rel=1e-5)
-    assert "drawn tasks" in curve.words(card)
+    assert "synthetic tasks" in curve.words(card)
 
 
 def test_batches_are_of_their_step_whatever_was_before():
