@@ -8,7 +8,7 @@ parameters. To write another one, subclass :class:`ScoreNorm` and register its n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from lipzoo._names import Registry
 from lipzoo.attention.ops import Ops
 from lipzoo.attention.scores import AdditiveScores, DotProductScores, GATv2Scores, Scores
 from lipzoo.errors import ConfigError, did_you_mean
+
+#: (N, *, H, D) to (N, *, H).
+_Rows = Callable[[Tensor], Tensor]
 
 __all__ = [
     "SCORE_NORMS",
@@ -160,22 +163,25 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def divisor(self, scores: DotProductScores, ops: Ops) -> Tensor:
         r""":math:`\max(uv, uw, vw)`, (N_dst, *, H)."""
-        u = _square_length(scores.query)
+        return self._divisor(scores, ops, _square_length)
+
+    def _divisor(self, scores: DotProductScores, ops: Ops, square_length: _Rows) -> Tensor:
+        u = square_length(scores.query)
         if self.scope == "graph":
             degree = ops.structure.in_degrees.view(-1, *[1] * (u.dim() - 1)).to(u.dtype)
             u = u.masked_fill(degree == 0, 0)  # infinity times 0 is no number
             total = ops.structure.summed((u * degree).sum(0, keepdim=True))
             u = total.expand_as(u)
         u = _root(u)
-        v = _root(_longest_square(scores.key, scores.edge, ops))
+        v = _root(_longest_square(scores.key, scores.edge, ops, square_length))
         edge = scores.edge if scores.edge_values else None
-        w = _root(_longest_square(scores.value, edge, ops))
+        w = _root(_longest_square(scores.value, edge, ops, square_length))
         longer = torch.maximum(v, w)
         u = u.masked_fill(longer == 0, 0)  # infinity times 0 is no number
         return torch.maximum(u * longer, v * w)
 
     def balanced(self, scores: DotProductScores, ops: Ops) -> tuple[Tensor, Tensor]:
-        r"""A query and a key with the scores :math:`q_i \cdot k_j / \max(uv, uw, vw)`,
+        r"""A query and a key with the scores :math:`q_i \cdot k_j / \sqrt D / \max(uv, uw, vw)`,
         (N_dst, *, H, D) and (N_src, *, H, D): all in-edges of a node share the divisor.
 
         Its value is a constant beside its derivative, which keeps the numbers in between as small
@@ -183,13 +189,14 @@ class DotProductLipschitzNorm(ScoreNorm):
         power of two goes from the keys to the queries, so that the largest of both are of one
         size: else the gradients of one of them may underflow on their way.
         """
-        divisor = self.divisor(scores, ops).unsqueeze(-1)
+        divisor = self._divisor(scores, ops, _SquareLength.apply).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
         queries, keys = _largest(scores.query), _largest(scores.key)
         power = _power_between(divide(queries, unit), keys, unit)
-        # What backward needs is no wider than the query.
-        query = divide(scores.query, unit / power).to(scores.query.dtype)
-        return query * divide(unit, divisor), scores.key / power
+        by, one = unit / power, divide(unit, divisor)
+        is_nothing = (by < torch.finfo(by.dtype).tiny) | (one == 0)
+        by = (by * scores.query.shape[-1] ** 0.5).masked_fill(is_nothing, float("inf"))
+        return _Divided.apply(scores.query, by, one), scores.key / power
 
     def extra_repr(self) -> str:
         return f"scope={self.scope!r}"
@@ -197,7 +204,8 @@ class DotProductLipschitzNorm(ScoreNorm):
 
 def _largest(x: Tensor) -> Tensor:
     """The largest entry of each row, either way, (N, *, H, 1)."""
-    return x.detach().abs().amax(-1, keepdim=True)
+    x = x.detach()
+    return torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True))
 
 
 def _power_between(queries: Tensor, keys: Tensor, unit: Tensor) -> Tensor:
@@ -217,11 +225,11 @@ def _power_between(queries: Tensor, keys: Tensor, unit: Tensor) -> Tensor:
     return torch.ldexp(one, exponent.round().int())
 
 
-def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops) -> Tensor:
+def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops, square_length: _Rows) -> Tensor:
     """Largest ``||x_j + w_ij||²`` over the in-edges of each node, (N_dst, *, H)."""
     if edge is None:
-        return ops.max_in(_square_length(x))
-    return ops.max_edges(_square_length(ops.copy_u(x) + edge))
+        return ops.max_in(square_length(x))
+    return ops.max_edges(square_length(ops.copy_u(x) + edge))
 
 
 def _square_length(x: Tensor) -> Tensor:
@@ -230,6 +238,44 @@ def _square_length(x: Tensor) -> Tensor:
     if x.dtype != torch.bfloat16:
         return x.square().sum(-1)
     return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).square()
+
+
+# The rows of queries and keys are many numbers: each of these reads them once, and so does its
+# backward pass, which is differentiable itself.
+
+
+class _SquareLength(torch.autograd.Function):
+    """:func:`_square_length`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else None
+        return torch.linalg.vector_norm(x, dim=-1, dtype=dtype).square()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return (x * (2 * grad).unsqueeze(-1)).to(x.dtype)
+
+
+class _Divided(torch.autograd.Function):
+    """``x / by * one`` of rows (N, *, H, D), where ``one`` (N, *, H, 1) is 1, or ``by`` infinite;
+    ``by`` is a constant."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, by: Tensor, one: Tensor) -> Tensor:
+        ctx.save_for_backward(x, by, one)
+        return (x / by).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+        x, by, one = ctx.saved_tensors
+        divided = grad / by
+        to_one = (divided * x).sum(-1, keepdim=True)
+        if torch.is_grad_enabled():
+            divided = divided * one
+        return divided.to(x.dtype), None, to_one.to(one.dtype)
 
 
 # An epsilon after a square root leaves its infinite slope at 0, which times 0 is NaN in the

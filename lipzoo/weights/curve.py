@@ -88,8 +88,8 @@ def losses_words(card: Card | None = None) -> str:
     """What the losses of a training are of: that of a card, or of `lipzoo train`."""
     if card is not None and card.reads_context:
         return (
-            "An epoch is a step on a few synthetic tasks; the training loss is the mean of the steps "
-            "before it, validation is over tasks that nothing was learnt from."
+            "An epoch is a step on a few synthetic tasks; the training loss is the mean of the "
+            "steps before it, validation is over tasks that nothing was learnt from."
         )
     if card is not None and card.pretrained_on and "graphs" in card.recipe:
         return "The loss is the mean over the graphs that were learnt from; none was validated on."

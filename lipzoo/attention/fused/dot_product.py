@@ -31,10 +31,11 @@ def dot_product_attention(
     The score norm divides all scores of a destination node by one number a head, so it divides
     its query instead.
     """
-    query, key = scores.query, scores.key
     if norm is not None:
-        query, key = norm.balanced(scores, make_ops(structure, "auto", query))
-    query = (query / query.shape[-1] ** 0.5).to(scores.value.dtype)
+        query, key = norm.balanced(scores, make_ops(structure, "auto", scores.query))
+    else:
+        query, key = scores.query / scores.query.shape[-1] ** 0.5, scores.key
+    query = query.to(scores.value.dtype)
     return _ATTENTION(structure, dropout, (query, key, scores.value), ())
 
 

@@ -55,11 +55,11 @@ def attend(
     """``sum_j m_ij p_ij v_j`` (N_dst, H, D), ``m`` the mask of the dropout, as it is computed."""
     dtype = plain.compute_dtype(scores.value)
     exact = DotProductScores(*(t.to(dtype) for t in (scores.query, scores.key, scores.value)))
-    query, key = exact.query, scores.key
     if norm is not None:
         query, key = norm.balanced(exact, NodeOps(structure))
         key = key.to(scores.key.dtype)
-    query = query / query.shape[-1] ** 0.5
+    else:
+        query, key = exact.query / exact.query.shape[-1] ** 0.5, scores.key
     return _Attention.apply(query, key, scores.value, structure, dropout)
 
 
