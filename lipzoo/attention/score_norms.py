@@ -272,7 +272,8 @@ class _Divided(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor]:
         x, by, one = ctx.saved_tensors
         divided = grad / by
-        to_one = (divided * x).sum(-1, keepdim=True)
+        # Not of what was just divided, which may be too large for any number.
+        to_one = (grad * (x / by)).sum(-1, keepdim=True)
         if torch.is_grad_enabled():
             divided = divided * one
         return divided.to(x.dtype), None, to_one.to(one.dtype)
