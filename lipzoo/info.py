@@ -185,9 +185,7 @@ def pretrained_table() -> str:
             seen = ", ".join(entry.name for entry in card.pretrained_on)
             words = f"a network without a head, pretrained on {seen}: docs/transfer.md"
             if card.reads_context:
-                words = (
-                    "predicts any graph from its known labels, without training: docs/context.md"
-                )
+                words = "predicts a graph from known labels, without training: docs/context.md"
             rows.append([*what, "-", str(len(card.seeds)), words])
             continue
         metric = decisive(card)

@@ -240,8 +240,8 @@ def _square_length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).square()
 
 
-# The rows of queries and keys are many numbers: each of these reads them once, and so does its
-# backward pass, which is differentiable itself.
+# The rows of queries and keys are many numbers: each of these makes few passes over them, forward
+# and backward, and its backward pass is differentiable itself.
 
 
 class _SquareLength(torch.autograd.Function):

@@ -103,11 +103,11 @@ def pretrain_in_context(
         epoch=recipe.steps,
         entries=[DatasetEntry(name="drawn tasks", fingerprint="")],
         encoding=recipe.encoding,
-        history=curve(training.rows),
+        history=_curve(training.rows),
     )
 
 
-def curve(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+def _curve(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """Of the rows of losses.csv those with a look at what is not learnt from; a step an epoch."""
     names = {"epoch": "step", "train_loss": "loss"}
     names |= {name: name for name in ("val_loss", "val_accuracy")}
