@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import growth_of, rows_apart
+from lab.benchmark.process import apart, growth_of, rows_apart
+from lipzoo._malloc import giving_back
 from lipzoo.attention import (
     AdditiveScores,
     DotProductLipschitzNorm,
@@ -39,7 +40,8 @@ def measure_dtypes(file: Path, num_edges: int, say: Callable = print) -> None:
     ``float32`` and ``bfloat16``: the processor's seconds of attention, forward and backward, over a
     graph of power-law in-degrees, 8 heads of 64, projections given; medians of 5, taken in turns;
     ``times`` is their ratio. ``…_mib``: what a training step of 16 layers, 8 heads of 8, holds at
-    its peak above what the process holds before it, on a fifth of the edges.
+    its peak above what the process holds before it, on a fifth of the edges, with malloc as
+    training sets it and in a process of its own: the heap's older holes are not held by a step.
     """
     if num_edges < 10 * _DEGREE:
         raise ConfigError(f"edges must be at least {10 * _DEGREE}")
@@ -62,9 +64,7 @@ def _row(item: tuple[str, int]) -> dict[str, object]:
             each()
             times[name].append(time.process_time() - begin)
     seconds = {name: statistics.median(turns) for name, turns in times.items()}
-    del passes
-    small = powerlaw_graph(num_edges // _DEGREE // 5, num_edges // 5)
-    peaks = {f"{name}_mib": _peak_of_step(layer, small, dtype) for name, dtype in _DTYPES.items()}
+    peaks = {f"{name}_mib": apart(_peak_of_step, layer, num_edges // 5, name) for name in _DTYPES}
     return {
         "layer": layer,
         "num_nodes": graph.num_nodes(),
@@ -101,8 +101,11 @@ def _attention(layer: str, graph, dtype: torch.dtype) -> Callable[[], None]:
     return step
 
 
-def _peak_of_step(layer: str, graph, dtype: torch.dtype) -> int | str:
+def _peak_of_step(layer: str, num_edges: int, name: str) -> int | str:
     """MiB."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    dtype, graph = _DTYPES[name], powerlaw_graph(num_edges // _DEGREE, num_edges)
     options = {"hidden_feats": 64, "num_heads": 8, "backend": "fused"}
     model = create_model(_LAYERS[layer], in_feats=64, num_classes=10, **options).to(dtype)
     feat, structure = torch.randn(graph.num_nodes(), 64).to(dtype), as_structure(graph)
@@ -110,6 +113,7 @@ def _peak_of_step(layer: str, graph, dtype: torch.dtype) -> int | str:
     def step() -> None:
         model(structure, feat).float().square().mean().backward()
 
-    step()  # indices, kernels, gradients
-    growth = growth_of(step)
+    with giving_back():
+        step()  # indices, kernels, gradients
+        growth = growth_of(step)
     return "" if growth is None else round(growth / 1024)
