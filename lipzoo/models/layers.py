@@ -64,7 +64,9 @@ class Layer:
         """Feature norm and activation."""
         # Feature norms look at the nodes that a layer puts out, which in a block are not
         # those it reads.
-        return self.activation(out if self.norm is None else self.norm(self.structure, out))
+        if self.norm is not None:
+            out = self.norm(self.structure, out)
+        return self.activation(out)
 
     def own(self, state: Tensor) -> Tensor:
         """The rows of the nodes that the layer puts out."""

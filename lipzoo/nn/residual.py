@@ -128,9 +128,11 @@ class ResidualScheme(nn.Module):
             Takes a state of the nodes that the layer reads to that of the nodes it puts out, which
             in a block are some of them.
         """
-        out = attend(self.input(states))
-        states = [own(state) for state in states]
-        return self.after_activation(behind(self.before_activation(out, states)), states)
+        owned = [own(state) for state in states]
+        # No names for what is in between: without gradients each goes when the next is there.
+        return self.after_activation(
+            behind(self.before_activation(attend(self.input(states)), owned)), owned
+        )
 
 
 def _place(cls: type, name: str) -> int:

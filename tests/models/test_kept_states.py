@@ -1,11 +1,13 @@
 """A state lives as long as the residual scheme reads it: inference of any depth takes the same."""
 
+import numpy as np
 import pytest
 import torch
 from graph_zoo import homogeneous
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lipzoo._allocations import record
 from lipzoo._dgl import dgl
 from lipzoo.models import DeepGAT
 from lipzoo.nn.residual import RESIDUAL_SCHEMES, NoResidual, Residual, mean_of
@@ -91,6 +93,27 @@ def test_a_layer_takes_what_it_computes():
     """Its input, its projection, what attention gives, and what is behind; edges beside them."""
     edges = homogeneous().num_edges() + homogeneous().num_nodes()
     assert most_numbers("none", 8) < features().shape[0] * WIDTH * 5 + edges * (WIDTH + 2 * 8)
+
+
+@pytest.mark.parametrize("residual", ["none", "residual", "initial", "linear", "reversible"])
+def test_a_fused_pass_takes_less_than_five_states(residual):
+    """64 wide, 8 heads: the states that are read, projection and output (256 bytes a node each),
+    and 160 bytes of numbers of heads."""
+    nodes = 3_000
+    ring = torch.arange(nodes)
+    graph = dgl.graph(
+        (torch.cat([ring, ring]), torch.cat([(ring + 1) % nodes, (ring + 3) % nodes]))
+    )
+    sizes = {"in_feats": 64, "num_classes": 3, "hidden_feats": 64, "num_heads": 8}
+    options = {"score_norm": "lipschitz", "backend": "fused", "num_layers": 8}
+    model, feat = DeepGAT(**sizes, **options, residual=residual).eval(), torch.randn(nodes, 64)
+    with torch.no_grad():
+        model(graph, feat)  # compiles, and makes the index
+        events, made = record(lambda: model(graph, feat))
+    held = np.cumsum([made[event] if event >= 0 else -made[~event] for event in events])
+    kept = 1 if residual in ("none", "linear") else 2
+    assert held.max() < nodes * ((kept + 2) * 256 + 160) + 10_000
+    assert held.max() < 1_200 * nodes
 
 
 @EACH

@@ -11,7 +11,9 @@ C, SHIFT, INV_Z, INV_M, ER = range(5)
 #: is the node's own; of ``er``.
 D_M, D_OWN, D_ER = range(3)
 
-#: How many there are in a destination node's row for a kind of scores; how many of them, from
-#: ``SHIFT`` on, the backward pass needs.
+#: How many there are in a destination node's row for a kind of scores.
 NUM_DST = {"additive": 5, "gatv2": 4, "dot_product": 3}
+
+#: How many of them, from ``SHIFT`` on, the forward pass writes, which the backward pass needs: it
+#: has these alone. ``er`` comes to it in the place of the shift, which is found later.
 NUM_KEPT = {"additive": 3, "gatv2": 3, "dot_product": 2}

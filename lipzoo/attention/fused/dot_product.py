@@ -44,12 +44,11 @@ def _forward(index, dropout, query, key, value):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v = map(rows, (query, key, value))
-    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), kernels.number)
+    kept = np.empty((len(q), _KEPT * heads), kernels.number)
     out = np.empty((len(q), heads * width), q.dtype)
-    nodes = v, k, q, v, v, dst  # no attention vectors, and no numbers of source nodes
+    nodes = v, k, q, v, v, kept  # no attention vectors, and no numbers of source nodes
     numbers = kernels.number(0), *dropout.numbers
     launch(kernels.forward, index.in_edges(), *nodes, v, True, numbers, out)
-    kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return tensor(out, query), torch.from_numpy(kept)
 
 

@@ -32,14 +32,13 @@ def gatv2_attention(
 
 
 def _node_rows(kernels, launch, v, t, heads, has_norm):
-    """``src``, ``dst`` and ``n_own`` of the kernels, as far as they follow from the nodes alone."""
+    """``src`` and ``n_own`` of the kernels, which follow from the nodes alone."""
     src = np.empty((len(v), heads), kernels.number)
-    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), kernels.number)
     n_own = np.empty((len(t) if has_norm else 1, heads), kernels.number)
     if has_norm:
         launch(kernels.lengths, v, src, columns.N)
         launch(kernels.lengths, t, n_own, 0)
-    return src, dst, n_own
+    return src, n_own
 
 
 def _forward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope):
@@ -49,12 +48,12 @@ def _forward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope):
     kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t = rows(v_src), rows(v_dst)
-    src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
+    src, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
+    kept = np.empty((len(t), _KEPT * heads), kernels.number)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = kernels.number(slope), *dropout.numbers
-    nodes = v, v, t, vectors.rows[0], src, dst
+    nodes = v, v, t, vectors.rows[0], src, kept
     launch(kernels.forward, index.in_edges(), *nodes, n_own, True, numbers, out)
-    kept = dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads].copy()
     return tensor(out, v_src), torch.from_numpy(kept)
 
 
@@ -64,7 +63,8 @@ def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, k
     kernels = kernels_for("gatv2", v_src.dtype, heads, width, has_norm, has_norm)
     launch = Launcher(index.num_edges * heads * width)
     v, t, g = rows(v_src), rows(v_dst), rows(grad)
-    src, dst, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
+    src, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
+    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), kernels.number)
     dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
     # To what is added later, the sums are rounded after that.
     d_v, d_t = (np.empty(x.shape, kernels.number if has_norm else x.dtype) for x in (v, t))

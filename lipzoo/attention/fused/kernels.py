@@ -119,13 +119,15 @@ def make_kernels(
     N, EL = columns.N * H, columns.EL * H
     SHIFT, INV_Z, C = columns.SHIFT * H, columns.INV_Z * H, columns.C * H
     INV_M, ER, DST = columns.INV_M * H, columns.ER * H, columns.NUM_DST[scores] * H
+    KEPT_INV_Z, KEPT_INV_M = INV_Z - SHIFT, INV_M - SHIFT
     D_M, D_OWN, D_ER = columns.D_M * H, columns.D_OWN * H, columns.D_ER * H
     kernel = numba.njit(nogil=True, error_model="numpy", cache=True)
 
     @kernel
     def forward(
-        chunk_from, chunk_to, edges, v, far, own, attn, src, dst, n_own, has_shift, settings, out
+        chunk_from, chunk_to, edges, v, far, own, attn, src, kept, n_own, has_shift, settings, out
     ):
+        """``kept = [shift | 1/z | 1/M]``; in additive scores ``[er | …]`` before."""
         chunks, indptr, index, edge = edges
         slope, seed, threshold = settings
         last = index.shape[0] - 1
@@ -138,7 +140,7 @@ def make_kernels(
             end = indptr[i + 1]
             if not is_additive:
                 read(row, own, i)
-            er = load(dst, i, ER, H) if is_additive else full(zero, H)
+            er = load(kept, i, 0, H) if is_additive else full(zero, H)
             inv_m = full(zero, H)
             if has_norm:
                 m = load(n_own, i, 0, H) if has_own else full(zero, H)
@@ -146,7 +148,7 @@ def make_kernels(
                     m = larger(m, load(src, index[e], N, H))
                 inv_m = where(m < tiny, zero, one / m)
             if DST > INV_M:
-                store(dst, i, INV_M, inv_m)
+                store(kept, i, KEPT_INV_M, inv_m)
             top = full(lowest, H)
             if is_additive and has_shift:
                 for e in range(begin, end):
@@ -198,14 +200,14 @@ def make_kernels(
                     p = where(is_used, exp(s - tops), zero)
                     z = z + p
                     if threshold < everything:
-                        kept = keep(edge, e, used, seed, threshold, H, U)
-                        p = p * where(kept, one, full(zero, UH))
+                        is_kept = keep(edge, e, used, seed, threshold, H, U)
+                        p = p * where(is_kept, one, full(zero, UH))
                     add_products(sums, p, v, index, e, used, U)
                 flush(totals, sums)
                 z_totals = z_totals + z
             z_total = total_of(z_totals, U) if end > begin else full(one, H)
-            store(dst, i, SHIFT, top)
-            store(dst, i, INV_Z, one / z_total)
+            store(kept, i, 0, top)
+            store(kept, i, KEPT_INV_Z, one / z_total)
             # Divided: a mean of up to 6 equal rows is that row, to the last bit.
             write_quotient(out, i, totals, z_total)
 
