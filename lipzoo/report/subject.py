@@ -103,7 +103,7 @@ class Subject:
     @cached_property
     def logits(self) -> Tensor:
         """(N, C)."""
-        return infer(self.model, self.task).detach().cpu()
+        return infer(self.model, self.task, gives_back=True).detach().cpu()
 
     @cached_property
     def probability(self) -> Tensor:

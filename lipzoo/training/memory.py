@@ -8,8 +8,8 @@ any architecture, also of one's own. What is in use at the peak follows to a per
 
 A process holds more than what is in use: Python, PyTorch and the kernels; the data; and what its
 malloc keeps. glibc's leaves holes among arrays below 32 MiB, unless
-:func:`lipzoo._malloc.giving_back` has them given back, as in trainings whose layers run again.
-Where the holes come to lie is chance: a middle value stands for them.
+:func:`lipzoo._malloc.giving_back` has them given back, as in trainings whose layers run again and
+in a pass by itself. Where the holes come to lie is chance: a middle value stands for them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from lipzoo.training.step import train_step
 
 __all__ = ["GraphSizes", "Need", "memory_needed", "say_if_short"]
 
-#: How many times its bytes an array in glibc's heap takes, its share of the holes included: 1.3
+#: How many times its bytes an array in glibc's heap takes, its share of the holes included: 1.2
 #: to 1.7 were measured, over depths and architectures; see docs/size.md.
-_WITH_HOLES = 1.55
+_WITH_HOLES = 1.45
 
 #: No layer takes as many numbers a node and an edge, for each of the features that it reads.
 _MOST_NUMBERS = 16
@@ -246,7 +246,7 @@ def _need(model: str, args: dict[str, Any], sizes: GraphSizes, way: str) -> Need
     found, weights = _trace(model, args, sizes, way == "evaluation")
     is_added = args.get("add_self_loops", True) or args.get("sep", False)
     edges = sizes.edges if is_added else sizes.edges + sizes.loops
-    gives_back = way in ("checkpoint_layers", "reversible")
+    gives_back = way in ("checkpoint_layers", "reversible", "evaluation")
 
     def held(size: np.ndarray) -> np.ndarray:
         in_heap = np.array([keeps_holes(each) for each in size], dtype=bool)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import Tensor, nn
 
+from lipzoo._malloc import giving_back
 from lipzoo._torch import evaluating
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
@@ -128,10 +129,18 @@ def check_metric(task: GraphTask) -> None:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
+#: With fewer nodes states 64 wide are smaller than what malloc gives back.
+_MANY_NODES = 4096
+
+
 @torch.no_grad()
-def infer(model: nn.Module, task: GraphTask) -> Tensor:
-    """Logits (N, C) in evaluation mode; the model is left in the mode it was in."""
-    with evaluating(model):
+def infer(model: nn.Module, task: GraphTask, gives_back: bool = False) -> Tensor:
+    """Logits (N, C) in evaluation mode; the model is left in the mode it was in.
+
+    With ``gives_back`` freed arrays go back to the system (:mod:`lipzoo._malloc`), so that the
+    process holds what is in use: for a pass by itself. A training's heap has the room anyway.
+    """
+    with evaluating(model), giving_back(gives_back and task.num_nodes >= _MANY_NODES):
         return model(task.graph, model_feat(model, task))
 
 
@@ -160,7 +169,7 @@ def evaluate(
     """
     check_has_head(model)
     task = encode_for(model, with_classes_of(model, as_task(task)))
-    logits = infer(model, task)
+    logits = infer(model, task, gives_back=True)
     _check_classes(logits, task)
     return measure(logits, task, splits)
 

@@ -84,7 +84,7 @@ def _logits(
         every = torch.arange(task.num_nodes)
         return infer_sampled(model, task, every if nodes is None else nodes, batching, seed)
     wanted = slice(None) if nodes is None else chosen_nodes(task, nodes)
-    return infer(model, encode_for(model, task))[wanted]
+    return infer(model, encode_for(model, task), gives_back=True)[wanted]
 
 
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:

@@ -77,7 +77,7 @@ def _measured(item: tuple[int, str, str]) -> int:
 
     def work() -> None:
         if way == "evaluation":
-            infer(model, task)
+            infer(model, task, gives_back=True)
         else:
             fit(model, task, FitSettings(epochs=2), verbose=False)
 
