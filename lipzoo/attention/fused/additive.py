@@ -47,14 +47,11 @@ def additive_attention(
     )
 
 
-def _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own, dst, er):
-    """``src`` and ``n_own`` of the kernels, which follow from the nodes alone; the numbers ``er``
-    go to that column of ``dst``."""
-    attn_l, attn_r = vectors.rows
+def _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own):
+    """``src`` and ``n_own`` of the kernels, which follow from the nodes alone."""
     src = np.empty((len(v), 2 * heads), kernels.number)
     n_own = np.empty((len(v_own) if has_own else 1, heads), kernels.number)
-    launch(kernels.row_products, v, attn_l, src, columns.EL * heads)
-    launch(kernels.row_products, v_own, attn_r, dst, er * heads)
+    launch(kernels.row_products, v, vectors.rows[0], src, columns.EL * heads)
     if has_norm:
         launch(kernels.lengths, v, src, columns.N)
     if has_own:
@@ -71,9 +68,9 @@ def _forward(
     launch = Launcher(index.num_edges * heads * width)
     v = rows(v_src)
     v_own = v[: index.num_dst] if v_dst is None else rows(v_dst)
+    src, n_own = _node_rows(kernels, launch, v, v_own, vectors, heads, has_norm, has_own)
     kept = np.empty((index.num_dst, _KEPT * heads), kernels.number)
-    of_nodes = v, v_own, vectors, heads, has_norm, has_own
-    src, n_own = _node_rows(kernels, launch, *of_nodes, kept, 0)
+    launch(kernels.row_products, v_own, vectors.rows[1], kept, 0)
     out = np.empty((index.num_dst, heads * width), v.dtype)
     numbers = kernels.number(slope), *dropout.numbers
     nodes = v, v, v, v, src, kept  # additive scores read src and kept alone
@@ -104,10 +101,9 @@ def _backward(
     launch = Launcher(index.num_edges * heads * width)
     v, g, num_dst = rows(v_src), rows(grad), index.num_dst
     own = v[:num_dst] if v_dst is None else rows(v_dst)
-    dst = np.empty((num_dst, columns.NUM_DST["additive"] * heads), kernels.number)
-    of_nodes = v, own, vectors, heads, has_norm, has_own
-    src, n_own = _node_rows(kernels, launch, *of_nodes, dst, columns.ER)
-    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
+    src, n_own = _node_rows(kernels, launch, v, own, vectors, heads, has_norm, has_own)
+    dst = columns.with_kept("additive", kept.numpy(), heads)
+    launch(kernels.row_products, own, vectors.rows[1], dst, columns.ER * heads)
     numbers = kernels.number(slope), *dropout.numbers
     d_dst = np.empty((num_dst, 3 * heads), kernels.number)
     winner = np.empty((num_dst, heads), index.in_ends.numpy().dtype)

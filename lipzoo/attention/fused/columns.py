@@ -1,5 +1,9 @@
 """Where the numbers of a node's heads begin in its row of numbers, in units of H."""
 
+from __future__ import annotations
+
+import numpy as np
+
 #: Of a source node, and of their gradients: the length ``n``, ``el = a_l·v``.
 N, EL = range(2)
 
@@ -17,3 +21,12 @@ NUM_DST = {"additive": 5, "gatv2": 4, "dot_product": 3}
 #: How many of them, from ``SHIFT`` on, the forward pass writes, which the backward pass needs: it
 #: has these alone. ``er`` comes to it in the place of the shift, which is found later.
 NUM_KEPT = {"additive": 3, "gatv2": 3, "dot_product": 2}
+
+
+def with_kept(scores: str, kept: np.ndarray, heads: int) -> np.ndarray:
+    """``dst`` of the backward pass: rows of destination nodes with what the forward pass kept; the
+    other columns are not written yet."""
+    dst = np.empty((len(kept), NUM_DST[scores] * heads), kept.dtype)
+    first = SHIFT * heads
+    dst[:, first : first + kept.shape[1]] = kept
+    return dst

@@ -57,8 +57,7 @@ def _backward(index, dropout, query, key, value, out, kept, grad):
     kernels = kernels_for("dot_product", query.dtype, heads, width)
     launch = Launcher(index.num_edges * heads * width)
     q, k, v, g = map(rows, (query, key, value, grad))
-    dst = np.empty((len(q), columns.NUM_DST["dot_product"] * heads), kernels.number)
-    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
+    dst = columns.with_kept("dot_product", kept.numpy(), heads)
     d_q, d_k, d_v = map(np.empty_like, (q, k, v))
     nodes, numbers = (v, k, q, v, v, dst), (kernels.number(0), *dropout.numbers)
     # The in-edges first: they give c to the out-edges.

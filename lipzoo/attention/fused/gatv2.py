@@ -64,8 +64,7 @@ def _backward(index, dropout, v_src, v_dst, attn, alpha, per_head, slope, out, k
     launch = Launcher(index.num_edges * heads * width)
     v, t, g = rows(v_src), rows(v_dst), rows(grad)
     src, n_own = _node_rows(kernels, launch, v, t, heads, has_norm)
-    dst = np.empty((len(t), columns.NUM_DST["gatv2"] * heads), kernels.number)
-    dst[:, columns.SHIFT * heads : (columns.SHIFT + _KEPT) * heads] = kept.numpy()
+    dst = columns.with_kept("gatv2", kept.numpy(), heads)
     # To what is added later, the sums are rounded after that.
     d_v, d_t = (np.empty(x.shape, kernels.number if has_norm else x.dtype) for x in (v, t))
     d_src, d_dst = np.empty_like(src), np.empty((len(t), 2 * heads), kernels.number)

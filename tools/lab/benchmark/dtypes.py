@@ -64,6 +64,7 @@ def _row(item: tuple[str, int]) -> dict[str, object]:
             each()
             times[name].append(time.process_time() - begin)
     seconds = {name: statistics.median(turns) for name, turns in times.items()}
+    del each, passes  # gigabytes, which other processes may need
     peaks = {f"{name}_mib": apart(_peak_of_step, layer, num_edges // 5, name) for name in _DTYPES}
     return {
         "layer": layer,
