@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         metavar="S",
-        help="begin from what the training labels say: stack, context, or weights in context",
+        help="begin from what the training labels say: stack, context (or weights in context), or "
+        "auto, the better of both on the validation nodes",
     )
     parser.add_argument(
         "--class-weight", metavar="W", help="balanced, or a number a class, such as 1,1,2.5"

@@ -52,8 +52,8 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
     n_neighbors : int
         Nearest others (Euclidean) that a row is joined to, in both directions.
     epochs, lr, weight_decay, patience, start
-        As of :func:`lipzoo.finetune`; ``start="stack"`` and ``"context"`` help where few nodes are
-        labelled.
+        As of :func:`lipzoo.finetune`; ``start="stack"``, ``"context"`` and ``"auto"`` help where
+        few nodes are labelled.
     validation_fraction : float
         In [0, 1): the share of each class's labelled nodes, at least one (but never the only
         one), that is not learnt from, but chooses the epoch and ends the training after

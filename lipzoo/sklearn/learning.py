@@ -25,6 +25,7 @@ from lipzoo.training import finetune, fit
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry, with_result
 from lipzoo.training.fresh import arguments_for, fresh_model
+from lipzoo.training.starting import AUTO, best_start
 
 __all__ = ["learn"]
 
@@ -117,8 +118,9 @@ def _train(
     }
     settings = validate(FitSettings, content, where="NodeClassifier")
     weights = class_weights(options.pop("class_weight"), task)
-    task = started(task, params["start"])
-    what = (task, architecture, overrides, params["start"])
+    start = params["start"] if params["start"] != AUTO else best_start(task)
+    task = started(task, start)
+    what = (task, architecture, overrides, start)
     torch.manual_seed(seed)
     model = fresh_model(*what)
     result = fit(model, task, settings, class_weight=weights, title=name, **options)

@@ -14,7 +14,7 @@ from lipzoo.models import DeepAttentionNet, check_has
 from lipzoo.registry import build_pretrained, find_class
 from lipzoo.weights import Checkpoint
 
-__all__ = ["adapt", "sizes_of"]
+__all__ = ["adapt", "sizes_of", "was_trained_on"]
 
 
 def adapt(
@@ -63,7 +63,7 @@ def adapt(
         replaced.append("edges")
     # A class of one's own that cannot do that goes on with the head it has.
     can_reset = hasattr(model, "reset_classifier")
-    if new_sizes or (can_reset and not _was_trained_on(card, task)):
+    if new_sizes or (can_reset and not was_trained_on(card, task)):
         model.reset_classifier(task.num_classes)
         replaced.append("head")
     return model.to(task.device), replaced
@@ -103,7 +103,7 @@ def sizes_of(card: Card, task: GraphTask, overrides: dict[str, Any]) -> dict[str
     return {**sizes, "edge_feats": asked} if before or asked else sizes
 
 
-def _was_trained_on(card: Card, task: GraphTask) -> bool:
+def was_trained_on(card: Card, task: GraphTask) -> bool:
     """Whether the classes of a card's head are those of the task: it is the same data."""
     entry = card.dataset
     if tuple(entry.class_names or task.class_names) != task.class_names:

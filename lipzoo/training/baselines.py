@@ -13,7 +13,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.metrics import score, score_estimator
 
-__all__ = ["ESTIMATORS", "fit_estimator"]
+__all__ = ["ESTIMATORS", "fit_estimator", "stack_logits"]
 
 #: Of scikit-learn.
 ESTIMATORS = {"knn": KNeighborsClassifier, "logistic_regression": LogisticRegression}
@@ -33,7 +33,10 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     """
     splits = (("val", task.val_mask), ("test", task.test_mask))
     if name == "closed_form_stack":
-        logits = _logits(args, task)
+        try:
+            logits = stack_logits(task, **args)
+        except TypeError as fault:
+            raise _not_its_argument(name, fault) from None
         return {
             f"{split}_{task.metric}": score(logits[mask], task.labels[mask], task.metric)
             for split, mask in splits
@@ -52,13 +55,9 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     }
 
 
-def _logits(args: dict[str, Any], task: GraphTask) -> torch.Tensor:
-    """What :func:`~lipzoo.training.metrics.score` takes, (N, C)."""
-    try:
-        stack = ClosedFormStack(**args)
-    except TypeError as fault:
-        raise _not_its_argument("closed_form_stack", fault) from None
-    log_proba = stack.fit(task).predict_log_proba()
+def stack_logits(task: GraphTask, **args: Any) -> torch.Tensor:
+    """What :func:`~lipzoo.training.metrics.score` takes of the closed-form stack, (N, C)."""
+    log_proba = ClosedFormStack(**args).fit(task).predict_log_proba()
     return log_proba[..., 1] - log_proba[..., 0] if task.multilabel else log_proba
 
 

@@ -26,10 +26,9 @@ from lipzoo._progress import Verbose, stage
 from lipzoo._schema import validate
 from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml
-from lipzoo.card import Card
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
-from lipzoo.encoding import as_start, encode_to_train
+from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
@@ -43,6 +42,7 @@ from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.memory import say_if_short
 from lipzoo.training.metrics import evaluate, infer, only_class, only_class_words
 from lipzoo.training.probe import Probe, frozen_feat
+from lipzoo.training.starting import say_if_behind, start_of
 from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.unfreezing import optimizer_groups, thaw_epochs, thawing
 from lipzoo.training.warm_start import check_warm_start, or_start, warm_start_head
@@ -153,12 +153,14 @@ def finetune(
         What :func:`~lipzoo.load_dataset` returned or takes, or a graph of your own with features
         and labels (:meth:`GraphTask.of`; where it has no masks they are drawn at random), or
         several (:meth:`GraphTask.from_graphs`: inductive). Its labels may be multilabel.
-    start : {"stack", "context"}, name of weights in context, or None
+    start : {"stack", "context", "auto"}, name of weights in context, or None
         Begin from what the training labels say by themselves, by the closed-form stack or a network
         in context: the model reads it beside the features, and learns a correction to it, which is
         0 at first (:func:`lipzoo.encoding.add_start`). The beginning is kept where no epoch does
         better on the validation nodes. Input layer and head are replaced, unless the weights began
-        so already, on the same data. By default as the weights began.
+        so already, on the same data. ``"auto"``: on data that the weights have not seen, from that
+        of stack and network in context that does better on the validation nodes. By default as the
+        weights began.
     warm_start : bool
         Let the head begin as a logistic regression on what the pretrained body gives
         (:func:`~lipzoo.training.warm_start_head`), and keep that beginning where no epoch does
@@ -245,11 +247,12 @@ def finetune(
         raise ConfigError("resume: there is nothing to go on with; say out=..., the folder")
     task = as_task(task).validate(masks=[f"{split}_mask" for split in splits])
     weights = class_weights(class_weight, task)
-    torch.manual_seed(seed)
     checkpoint = find_checkpoint(name)
     source = checkpoint.card
     _check_class(checkpoint, settings)
-    start = _start(source, start, warm_start)
+    start = start_of(source, task, start, warm_start, splits, verbose)
+    torch.manual_seed(seed)
+    raw = task
     with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
         task = encode_to_train(checkpoint, task, start)
     model, replaced = adapt(checkpoint, task, overrides)
@@ -306,6 +309,8 @@ def finetune(
         made = save_checkpoint(out, model, model.card, True, result.history)
         model.card = made.card
         model.pretrained_folder = finetuned.folder = made.folder
+    if model.card.start is None and not source.reads_context:
+        say_if_behind(raw, result.metrics, verbose)
     if result.only_class is not None:
         words = only_class_words(f"{task.name}: the model", result.only_class, _REMEDIES)
         warnings.warn(words, stacklevel=3)
@@ -323,17 +328,6 @@ def _check_class(checkpoint: Checkpoint, settings: FinetuneSettings) -> None:
     asked = [option for option, is_asked in by_layers.items() if is_asked]
     if asked and kind is not None:
         check_has(kind, ["layer_groups"], " and ".join(asked))
-
-
-def _start(card: Card, start: str | Start | None, warm_start: bool) -> Start | None:
-    found = as_start(start)
-    if found is not None and card.reads_context:
-        raise ConfigError(
-            f"start: {card.full_name} begin from the closed-form stack already; leave start out"
-        )
-    if warm_start and (found or card.start):
-        raise ConfigError("start and warm_start both say how the head begins; choose one")
-    return found
 
 
 def _settings(**options: Any) -> FinetuneSettings:
