@@ -15,7 +15,7 @@ from torch import nn
 from lab.transfer.study import Point, Study
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.encoding import adjacency_matrix
-from lipzoo.encoding import started
+from lipzoo.encoding import as_start, started
 from lipzoo.registry import build_pretrained, get_architecture
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.fresh import fresh_model
@@ -56,7 +56,8 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
     if method.kind == "graphany":
         return _best(linear_gnns(task), task)
     if method.kind == "closed_form_stack":
-        return _outcome(fit_estimator(method.kind, method.overrides, task), task)
+        args = {"seed": point.seed, **method.overrides}
+        return _outcome(fit_estimator(method.kind, args, task), task)
     if method.kind == "logistic_regression":
         return _logistic_regression(task)
     if method.kind == "scratch":
@@ -64,6 +65,9 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
     checkpoint = point.checkpoint
     if checkpoint.card.reads_context:
         model, _ = build_pretrained(checkpoint, **method.overrides)
+        # Else all seeds would share one draw of the evidence, be it a good or a bad one.
+        encoding = {**model.card.encoding, "seed": point.seed}
+        model.card = model.card.model_copy(update={"encoding": encoding})
         if method.kind == "in_context":
             return _outcome(evaluate(model, task), task)
         return _trained(model, task, study.settings(point.method))
@@ -77,7 +81,10 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
 
 def _from_scratch(point: Point, study: Study, task: GraphTask) -> Outcome:
     method = study.methods[point.method]
-    task = started(task, method.start)
+    start = as_start(method.start)
+    if start is not None:
+        start = start.model_copy(update={"seed": point.seed})
+    task = started(task, start)
     architecture = get_architecture(method.architecture or point.checkpoint.card.name)
     model = fresh_model(task, architecture, method.overrides, method.start)
     return _trained(model, task, study.settings(point.method))

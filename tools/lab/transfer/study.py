@@ -82,6 +82,14 @@ class Method(pydantic.BaseModel, **STRICT):
         return self.kind in ("finetune", "scratch")
 
     @property
+    def reads_evidence(self) -> bool:
+        """Whether it reads closed-form evidence, of which some is drawn: by the seed of the run.
+
+        (What fine-tunes weights in context does too, and is trained.)
+        """
+        return self.kind in ("closed_form_stack", "in_context") or self.start is not None
+
+    @property
     def has_weights(self) -> bool:
         """Whether it begins with weights."""
         return self.kind in ("finetune", "probe", "in_context")
@@ -163,7 +171,7 @@ class Study(pydantic.BaseModel, **STRICT):
     ) -> list[Point]:
         """All runs in the order of work: a number of labels after the other, seed after seed.
 
-        On a published split, what draws no numbers is run once.
+        On a published split, what draws no numbers is run once; evidence draws some.
 
         Raises
         ------
@@ -191,7 +199,11 @@ class Study(pydantic.BaseModel, **STRICT):
             for target in chosen
             for name in names
             if target not in self.methods[name].not_on
-            and (self.methods[name].is_trained or seed < num_different(target, count))
+            and (
+                self.methods[name].is_trained
+                or self.methods[name].reads_evidence
+                or seed < num_different(target, count)
+            )
         ]
 
     def _hash(self, target: str, name: str) -> str:
@@ -215,6 +227,8 @@ class Study(pydantic.BaseModel, **STRICT):
             content["start"] = as_start(method.start).sha256
         if checkpoint is not None:
             content["encoding"] = checkpoint.card.encoding
+        if method.reads_evidence or (method.has_weights and checkpoint.card.reads_context):
+            content["evidence"] = "drawn by the seed"
         return digest(content)
 
     def reads_encoded(self, name: str) -> bool:
