@@ -141,7 +141,10 @@ def _acquire(target: Path, file: Path, made: list[Path] | None) -> FileLock:
         raise OutputError(
             f"{target}: cannot be {verb} ({fault.strerror}); choose a folder that you may write to"
         ) from None
-    raise _busy(target, file)
+    raise OutputError(
+        f"{target}: cannot be written (no file stays in that folder); choose a folder that you may "
+        "write to"
+    )
 
 
 def _make(folder: Path, made: list[Path]) -> None:

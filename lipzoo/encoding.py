@@ -13,8 +13,9 @@ from lipzoo._schema import validate
 from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
+from lipzoo.datasets.loading import with_context
 from lipzoo.datasets.scaling import scale_features
-from lipzoo.errors import CheckpointError, ConfigError, shown
+from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError, shown
 from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
@@ -31,7 +32,8 @@ _Reader = Callable[[Any, Tensor], Tensor] | None
 
 def encode_for(reader: Any, task: GraphTask) -> GraphTask:
     """The task as a model or a checkpoint reads it: scaled as what it was trained on, where the
-    features are as many, encoded where its card names an encoding, and with what it starts from.
+    features are as many, encoded where its card names an encoding, and with what it starts from
+    (then it is split at random where it has labels and no masks).
 
     Whatever takes weights and a task does this first; what it calls then gets the task so. A
     model that was not loaded has no card, and a task that is encoded, scaled or started is returned
@@ -45,6 +47,8 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
     card = getattr(reader, "card", None)
     if card is None or _is_started(task, card.start):
         return task
+    if card.start is not None or card.reads_context:
+        task = with_context(task)
     scaled = _scaled(card, task)
     encoded = _encoded(card, scaled)
     if card.start is None:
@@ -107,7 +111,13 @@ def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
         start = _start_of(start)
     if start.of == "stack":
         return start
-    card = find_checkpoint(_CONTEXT if start.of == "context" else start.of).card
+    try:
+        card = find_checkpoint(_CONTEXT if start.of == "context" else start.of).card
+    except UnknownNameError:
+        raise UnknownNameError(
+            f"start: no weights in context {start.of!r}; choose 'stack', 'context' (or the name of "
+            "such weights), or in fine-tuning 'auto'"
+        ) from None
     if not card.reads_context or card.architecture.model != InContextGATv2.__name__:
         raise ConfigError(
             f"start: {start.of} is no network in context; choose one of gat_lip_context_*, or "

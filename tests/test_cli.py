@@ -239,3 +239,24 @@ def test_demo(tmp_path, capsys):
     assert facts["loaded_again"]["test_accuracy"] == facts["finetuned"]["metrics"]["test_accuracy"]
     assert facts["files"] == [str(path) for path in sorted(folder.iterdir()) if path.is_file()]
     assert facts["finetuned"]["replaced"] == ["input", "head"]
+
+
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [
+        (["predict", "gat_lip_2.cora", "--data", "wine", "--out", "p.csv"], "begins again"),
+        (["list"], "begins again"),
+        (["train", "gat_lip_2.cora", "--out", "d"], "with --resume goes on"),
+        (["finetune", "gat_lip_2.cora", "--data", "wine", "--out", "d"], "with --resume goes on"),
+    ],
+)
+def test_what_goes_on_with_what_was_stopped(command, then, monkeypatch, capsys):
+    def stop(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"lipzoo.cli.{command[0]}.run", stop)
+    assert main(command) == 130
+    assert f"stopped; the same command {then}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([command[0], "--help"])
+    assert ("--resume" in capsys.readouterr().out) == ("--resume" in then)

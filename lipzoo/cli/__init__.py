@@ -53,6 +53,5 @@ def make_parser() -> Parser:
         sub = commands.add_parser(
             name, help=module.HELP, description=module.HELP, fill=module.add_arguments
         )
-        goes_on = getattr(module, "GOES_ON", "the same command with --resume")
-        sub.set_defaults(run=module.run, goes_on=goes_on)
+        sub.set_defaults(run=module.run, goes_on=getattr(module, "GOES_ON", None))
     return parser

@@ -54,7 +54,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def run_command(program: str, work: Callable[[], None], goes_on: str) -> int:
+def run_command(program: str, work: Callable[[], None], goes_on: str | None) -> int:
     """Do ``work``; the exit code is 0, 2 for a mistake, said in one line, and 130 for Ctrl-C.
 
     Parameters
@@ -63,8 +63,8 @@ def run_command(program: str, work: Callable[[], None], goes_on: str) -> int:
         Stands before a message.
     work : callable
         Raises a :class:`~lipzoo.LipzooError` for a mistake.
-    goes_on : str
-        Which command goes on with work that was stopped.
+    goes_on : str or None
+        Which command goes on with work that was stopped; None where all begins again.
     """
     show_notes(program)
     try:
@@ -73,7 +73,8 @@ def run_command(program: str, work: Callable[[], None], goes_on: str) -> int:
         print(_line(program, str(fault)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: stopped; {goes_on} goes on", file=sys.stderr)
+        then = f"{goes_on} goes on" if goes_on else "the same command begins again"
+        print(f"{program}: stopped; {then}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `lipzoo list | head`
         sys.stderr.close()

@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from lipzoo.models import InContextGATv2
+    from lipzoo.registry import get_architecture
     from lipzoo.scaffold import copy_config
 
     file, kind = copy_config(args.name, args.out)
@@ -28,4 +30,7 @@ def run(args: argparse.Namespace) -> None:
     if kind == "architecture":
         name, folder = file.stem, file.parent
         then = f"LIPZOO_CONFIG_PATH={folder} lipzoo train --architecture {name} --data D --out DIR"
+        if get_architecture(args.name).model == InContextGATv2.__name__:  # learns from no one graph
+            tool = f"tools/pretrain.py context_8 --set architecture={name} --out DIR"
+            then = f"LIPZOO_CONFIG_PATH={folder} {tool}"
     show(args, {"file": str(file), "kind": kind}, f"written: {file}\nthen: {then}")

@@ -21,6 +21,7 @@ from lipzoo.cli.options import (
 from lipzoo.errors import ConfigError
 
 HELP = "put pretrained weights on another graph"
+GOES_ON = "the same command with --resume"
 
 #: Settings that are options.
 _SETTINGS = (

@@ -58,17 +58,26 @@ def run(args: argparse.Namespace) -> None:
         if args.nodes is not None:
             rows = rows_of(args.nodes, ids, task.name)
             ids = [ids[row] for row in rows]
+        proba = predict(model, task, rows, batching=batching_of(args))
+        multilabel = is_multilabel(model, task)
         path = write_predictions(
             args.out,
-            predict(model, task, rows, batching=batching_of(args)),
-            is_multilabel(model, task),
+            proba,
+            multilabel,
             args.overwrite,
             nodes=ids,
             classes=class_names(model, task),
         )
     facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
     lines = [f"{len(ids)} nodes written to {path}"]
+    found = proba.argmax(1).unique()
+    if not multilabel and len(found) == 1 < min(len(proba), proba.shape[1]):
+        lines.append(f"all are predicted as class {int(found)}: it may have learnt nothing")
     weights = task.options.get("evidence", {})
+    if task.reads_labels:
+        facts["context"] = {"nodes": int(task.train_mask.sum()), "split": task.options.get("split")}
+        drawn = ", drawn at random: masks of your own say which" * (raw.train_mask is None)
+        lines.append(f"context: {facts['context']['nodes']} training nodes{drawn}")
     if weights:
         facts["evidence"] = weights
         counted = sorted((name for name in weights if weights[name] > 0.01), key=weights.get)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lipzoo.training import Recipe
 
 HELP = "train a recipe, or an architecture on your data, over seeds"
+GOES_ON = "the same command with --resume"
 
 #: Fields of a recipe that are options: name, field, type, what stands for a value, text.
 _FIELDS: tuple[tuple[str, str, type, str, str], ...] = (

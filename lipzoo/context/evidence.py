@@ -59,8 +59,11 @@ class Context:
         """
         task.validate(require_labels=False)
         mask = task.graph.ndata.get("train_mask")
-        if mask is None or task.labels is None:
-            raise DataError(f"{task.name}: has no labels or no train_mask; they are the context")
+        for part, found in (("labels", task.labels), ("train_mask", mask)):
+            if found is None:
+                raise DataError(
+                    f"{task.name}: has no {part}; the labels of the training nodes are the context"
+                )
         if mask.dim() != 1:
             raise DataError(f"{task.name}: has several splits; choose one with with_split")
         index = mask.bool().nonzero().squeeze(1).numpy()

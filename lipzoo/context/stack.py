@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from lipzoo.context.evidence import Evidence, closed_form_evidence
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.loading import as_task
 from lipzoo.errors import ConfigError
 
 __all__ = ["LOWEST", "ClosedFormStack", "stack_weights"]
@@ -57,14 +60,19 @@ class ClosedFormStack:
                 )
         self.penalty, self.width, self.num_random, self.seed = penalty, width, num_random, seed
 
-    def fit(self, task: GraphTask) -> ClosedFormStack:
+    def fit(self, task: GraphTask | Any) -> ClosedFormStack:
         """Read the graph, its features, and the labels of its training nodes; no other label.
+
+        Parameters
+        ----------
+        task : GraphTask, or anything that `lipzoo.datasets.as_task` takes
 
         Raises
         ------
         DataError
             If there is no training node, one has no label, or the features are not finite.
         """
+        task = as_task(task)
         self.evidence_ = closed_form_evidence(
             task, width=self.width, num_random=self.num_random, seed=self.seed
         )

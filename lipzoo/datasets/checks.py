@@ -101,7 +101,8 @@ def _number_faults(
     feat: Tensor, what: str, shape: str, row: str, mapped: bool = False
 ) -> Iterator[str]:
     if feat.dim() != 2 or feat.shape[1] == 0 or not (mapped or feat.is_floating_point()):
-        yield f"{what} must be floats {shape}, but are {feat.dtype} {tuple(feat.shape)}"
+        instead = "; without any give each a constant one" * (0 in feat.shape[1:])
+        yield f"{what} must be floats {shape}, but are {feat.dtype} {tuple(feat.shape)}{instead}"
         return
     if feat.dtype != torch.float32 and not mapped:
         yield (

@@ -254,6 +254,20 @@ def _prepare(
     return erase_features(task, missing_rate, missing_seed, missing_fill)
 
 
+def with_context(task: GraphTask) -> GraphTask:
+    """The task for weights that read the training labels: split at random, as for training, where
+    it has labels and no masks.
+
+    Raises
+    ------
+    DataError
+        If there are too few labels for a split.
+    """
+    if task.labels is None or task.has_any_mask:
+        return task
+    return _split(task, DATASETS.get(task.name) or Dataset(lambda: task), {}, 0)
+
+
 def _with_fixed_split(
     task: GraphTask, dataset: Dataset, raw_dir: str | os.PathLike | None
 ) -> GraphTask:

@@ -227,15 +227,15 @@ def measure(
 
 
 def only_class(logits: Tensor, task: GraphTask) -> int | None:
-    """The class that logits (N, C) predict for every node, though the training nodes have others.
+    """The class that logits (N, C) predict for every node, though there are others.
 
     None where there are several, where nodes may have several labels, and where a ranking metric
     judges, for which the order of the nodes counts and not the class.
     """
     if task.multilabel or task.metric in RANKING_METRICS:
         return None
-    predicted, known = logits.argmax(1).unique(), task.labels[task.train_mask].unique()
-    return int(predicted[0]) if len(predicted) == 1 and len(known) > 1 else None
+    predicted = logits.argmax(1).unique()
+    return int(predicted[0]) if len(predicted) == 1 and task.num_classes > 1 else None
 
 
 def only_class_words(where: str, number: int, remedies: str) -> str:

@@ -196,7 +196,7 @@ def test_without_training_nodes_it_says_so():
     [
         ({"label": torch.full((30,), -1)}, "without a label"),
         ({"label": None}, "no labels"),
-        ({"train_mask": None}, "no labels or no train_mask"),
+        ({"train_mask": None}, "has no train_mask"),
         ({"feat": torch.full((30, 5), torch.nan)}, "feat"),
         ({"train_mask": torch.ones(30, 2, dtype=torch.bool)}, "mask"),
     ],

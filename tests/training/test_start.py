@@ -223,8 +223,11 @@ def test_what_cannot_be(tmp_path, weights):
         as_start("gat_lip_2.cora")
     with pytest.raises(ConfigError, match="start_logits come from the task and start"):
         lipzoo.finetune("gat_lip_2.cora", task, start="stack", start_logits=True, verbose=False)
-    with pytest.raises(UnknownNameError, match="gat_lip_contxt_8"):
-        as_start("gat_lip_contxt_8")
+    for name in ("gat_lip_contxt_8", "auto"):
+        with pytest.raises(
+            UnknownNameError, match=f"no weights in context '{name}'; choose 'stack'"
+        ):
+            as_start(name)
     for place in (str(folder), "https://somewhere/weights", "hf-hub:some/body", "", 3, True):
         with pytest.raises(ConfigError, match=r"start: expected 'stack', .* no path, got"):
             as_start(place)
