@@ -225,15 +225,22 @@ def test_weights_in_context_on_published_splits(tmp_path):
     )
     small = {"labels": ["published"], "seeds": [0, 1, 5]}
     rows = run(content, tmp_path / "out", **small).rows
-    # Five splits: what draws nothing is not run a sixth time.
+    # Five splits: what draws nothing is not run a sixth time; evidence is drawn.
     seeds = {name: {row["seed"] for row in rows if row["method"] == name} for name in CONTEXT}
-    assert seeds["stack"] == seeds["regression"] == {"0", "1"}
+    assert seeds["regression"] == {"0", "1"}
+    assert seeds["stack"] == seeds["network"] == {"0", "1", "5"}
     assert seeds["trained on"] == seeds["from the stack"] == {"0", "1", "5"}
     assert not seeds["better"]
     assert {row["target"] for row in rows if row["method"] == "five"} == {"wine"}
     one = next(r for r in rows if (r["target"], r["method"], r["seed"]) == ("wine", "network", "1"))
-    found = evaluate(lipzoo.load_pretrained(folder), lipzoo.load_dataset("wine", split_seed=1))
+    network, wine = lipzoo.load_pretrained(folder), lipzoo.load_dataset("wine", split_seed=1)
+    encoding = {**network.card.encoding, "seed": 1}  # of the run
+    network.card = network.card.model_copy(update={"encoding": encoding})
+    found = evaluate(network, wine)
     assert float(one["test"]) == pytest.approx(found["test_accuracy"], abs=1e-4)
+    one = next(r for r in rows if (r["target"], r["method"], r["seed"]) == ("wine", "stack", "1"))
+    said = lipzoo.ClosedFormStack(seed=1).fit(wine).predict() == wine.labels
+    assert float(one["test"]) == pytest.approx(said[wine.test_mask].float().mean().item(), abs=1e-4)
     collected = collect(make_study(content, "test"), rows)
     for row in collected["wine", "better", "published"]:
         both = [
