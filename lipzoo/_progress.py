@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-__all__ = ["EpochsProgress", "ProgressBar", "Verbose", "say", "stage"]
+__all__ = ["EpochsProgress", "ProgressBar", "Verbose", "plain", "say", "stage"]
 
 #: Whether work says how far it is: not, for a person, or one JSON object a line for a program.
 Verbose = bool | Literal["json"]
@@ -45,15 +45,17 @@ if hasattr(os, "register_at_fork"):
 def say(verbose: Verbose, text: str, event: str, **facts: Any) -> None:
     """A line on stderr: ``text``, or ``{"event": event, **facts}`` where ``verbose`` is "json"."""
     if verbose == "json":
-        text = json.dumps(_plain({"event": event, **facts}), ensure_ascii=False)
+        text = json.dumps(plain({"event": event, **facts}), ensure_ascii=False)
     if verbose:
         ProgressBar.write(text, file=sys.stderr)  # above a bar that stands there
 
 
-def _plain(value: Any) -> Any:
-    """With null for a figure that is NaN or infinite, which JSON has not."""
+def plain(value: Any) -> Any:
+    """As JSON has it: with null for a figure that is NaN or infinite, which JSON has not."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -95,7 +95,9 @@ def _line(program: str, message: str) -> str:
 
 def show(args: argparse.Namespace, facts: Any, text: str) -> None:
     """Print ``facts`` as JSON where ``--json`` asks for that, else ``text``."""
-    print(json.dumps(facts, indent=2, ensure_ascii=False) if args.json else text)
+    from lipzoo._progress import plain
+
+    print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else text)
 
 
 def heading(text: str) -> str:

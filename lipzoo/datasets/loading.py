@@ -246,7 +246,7 @@ def _prepare(
         asked = ", ".join([*sizes, *(["split_seed"] if split_seed else [])])
         raise ConfigError(f"{name}: {asked} would need a random split; pass split='random' too")
     elif split_index is not None or task.num_splits > 1:
-        task = task.with_split(split_index or 0)
+        task = task.with_split(0 if split_index is None else split_index)
     if task.has_split:
         task.options.setdefault("split", "public")
     task.validate(require_labels)

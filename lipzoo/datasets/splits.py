@@ -141,6 +141,8 @@ def _mask(nodes: np.ndarray, labels: Tensor) -> Tensor:
 
 def one_split(masks: dict[str, Tensor], count: int, index: int, name: str) -> dict[str, Tensor]:
     """Column ``index`` of those masks that hold ``count`` splits, (N, S); see `with_split`."""
+    if isinstance(index, bool) or not isinstance(index, int | np.integer):
+        raise ConfigError(f"{name}: split_index must be a whole number, got {index!r}")
     if not 0 <= index < count:
         choices = f"0..{count - 1}" if count > 1 else "0" if count else "none"
         raise ConfigError(

@@ -25,6 +25,8 @@ from lipzoo.training.metrics import (
     infer,
     measure,
     only_class,
+    selection_key,
+    warn_if_diverged,
 )
 from lipzoo.training.ranks import Logits, Ranks
 from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
@@ -217,6 +219,7 @@ def fit(
     epoch = state.best_epoch if validates else state.epoch
     logits = logits_of(model, splits)
     progress.finish()
+    warn_if_diverged(logits, task.name)
     return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
 
 
@@ -257,9 +260,7 @@ def _saves_memory(model: nn.Module) -> bool:
 
 
 def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor: str) -> None:
-    loss = val["val_loss"]
-    # A larger key is better.
-    key = (-loss, 0.0) if monitor == "loss" else (val[f"val_{metric}"], -loss)
+    key = selection_key(val, metric, monitor)
     if state.best_key is None or key[0] > state.best_key[0]:
         state.risen_epoch = state.epoch
     if state.best_key is None or key > state.best_key:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,9 @@ __all__ = [
     "only_class_words",
     "score",
     "score_estimator",
+    "selection_key",
     "task_loss",
+    "warn_if_diverged",
     "with_classes_of",
 ]
 
@@ -171,6 +175,7 @@ def evaluate(
     task = encode_for(model, with_classes_of(model, as_task(task)))
     logits = infer(model, task, gives_back=True)
     _check_classes(logits, task)
+    warn_if_diverged(logits, task.name)
     return measure(logits, task, splits)
 
 
@@ -217,6 +222,9 @@ def measure(
     metrics = {}
     for split in splits:
         mask = getattr(task, f"{split}_mask")
+        if mask is None or mask.dim() != 1:
+            fault = "is missing" if mask is None else "holds several splits; choose with_split(0)"
+            raise DataError(f"{task.name}: {split}_mask {fault}")
         labels = task.labels[mask]
         try:
             metrics[f"{split}_{task.metric}"] = score(logits[mask], labels, task.metric)
@@ -224,6 +232,28 @@ def measure(
             raise DataError(f"{task.name}: {split}_mask: {fault}") from None
         metrics[f"{split}_loss"] = task_loss(logits[mask], labels, task.multilabel).item()
     return metrics
+
+
+def selection_key(val: dict[str, float], metric: str, monitor: str) -> tuple[float, float]:
+    """What epochs are chosen by, of their ``val_…`` figures: a larger one is better.
+
+    That of a network that has diverged is the least, whatever it reaches by chance.
+    """
+    loss = val["val_loss"]
+    if not math.isfinite(loss):
+        return -math.inf, -math.inf
+    return (-loss, 0.0) if monitor == "loss" else (val[f"val_{metric}"], -loss)
+
+
+def warn_if_diverged(logits: Tensor, where: str) -> None:
+    """Say so where logits (or probabilities) are NaN or infinite."""
+    if logits.isfinite().all():
+        return
+    warnings.warn(
+        f"{where}: outputs are NaN or infinite: the network has diverged, and its figures mean "
+        "nothing; train it with a smaller learning rate",
+        stacklevel=3,
+    )
 
 
 def only_class(logits: Tensor, task: GraphTask) -> int | None:
@@ -234,6 +264,8 @@ def only_class(logits: Tensor, task: GraphTask) -> int | None:
     """
     if task.multilabel or task.metric in RANKING_METRICS:
         return None
+    if not logits.isfinite().all():
+        return None  # nothing is predicted: see `warn_if_diverged`
     predicted = logits.argmax(1).unique()
     return int(predicted[0]) if len(predicted) == 1 and task.num_classes > 1 else None
 

@@ -22,7 +22,7 @@ from lipzoo.errors import ConfigError, DataError, shown
 from lipzoo.models import check_has_head
 from lipzoo.settings import Batching, Clusters, FitSettings, Full
 from lipzoo.training.batching import chosen_nodes, infer_sampled
-from lipzoo.training.metrics import infer, with_classes_of
+from lipzoo.training.metrics import infer, warn_if_diverged, with_classes_of
 
 __all__ = ["is_multilabel", "node_ids", "predict", "probabilities", "rows_of", "write_predictions"]
 
@@ -65,7 +65,9 @@ def predict(
     check_has_head(model)
     task = with_classes_of(model, as_task(task, require_labels=False))
     options = validate(FitSettings, {"batching": batching}, "predict").batching
-    return probabilities(_logits(model, task, nodes, options, seed), is_multilabel(model, task))
+    logits = _logits(model, task, nodes, options, seed)
+    warn_if_diverged(logits, task.name)
+    return probabilities(logits, is_multilabel(model, task))
 
 
 def _logits(

@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from lipzoo.attention import as_structure
 from lipzoo.nn.dropout import Dropout
 from lipzoo.training.loop import make_optimizer, make_scheduler
-from lipzoo.training.metrics import only_class, score
+from lipzoo.training.metrics import only_class, score, selection_key
 from lipzoo.training.recipe import Schedule
 
 __all__ = ["Stack", "has_own_rate"]
@@ -230,9 +230,7 @@ class Stack:
         for r, (row, one) in enumerate(zip(rows, self.settings, strict=True)):
             if self.is_done[r]:
                 continue
-            loss = row["val_loss"]
-            by_loss = one.early_stopping.monitor == "loss"
-            key = (-loss, 0.0) if by_loss else (row[f"val_{self.task.metric}"], -loss)
+            key = selection_key(row, self.task.metric, one.early_stopping.monitor)
             if self.best_key[r] is None or key[0] > self.best_key[r][0]:
                 self.risen_epoch[r] = epoch
             if self.best_key[r] is None or key > self.best_key[r]:

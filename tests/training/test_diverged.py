@@ -1,0 +1,96 @@
+"""Networks whose outputs are NaN: they are said to be so, and never preferred to others."""
+
+import json
+import math
+
+import pytest
+import torch
+from block_graphs import blocks
+
+import lipzoo
+from lipzoo.cli import main
+from lipzoo.datasets import GraphTask, save_npz
+from lipzoo.errors import ConfigError, DataError
+from lipzoo.settings import FitSettings
+from lipzoo.training import evaluate, fit, predict
+from lipzoo.training.metrics import selection_key
+
+DIVERGED = "outputs are NaN or infinite: the network has diverged"
+
+
+@pytest.mark.parametrize("monitor", ["metric", "loss"])
+def test_the_least_of_all_epochs(monitor):
+    diverged = {"val_roc_auc": 0.5, "val_loss": math.nan}
+    least = selection_key(diverged, "roc_auc", monitor)
+    for loss in (1e300, 0.1):
+        poor = {"val_roc_auc": 0.0, "val_loss": loss}
+        assert selection_key(poor, "roc_auc", monitor) > least
+    assert not least > selection_key({**diverged, "val_loss": math.inf}, "roc_auc", monitor)
+
+
+class Diverging(torch.nn.Module):
+    """Says the contrary at validation nodes, and NaN from the third pass in evaluation on."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.register_buffer("said", torch.zeros(task.num_nodes, 2))
+        self.said[torch.arange(task.num_nodes), task.labels] = 1
+        self.said[task.val_mask] *= -1
+        self.passes = 0
+
+    def forward(self, graph, feat):
+        self.passes += not self.training
+        return self.said * self.weight * (1 if self.passes < 3 else math.nan)
+
+
+def binary():
+    task = blocks(classes=2)
+    task.metric = "roc_auc"
+    return task
+
+
+@pytest.mark.parametrize("monitor", ["metric", "loss"])
+def test_a_finite_epoch_is_kept(monitor):
+    task = binary()
+    settings = FitSettings(
+        epochs=6, early_stopping={"monitor": monitor, "patience": 6}, optimizer={"lr": 1e-12}
+    )
+    with pytest.warns(UserWarning, match=DIVERGED):
+        result = fit(Diverging(task), task, settings, verbose=False)
+    assert result.best_epoch <= 2
+    assert [math.isnan(row["val_loss"]) for row in result.history] == [False] * 2 + [True] * 4
+    assert result.history[0]["val_roc_auc"] < 0.1
+    assert result.history[-1]["val_roc_auc"] == 0.5
+
+
+def test_it_is_said_wherever_it_shows(tmp_path, capsys):
+    task, file = binary(), tmp_path / "two.npz"
+    save_npz(task, file)
+    with pytest.warns(UserWarning, match=DIVERGED):
+        result = lipzoo.finetune(
+            "gat_lip_2.cora", task, epochs=4, lr=1e30, verbose=False, out=tmp_path / "w"
+        )
+    for work in (predict, evaluate):
+        with pytest.warns(UserWarning, match=DIVERGED):
+            work(result.model, task)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "w"), "--data", str(file), "--json"]) == 0
+    said = capsys.readouterr()
+    assert DIVERGED in said.err
+    facts = json.loads(said.out, parse_constant=pytest.fail)
+    assert None in facts["metrics"].values()
+
+
+def test_splits_that_are_none():
+    task = blocks()
+    masks = {name: task.graph.ndata[name] for name in ("train_mask", "val_mask", "test_mask")}
+    task.graph.ndata.update({name: torch.stack([m, m], 1) for name, m in masks.items()})
+    several = GraphTask.from_graph(task.graph)
+    model = lipzoo.create_model("gat_lip_2", in_feats=task.in_feats, num_classes=3)
+    with pytest.raises(DataError, match=r"train_mask holds several splits; choose with_split\(0\)"):
+        evaluate(model, several)
+    assert several.with_split(1).train_mask.dim() == 1
+    for index in (True, 1.0, "0", None):
+        with pytest.raises(ConfigError, match="split_index must be a whole number"):
+            several.with_split(index)
