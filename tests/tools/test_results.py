@@ -29,7 +29,7 @@ def test_the_table_of_a_sweep_is_that_of_its_rows(name, tmp_path):
     assert write_report(read_yaml(tmp_path / "sweep.yaml"), tmp_path) == table
 
 
-@pytest.mark.parametrize("name", ["transfer", "all_graphs"])
+@pytest.mark.parametrize("name", ["transfer", "all_graphs", "context_ablation"])
 def test_the_table_of_a_transfer_study_is_that_of_its_rows(name, tmp_path):
     table = copied(name, tmp_path)
     assert transfer.write_report(read_yaml(tmp_path / "study.yaml"), tmp_path) == table
