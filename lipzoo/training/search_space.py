@@ -236,6 +236,10 @@ def with_values(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
     return make_recipe(content, where)
 
 
+#: Fields that decide what trials are compared by: between two of these there is no better.
+_NOT_SEARCHED = {"baselines", "dataset.metric", "metric", "seeds"}
+
+
 def check_space(recipe: Recipe, space: SearchSpace, build: Any) -> None:
     """See that the recipe takes each bound and choice, one by one; ``build`` makes its model.
 
@@ -246,6 +250,9 @@ def check_space(recipe: Recipe, space: SearchSpace, build: Any) -> None:
     """
     faults: list[str] = []
     for key, entry in space.items():
+        if {key, key.split(".")[0]} & _NOT_SEARCHED:
+            faults.append(f"{key}: says what trials are compared by; set it in the recipe")
+            continue
         for value in entry.extremes():
             where = f"{key} = {shown(value)}"
             try:

@@ -109,6 +109,22 @@ def test_what_the_recipe_does_not_take_is_said_before_anything_is_trained(recipe
     assert "num_layers" not in str(fault.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "choices"),
+    [
+        ("metric", ["accuracy", "macro_f1"]),
+        ("seeds", [[0], [1]]),
+        ("baselines.knn.estimator", ["knn", "logistic_regression"]),
+        ("dataset.metric", ["accuracy", "macro_f1"]),
+    ],
+)
+def test_what_trials_are_compared_by_is_not_searched(recipe, key, choices):
+    task = load_task(recipe())
+    space = make_space({key: choices, "epochs": {"low": 2, "high": 4}}, "test")
+    with pytest.raises(ConfigError, match=f"{key}: says what trials are compared by"):
+        check_space(recipe(), space, lambda changed: build_from_recipe(changed, task))
+
+
 def test_the_space_that_ships_with_lipzoo_and_files(recipe, tmp_path):
     task = load_task(recipe())
     wide = recipe(architecture="gat_lip_2", overrides={})
