@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import threading
@@ -14,7 +13,9 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-__all__ = ["EpochsProgress", "ProgressBar", "Verbose", "plain", "say", "stage"]
+from lipzoo._json import plain
+
+__all__ = ["EpochsProgress", "ProgressBar", "Verbose", "say", "stage"]
 
 #: Whether work says how far it is: not, for a person, or one JSON object a line for a program.
 Verbose = bool | Literal["json"]
@@ -48,15 +49,6 @@ def say(verbose: Verbose, text: str, event: str, **facts: Any) -> None:
         text = json.dumps(plain({"event": event, **facts}), ensure_ascii=False)
     if verbose:
         ProgressBar.write(text, file=sys.stderr)  # above a bar that stands there
-
-
-def plain(value: Any) -> Any:
-    """As JSON has it: with null for a figure that is NaN or infinite, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

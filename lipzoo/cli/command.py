@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from lipzoo._json import plain
 from lipzoo._notes import show_notes
 from lipzoo.errors import ConfigError, LipzooError
 
@@ -95,8 +96,6 @@ def _line(program: str, message: str) -> str:
 
 def show(args: argparse.Namespace, facts: Any, text: str) -> None:
     """Print ``facts`` as JSON where ``--json`` asks for that, else ``text``."""
-    from lipzoo._progress import plain
-
     print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else text)
 
 

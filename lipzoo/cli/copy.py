@@ -21,13 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from lipzoo.models import InContextGATv2
-    from lipzoo.registry import get_architecture
     from lipzoo.scaffold import copy_config
 
     file, kind = copy_config(args.name, args.out)
     then = f"lipzoo train {file} --out DIR"
     if kind == "architecture":
+        from lipzoo.models import InContextGATv2  # not for a recipe: it imports PyTorch
+        from lipzoo.registry import get_architecture
+
         name, folder = file.stem, file.parent
         then = f"LIPZOO_CONFIG_PATH={folder} lipzoo train --architecture {name} --data D --out DIR"
         if get_architecture(args.name).model == InContextGATv2.__name__:  # learns from no one graph

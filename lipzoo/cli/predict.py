@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
     from lipzoo.encoding import encode_for
-    from lipzoo.training.metrics import class_names, with_classes_of
+    from lipzoo.training.metrics import class_names, only_class, with_classes_of
     from lipzoo.training.predict import (
         is_multilabel,
         node_ids,
@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> None:
         )
     facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
     lines = [f"{len(ids)} nodes written to {path}"]
-    found = proba.argmax(1).unique()
-    if not multilabel and len(found) == 1 < min(len(proba), proba.shape[1]):
-        lines.append(f"all are predicted as class {int(found)}: it may have learnt nothing")
+    only = None if multilabel or len(ids) == 1 else only_class(proba, task)
+    if only is not None:
+        lines.append(f"all are predicted as class {only}: it may have learnt nothing")
     weights = task.options.get("evidence", {})
     if task.reads_labels:
         facts["context"] = {"nodes": int(task.train_mask.sum()), "split": task.options.get("split")}

@@ -102,11 +102,12 @@ def encode_feat(task: GraphTask, width: int, seed: int) -> np.ndarray:
         rows = sp.csr_matrix(tuple(part.numpy() for part in parts), shape=feat.shape)
     if sp.issparse(rows) and (not rows.nnz or rows.data.min() >= 0):
         rows = TfidfTransformer().fit_transform(rows.astype(np.float64))
-    if not abs(rows).max():
-        return np.zeros((n, 0), np.float32)  # as of columns that are constant
     # Squares of large float32 overflow, and scikit-learn takes rows of small ones for zeros.
     rows = rows.astype(np.float64)
-    rows = normalize(rows / max(abs(rows).max(), np.finfo(np.float32).tiny))
+    largest = abs(rows).max()
+    if not largest:
+        return np.zeros((n, 0), np.float32)  # as of columns that are constant
+    rows = normalize(rows / max(largest, np.finfo(np.float32).tiny))
     few = max(min(width, n - 1, columns - 1), 1)
     reduced = TruncatedSVD(few, n_iter=4, random_state=seed).fit_transform(rows)
     return same_length(reduced - reduced.mean(0))

@@ -93,6 +93,11 @@ class ClosedFormStack:
         found = torch.from_numpy(log_softmax(summed, -1).astype(np.float32))
         return found if self._multilabel else found[:, 0]
 
+    def predict_logits(self) -> Tensor:
+        """What :meth:`predict_proba` is the softmax of, or the sigmoid of each label's; (N, C)."""
+        found = self.predict_log_proba()
+        return found[..., 1] - found[..., 0] if self._multilabel else found
+
     def predict_proba(self) -> Tensor:
         """Probability of each class, or of each label where a node may have several; (N, C)."""
         found = self.predict_log_proba().exp()

@@ -37,11 +37,7 @@ def start_columns(
     stack = ClosedFormStack(width=width, num_random=num_random, seed=seed).fit(task.to("cpu"))
     rows = context_rows(stack).to(task.device)
     said = predictors_of(rows)
-    if read is None:
-        logits = stack.predict_log_proba().to(task.device)
-        logits = logits[..., 1] - logits[..., 0] if task.multilabel else logits
-    else:
-        logits = read(task.graph, rows)
+    logits = stack.predict_logits().to(task.device) if read is None else read(task.graph, rows)
     if task.multilabel:
         said = said[:, :, 1] - said[:, :, 0]
     return torch.cat([said.flatten(1), logits], 1)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
+from lipzoo._json import plain
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz.constant import ONE, Constant, infinite
@@ -81,9 +82,7 @@ class Bound:
 
     def to_dict(self) -> dict:
         """Plain values; infinite ones as ``None``, for JSON has no infinity."""
-        content = asdict(self)
-        content["layers"] = [_plain(asdict(layer)) for layer in self.layers]
-        return _plain(content)
+        return plain(asdict(self))
 
     def to_card(self) -> dict:
         """What a card says about it; an infinite bound is left out, its reason is not."""
@@ -118,13 +117,6 @@ class Bound:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _plain(content: dict) -> dict:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in content.items()
-    }
 
 
 def bound(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lipzoo._atomic import write_all
 from lipzoo._figures import need
+from lipzoo._json import plain
 from lipzoo._output import OutputFolder
 from lipzoo._page import Section, files_of, page
 from lipzoo._progress import Verbose, stage
@@ -25,7 +26,7 @@ from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError, LipzooError
 from lipzoo.models import check_has_head
 from lipzoo.report import layers, predictions
-from lipzoo.report.subject import Subject, rounded, split_if_labelled
+from lipzoo.report.subject import Subject, split_if_labelled
 from lipzoo.training.metrics import with_classes_of
 
 __all__ = ["SECTIONS", "Report", "make_report"]
@@ -76,7 +77,7 @@ class Report:
             parts[section.name] = section.facts if is_there else {"not_drawn": section.words}
         pictures = [each for section in self.sections for each in section.pictures]
         files = [PAGE_FILE, *(name for each in pictures for name in each.names)]
-        return rounded({**self.facts, "sections": parts, "files": files})
+        return plain({**self.facts, "sections": parts, "files": files})
 
     def write(self, folder: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write ``report.html``, an SVG and a PNG a picture and, last, ``report.json``.

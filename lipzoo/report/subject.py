@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +17,7 @@ from lipzoo.plots.embedded import METHODS
 from lipzoo.training.metrics import class_names, infer
 from lipzoo.training.predict import is_multilabel, node_ids, probabilities
 
-__all__ = ["RADII", "SPLITS", "Absent", "Subject", "rounded", "split_if_labelled"]
+__all__ = ["RADII", "SPLITS", "Absent", "Subject", "split_if_labelled"]
 
 RADII = ("auto", "yes", "no")
 SPLITS = ("test", "val", "train", "all")
@@ -229,14 +228,3 @@ class Subject:
         bad = int((~values.isfinite()).reshape(len(values), -1).any(1).sum()) if len(values) else 0
         if bad:
             raise Absent(f"{what} of {bad:,} nodes are NaN or infinite: the network diverged")
-
-
-def rounded(value: Any) -> Any:
-    """Plain values with None for what is no number, which JSON has not."""
-    if isinstance(value, Mapping):
-        return {str(key): rounded(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -13,7 +12,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.training.metrics import score, score_estimator
 
-__all__ = ["ESTIMATORS", "fit_estimator", "stack_logits"]
+__all__ = ["ESTIMATORS", "fit_estimator"]
 
 #: Of scikit-learn.
 ESTIMATORS = {"knn": KNeighborsClassifier, "logistic_regression": LogisticRegression}
@@ -34,9 +33,10 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     splits = (("val", task.val_mask), ("test", task.test_mask))
     if name == "closed_form_stack":
         try:
-            logits = stack_logits(task, **args)
+            stack = ClosedFormStack(**args)
         except TypeError as fault:
             raise _not_its_argument(name, fault) from None
+        logits = stack.fit(task).predict_logits()
         return {
             f"{split}_{task.metric}": score(logits[mask], task.labels[mask], task.metric)
             for split, mask in splits
@@ -53,12 +53,6 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
         f"{split}_{task.metric}": score_estimator(estimator, features, task, mask)
         for split, mask in splits
     }
-
-
-def stack_logits(task: GraphTask, **args: Any) -> torch.Tensor:
-    """What :func:`~lipzoo.training.metrics.score` takes of the closed-form stack, (N, C)."""
-    log_proba = ClosedFormStack(**args).fit(task).predict_log_proba()
-    return log_proba[..., 1] - log_proba[..., 0] if task.multilabel else log_proba
 
 
 def _not_its_argument(name: str, fault: TypeError) -> ConfigError:

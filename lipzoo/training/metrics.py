@@ -267,7 +267,7 @@ def only_class(logits: Tensor, task: GraphTask) -> int | None:
     if not logits.isfinite().all():
         return None  # nothing is predicted: see `warn_if_diverged`
     predicted = logits.argmax(1).unique()
-    return int(predicted[0]) if len(predicted) == 1 and task.num_classes > 1 else None
+    return int(predicted[0]) if len(predicted) == 1 < logits.shape[1] else None
 
 
 def only_class_words(where: str, number: int, remedies: str) -> str:

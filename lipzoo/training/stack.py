@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from lipzoo.attention import as_structure
 from lipzoo.nn.dropout import Dropout
 from lipzoo.training.loop import make_optimizer, make_scheduler
-from lipzoo.training.metrics import only_class, score, selection_key
+from lipzoo.training.metrics import only_class, score, selection_key, warn_if_diverged
 from lipzoo.training.recipe import Schedule
 
 __all__ = ["Stack", "has_own_rate"]
@@ -271,6 +271,8 @@ class Stack:
                 value = score(logits[r][index], self.labels[index], self.task.metric)
                 metrics[r][f"{split}_{self.task.metric}"] = value
                 metrics[r][f"{split}_loss"] = loss
+        for each, task in zip(logits, self.tasks, strict=True):
+            warn_if_diverged(each, task.name)
         only = [only_class(each, task) for each, task in zip(logits, self.tasks, strict=True)]
         return metrics, only
 

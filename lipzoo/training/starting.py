@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from lipzoo._progress import Verbose, say, stage
 from lipzoo.card import Card
+from lipzoo.context import ClosedFormStack, context_rows
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import as_start
 from lipzoo.errors import ConfigError, LipzooError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.registry import find_class, load_pretrained
-from lipzoo.settings import Start
+from lipzoo.settings import Evidence, Start
 from lipzoo.training.adapting import was_trained_on
-from lipzoo.training.baselines import stack_logits
-from lipzoo.training.metrics import evaluate, score
+from lipzoo.training.metrics import infer, score
 
 __all__ = ["AUTO", "best_start", "say_if_behind", "start_of"]
 
@@ -67,8 +69,10 @@ def best_start(task: GraphTask, verbose: Verbose = False) -> Start:
         return stack
     name = f"val_{task.metric}"
     with stage(verbose, f"{task.name}: comparing what to start from"):
-        by_stack = _of_stack(task)
-        by_network = evaluate(load_pretrained(network.of), task, ("val",))[name]
+        fitted = _stack(task, network)
+        model, rows = load_pretrained(network.of), context_rows(fitted)
+        by_stack = _val_score(fitted.predict_logits(), task)
+        by_network = _val_score(infer(model, task.to("cpu").with_feat(rows)), task)
     found = network if by_network > by_stack else stack
     say(
         verbose,
@@ -92,7 +96,7 @@ def say_if_behind(task: GraphTask, metrics: dict[str, float], verbose: Verbose) 
     if not verbose or name not in metrics or is_long:
         return
     try:
-        found = _of_stack(task)
+        found = _val_score(_stack(task, Evidence()).predict_logits(), task)
     except LipzooError:
         return  # the training has succeeded: this is a remark beside it
     if found > metrics[name]:
@@ -107,7 +111,13 @@ def say_if_behind(task: GraphTask, metrics: dict[str, float], verbose: Verbose) 
         )
 
 
-def _of_stack(task: GraphTask) -> float:
-    """The task's metric of the closed-form stack on the validation nodes."""
-    task = task.to("cpu")  # the evidence is NumPy's
-    return score(stack_logits(task)[task.val_mask], task.labels[task.val_mask], task.metric)
+def _stack(task: GraphTask, evidence: Evidence) -> ClosedFormStack:
+    """The fitted stack, with these settings of the evidence."""
+    settings = evidence.model_dump(include=set(Evidence.model_fields))
+    return ClosedFormStack(**settings).fit(task.to("cpu"))  # the evidence is NumPy's
+
+
+def _val_score(logits: Tensor, task: GraphTask) -> float:
+    """The task's metric on the validation nodes."""
+    mask = task.val_mask.cpu()
+    return score(logits[mask], task.labels.cpu()[mask], task.metric)

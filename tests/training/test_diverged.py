@@ -9,8 +9,7 @@ from block_graphs import blocks
 
 import lipzoo
 from lipzoo.cli import main
-from lipzoo.datasets import GraphTask, save_npz
-from lipzoo.errors import ConfigError, DataError
+from lipzoo.datasets import save_npz
 from lipzoo.settings import FitSettings
 from lipzoo.training import evaluate, fit, predict
 from lipzoo.training.metrics import selection_key
@@ -80,17 +79,3 @@ def test_it_is_said_wherever_it_shows(tmp_path, capsys):
     assert DIVERGED in said.err
     facts = json.loads(said.out, parse_constant=pytest.fail)
     assert None in facts["metrics"].values()
-
-
-def test_splits_that_are_none():
-    task = blocks()
-    masks = {name: task.graph.ndata[name] for name in ("train_mask", "val_mask", "test_mask")}
-    task.graph.ndata.update({name: torch.stack([m, m], 1) for name, m in masks.items()})
-    several = GraphTask.from_graph(task.graph)
-    model = lipzoo.create_model("gat_lip_2", in_feats=task.in_feats, num_classes=3)
-    with pytest.raises(DataError, match=r"train_mask holds several splits; choose with_split\(0\)"):
-        evaluate(model, several)
-    assert several.with_split(1).train_mask.dim() == 1
-    for index in (True, 1.0, "0", None):
-        with pytest.raises(ConfigError, match="split_index must be a whole number"):
-            several.with_split(index)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from block_graphs import blocks
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     accuracy_score,
@@ -250,3 +251,17 @@ def test_each_module_keeps_its_mode_even_where_the_model_fails():
     with pytest.raises(RuntimeError, match="in the middle"):
         evaluate(model, task)
     assert [module.training for module in model.modules()] == modes
+
+
+def test_splits_that_are_none():
+    task = blocks()
+    masks = {name: task.graph.ndata[name] for name in ("train_mask", "val_mask", "test_mask")}
+    task.graph.ndata.update({name: torch.stack([m, m], 1) for name, m in masks.items()})
+    several = GraphTask.from_graph(task.graph)
+    model = lipzoo.create_model("gat_lip_2", in_feats=task.in_feats, num_classes=3)
+    with pytest.raises(DataError, match=r"train_mask holds several splits; choose with_split\(0\)"):
+        evaluate(model, several)
+    assert several.with_split(1).train_mask.dim() == 1
+    for index in (True, 1.0, "0", None):
+        with pytest.raises(ConfigError, match="split_index must be a whole number"):
+            several.with_split(index)
