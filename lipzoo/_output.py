@@ -95,12 +95,13 @@ class OutputFolder:
         resume: bool,
         overwrite: bool,
         may_change: Collection[str] = (),
+        wait: float = 0,
     ) -> Path:
         """Go on with what was begun, or make it and write what was asked for.
 
         ``resume`` and ``overwrite`` allow to go on, and to start anew: what is its own is removed,
         and nothing else. The keys in ``may_change`` (with dots) may differ where it goes on, and
-        are written as they are now.
+        are written as they are now. For another writer it waits so many seconds.
 
         Raises
         ------
@@ -109,22 +110,23 @@ class OutputFolder:
         OutputError
             See :meth:`prepare`.
         """
-        if resume and self.file.is_file():
-            changed = differing(read_yaml(self.file), identity)
-            names = [name for name in changed if name not in may_change]
-            if names:
-                raise ConfigError(
-                    f"{self.path}: was begun with other settings ({', '.join(names)} differ); "
-                    f"resume with those in {self.file.relative_to(self.path)}, or choose another "
-                    "folder"
-                )
-            self.keep()
-            if changed:
-                write_yaml(self.file, identity)
+        with writing(self.path, wait):
+            if resume and self.file.is_file():
+                changed = differing(read_yaml(self.file), identity)
+                names = [name for name in changed if name not in may_change]
+                if names:
+                    raise ConfigError(
+                        f"{self.path}: was begun with other settings ({', '.join(names)} differ); "
+                        f"resume with those in {self.file.relative_to(self.path)}, or choose "
+                        "another folder"
+                    )
+                self.keep()
+                if changed:
+                    write_yaml(self.file, identity)
+                return self.path
+            self.prepare(overwrite, is_begun=self.file.is_file())
+            write_yaml(self.file, identity)
             return self.path
-        self.prepare(overwrite, is_begun=self.file.is_file())
-        write_yaml(self.file, identity)
-        return self.path
 
     def _make(self, allowed: bool, refusal: str, unwanted: Collection[str] = ()) -> Path:
         with writing(self.path):

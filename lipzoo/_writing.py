@@ -43,11 +43,11 @@ def output_path(out: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def writing(folder: str | os.PathLike) -> Iterator[Path]:
+def writing(folder: str | os.PathLike, wait: float = 0) -> Iterator[Path]:
     """Keep other writers out of a folder, which is made; a new one that stays empty is removed
     where the writing fails.
 
-    Within a thread it may be nested.
+    Within a thread it may be nested. For another writer it waits so many seconds.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def writing(folder: str | os.PathLike) -> Iterator[Path]:
         raise OutputError(f"{path}: is a file; name a folder")
     made: list[Path] = []
     try:
-        with _held(path, path / LOCK_FILE, made):
+        with _held(path, path / LOCK_FILE, made, wait):
             yield path
     except BaseException:
         for each in reversed(made):
@@ -69,8 +69,8 @@ def writing(folder: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing_file(file: str | os.PathLike) -> Iterator[Path]:
-    """Keep other writers from a file in a folder that exists.
+def writing_file(file: str | os.PathLike, wait: float = 0) -> Iterator[Path]:
+    """Keep other writers from a file in a folder that exists; see :func:`writing`.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def writing_file(file: str | os.PathLike) -> Iterator[Path]:
         raise OutputError(f"{path.parent}: is no folder; make it first")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file")
-    with _held(path, path.with_name(f".{path.name}{LOCK_FILE}"), None):
+    with _held(path, path.with_name(f".{path.name}{LOCK_FILE}"), None, wait):
         yield path
 
 
@@ -100,8 +100,8 @@ def one_writer(function: Function) -> Function:
 
 
 @contextlib.contextmanager
-def _held(target: Path, file: Path, made: list[Path] | None) -> Iterator[None]:
-    lock = _acquire(target, file, made)
+def _held(target: Path, file: Path, made: list[Path] | None, wait: float) -> Iterator[None]:
+    lock = _acquire(target, file, made, wait)
     try:
         yield
     except OSError as fault:
@@ -117,7 +117,7 @@ def _held(target: Path, file: Path, made: list[Path] | None) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(target: Path, file: Path, made: list[Path] | None) -> FileLock:
+def _acquire(target: Path, file: Path, made: list[Path] | None, wait: float) -> FileLock:
     try:
         for _ in range(_ATTEMPTS):
             if made is not None:
@@ -125,7 +125,7 @@ def _acquire(target: Path, file: Path, made: list[Path] | None) -> FileLock:
             # By its real path, and once a process: then a thread that holds it may take it again.
             lock = FileLock(file.parent.resolve() / file.name, mode=0o666, is_singleton=True)
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=wait)
             except FileNotFoundError:
                 if made is None:
                     raise

@@ -41,14 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
     from lipzoo.encoding import encode_for
-    from lipzoo.training.metrics import class_names, only_class, with_classes_of
-    from lipzoo.training.predict import (
+    from lipzoo.training.metrics import (
+        class_names,
         is_multilabel,
-        node_ids,
-        predict,
-        rows_of,
-        write_predictions,
+        only_class,
+        with_classes_of,
     )
+    from lipzoo.training.predict import node_ids, predict, rows_of, write_predictions
 
     with output_file(args.out, args.overwrite):  # before the work, not after it
         model = load_model(args.name)

@@ -70,9 +70,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _text(args: argparse.Namespace, found: dict[str, Any]) -> str:
+    from lipzoo.training.tune_report import COUNTED
+
+    number = sum(found["trials"].get(state, 0) for state in COUNTED)
     values = "\n".join(f"  {key}: {value}" for key, value in found["values"].items())
     return (
-        f"trial {found['trial']} is the best of {sum(found['trials'].values())}: "
+        f"trial {found['trial']} is the best of {number}: "
         f"{found['metric']} {found['value']:.4f}\n{values}\n"
         f"lipzoo train {args.out}/best.yaml --out DIR trains it"
     )

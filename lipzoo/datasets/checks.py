@@ -118,7 +118,7 @@ def _number_faults(
     if bad.any():
         yield (
             f"{what} are NaN or infinite on {_places(bad, row)}; "
-            f"fill them (0 means missing) or drop these {row}s"
+            f"fill them (0 means missing), scale what is above 3.4e38, or drop these {row}s"
         )
 
 

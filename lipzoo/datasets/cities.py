@@ -59,12 +59,12 @@ def _load(name: str, raw_dir: RawDir, hops: int) -> GraphTask:
     where, arrays = read_public(FILES[name], name, raw_dir, _ARRAYS)
     graph, facts = graph_of_arrays(where, {key: arrays[key] for key in _GRAPH})
     if hops != _STORED_HOPS:
-        length = np.asarray(arrays["edge_length"], dtype=np.float64)
-        fits = length.shape == (graph.num_edges(),) and np.isfinite(length).all()
-        if not fits or (length < 0).any():
+        length = arrays["edge_length"]
+        fits = length.shape == (graph.num_edges(),) and length.dtype.kind in "iuf"
+        if not fits or not np.isfinite(length).all() or (length < 0).any():
             raise DataError(f"{where}: edge_length must hold a length in metres for each edge")
         src, dst = (ends.numpy() for ends in graph.edges(order="eid"))
-        found = eccentricities(src, dst, length, graph.num_nodes(), hops)
+        found = eccentricities(src, dst, length.astype(np.float64), graph.num_nodes(), hops)
         graph.ndata["label"] = torch.from_numpy(tenths(found))
     return GraphTask.from_graph(to_bidirected(graph), name, **facts)
 

@@ -62,6 +62,7 @@ def random_split(
         If a class, or what remains after training, has fewer nodes than asked for.
     """
     _check_sizes(name, train_per_class=train_per_class, num_val=num_val, num_test=num_test)
+    asked_val = num_val
     rng = np.random.default_rng(seed)
     train, val, rest = [], [], []
     groups = _groups(labels.cpu().numpy())
@@ -95,9 +96,12 @@ def random_split(
         val, rest = rest[:num_val], rest[num_val:]
     test = rest if num_test is None else rest[:num_test]
     if not (len(train) and len(val) and len(test)) or len(test) < (num_test or 0):
+        asked = {"num_val": asked_val, "num_test": num_test}
+        words = ", ".join(f"{key}={size}" for key, size in asked.items() if size is not None)
         raise DataError(
-            f"{name}: {len(val) + len(rest)} labelled nodes remain after training nodes are "
-            f"drawn, too few for num_val={num_val}, num_test={num_test}; ask for fewer nodes"
+            f"{name}: {len(val) + len(rest)} labelled nodes remain after training nodes are drawn, "
+            f"too few for {words or 'validation and test nodes'}; ask for fewer nodes, or give "
+            "masks of your own"
         )
     return {mask: _mask(nodes, labels) for mask, nodes in zip(MASKS, (train, val, test))}
 

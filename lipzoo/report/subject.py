@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, LipzooError, did_you_mean
 from lipzoo.plots.embedded import METHODS
-from lipzoo.training.metrics import class_names, infer
-from lipzoo.training.predict import is_multilabel, node_ids, probabilities
+from lipzoo.training.metrics import class_names, infer, is_multilabel
+from lipzoo.training.predict import node_ids, probabilities
 
 __all__ = ["RADII", "SPLITS", "Absent", "Subject", "split_if_labelled"]
 

@@ -27,6 +27,7 @@ __all__ = [
     "class_names",
     "evaluate",
     "infer",
+    "is_multilabel",
     "measure",
     "model_feat",
     "only_class",
@@ -133,6 +134,8 @@ def check_metric(task: GraphTask) -> None:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
+#: What is measured where a node may have several classes, on cards that do not say it outright.
+_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 #: With fewer nodes states 64 wide are smaller than what malloc gives back.
 _MANY_NODES = 4096
 
@@ -174,21 +177,41 @@ def evaluate(
     check_has_head(model)
     task = encode_for(model, with_classes_of(model, as_task(task)))
     logits = infer(model, task, gives_back=True)
-    _check_classes(logits, task)
+    _check_classes(model, logits, task)
     warn_if_diverged(logits, task.name)
     return measure(logits, task, splits)
 
 
-def _check_classes(logits: Tensor, task: GraphTask) -> None:
-    """Refuse a task with a class that there is no logit of; names say it sooner."""
-    if task.multilabel or not task.num_nodes:
+def _check_classes(model: nn.Module, logits: Tensor, task: GraphTask) -> None:
+    """Refuse a task with labels of another kind, or with a class that there is no logit of; names
+    say it sooner."""
+    words = "; fine-tune it on the data"
+    kinds = "one class a node", "several classes a node"
+    if task.multilabel != is_multilabel(model, task):
+        there, known = kinds if is_multilabel(model, task) else reversed(kinds)
+        raise DataError(f"{task.name}: has {there}, and the model was trained for {known}{words}")
+    if not task.num_nodes:
         return
-    largest = int(task.labels.max())
+    largest = (task.num_classes - 1) if task.multilabel else int(task.labels.max())
     if largest >= logits.shape[1]:
         raise DataError(
             f"{task.name}: has a class {largest}, and the model tells {logits.shape[1]} apart, "
-            "from 0 on; fine-tune it on the data"
+            f"from 0 on{words}"
         )
+
+
+def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
+    """Whether a node may have several of the model's classes.
+
+    The model's card says so, for a graph to predict on need not have labels; a model without a
+    card, with that of weights without a head, or in context, is taken to be made for the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or not card.weights.metrics or card.reads_context:
+        return task.multilabel
+    if card.dataset.multilabel is not None:
+        return card.dataset.multilabel
+    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
 def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:

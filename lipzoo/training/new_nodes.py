@@ -19,8 +19,8 @@ from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet, check_has_head
 from lipzoo.nn.feature_norms import BatchNorm, LayerNorm
 from lipzoo.nn.local import is_local
-from lipzoo.training.metrics import with_classes_of
-from lipzoo.training.predict import is_multilabel, probabilities
+from lipzoo.training.metrics import is_multilabel, with_classes_of
+from lipzoo.training.predict import probabilities
 
 __all__ = ["NewPredictions", "predict_new"]
 

@@ -22,12 +22,9 @@ from lipzoo.errors import ConfigError, DataError, shown
 from lipzoo.models import check_has_head
 from lipzoo.settings import Batching, Clusters, FitSettings, Full
 from lipzoo.training.batching import chosen_nodes, infer_sampled
-from lipzoo.training.metrics import infer, warn_if_diverged, with_classes_of
+from lipzoo.training.metrics import infer, is_multilabel, warn_if_diverged, with_classes_of
 
-__all__ = ["is_multilabel", "node_ids", "predict", "probabilities", "rows_of", "write_predictions"]
-
-#: What is measured where a node may have several classes, on cards that do not say it outright.
-_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
+__all__ = ["node_ids", "predict", "probabilities", "rows_of", "write_predictions"]
 
 
 def predict(
@@ -92,20 +89,6 @@ def _logits(
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
     """Of the classes, (N, C): they sum to 1, or each is for itself where ``multilabel``."""
     return logits.sigmoid() if multilabel else logits.softmax(dim=1)
-
-
-def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
-    """Whether a node may have several of the model's classes.
-
-    The model's card says so, for a graph to predict on need not have labels; a model without a
-    card, with that of weights without a head, or in context, is taken to be made for the task.
-    """
-    card = getattr(model, "card", None)
-    if card is None or not card.weights.metrics or card.reads_context:
-        return task.multilabel
-    if card.dataset.multilabel is not None:
-        return card.dataset.multilabel
-    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
 def node_ids(task: GraphTask) -> list[int | str]:

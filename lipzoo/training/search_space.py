@@ -253,6 +253,9 @@ def check_space(recipe: Recipe, space: SearchSpace, build: Any) -> None:
         if {key, key.split(".")[0]} & _NOT_SEARCHED:
             faults.append(f"{key}: says what trials are compared by; set it in the recipe")
             continue
+        if parts := [other for other in space if other.startswith(f"{key}.")]:
+            faults.append(f"{key}: varies as a whole, and so does its part {parts[0]}; choose one")
+            continue
         for value in entry.extremes():
             where = f"{key} = {shown(value)}"
             try:

@@ -11,20 +11,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+import time
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from lipzoo._output import OutputFolder, differing
-from lipzoo._paths import as_path
+from lipzoo._output import OutputFolder
 from lipzoo._processes import results
 from lipzoo._progress import Verbose, say
 from lipzoo._torch import threads
@@ -46,24 +43,28 @@ from lipzoo.training.search_space import (
     with_values,
 )
 from lipzoo.training.tasks import Tasks, check_splits
+from lipzoo.training.tune_storage import (
+    STORAGE_FILES,
+    Enough,
+    OthersAreAtWork,
+    load_optuna,
+    open_search,
+    plain_words,
+    refuse_running,
+    remove_search,
+    storage_path,
+)
 
 __all__ = ["tune"]
 
 STUDY_FILE, STORAGE_FILE = "study.yaml", "study.db"
-_OWN_FILES = (*tune_report.FILES, *(f"{STORAGE_FILE}{end}" for end in ("", "-journal", ".lock")))
+_OWN_FILES = (*tune_report.FILES, *(name.format(STORAGE_FILE) for name in STORAGE_FILES))
 #: What fails a trial, and no more than it.
 FAULTS = (LipzooError, RuntimeError, ValueError)
-#: Name of the one study in a storage.
-_STUDY = "lipzoo"
 #: A trial reports so often how far it is; each report is written to the storage.
 _REPORTS = 50
-#: Trials that are compared before any is pruned.
-_BEFORE_PRUNING = 5
-#: Seconds between two signs of life of a trial. One that gave none for the second number of them
-#: was killed, and is tried again.
-_HEARTBEAT, _GRACE = 10, 60
-#: Opening a storage takes less.
-_LOCK_SECONDS = 60
+#: Seconds to wait for one who begins in the same folder, and between two looks at trials of others.
+_WAIT, _LOOK = 60, 2
 
 
 def tune(
@@ -90,7 +91,8 @@ def tune(
     The labels of the test nodes decide nothing. A trial whose first seed is behind the median of
     the others at the same epoch is pruned.
 
-    The same call goes on with a search that was stopped or killed. Several may work at once.
+    The same call goes on with a search that was stopped or killed. Several may work at once: none
+    begins a trial beyond ``trials``, and each returns when so many have come to an end.
 
     Parameters
     ----------
@@ -101,14 +103,16 @@ def tune(
     out : path
         Folder of the results.
     trials : int
-        How many the storage holds in the end, pruned and failed ones included.
+        How many come to an end in the storage, pruned and failed ones included, and those that it
+        held before.
     storage : path, optional
-        SQLite file of the trials, instead of ``out/study.db``.
+        SQLite file of the trials, instead of ``out/study.db``. It may hold other studies of
+        Optuna's.
     seeds : list of int, optional
         Of each trial; by default the first one of the recipe.
     seed : int
-        Of the search. With ``jobs=1`` the same seed gives the same trials; several calls at once
-        take one each, or some of their first trials are the same.
+        Of the search. With ``jobs=1``, and nobody else at work, the same seed gives the same
+        trials.
     jobs : int
         Trials that are made at once, each in a process of its own.
     device : str, optional
@@ -117,7 +121,7 @@ def tune(
     prune : bool
         Stop trials that fall behind.
     overwrite : bool
-        Start anew in a folder that holds a search.
+        Start anew in a folder that holds a search; what ``storage`` holds of it is removed, too.
     raw_dir : str, optional
         Where raw data lies; see :func:`~lipzoo.load_dataset`.
     verbose : bool or "json"
@@ -135,14 +139,15 @@ def tune(
         If the recipe does not take a value of the space, or the folder or storage holds another
         search.
     OutputError
-        If a file cannot be written.
+        If a file cannot be written, the storage of a search is missing or is a database of
+        something else, or ``overwrite`` would remove trials that are being made.
     LipzooError
         If no trial came to an end.
     """
     for name, number in {"jobs": jobs, "trials": trials}.items():
         if number < 1:
             raise ConfigError(f"{name} must be at least 1, got {number}")
-    _optuna()
+    load_optuna()
     if device is not None:
         check_device(device)
     _task.clear()
@@ -159,24 +164,20 @@ def tune(
     try_out(recipe)
     check_space(recipe, space, try_out)
     asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
-    output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
-    file = output.path / STORAGE_FILE if storage is None else as_path(storage, "--storage")
+    folder, file = _begin(out, storage, asked, overwrite)
     search = partial(
         _search_once,
         file=file,
         asked=asked,
+        trials=trials,
         seed=seed,
         prune=prune,
         raw_dir=raw_dir,
         device=device,
     )
-    with _plain_words(file):
-        if storage is not None:  # it may hold another search: the folder is not touched then
-            _check_same(_open_study(file, seed), asked, file)
-        folder = output.begin(asked, resume=not overwrite, overwrite=overwrite)
-        study = _open_study(file, seed)
-        _check_same(study, asked, file)
-        if not study.trials:
+    with plain_words(file):
+        study = open_search(file, asked)
+        if not tune_report.not_killed(study, len(study.trials)):
             args = model_args(recipe, task, get_architecture(recipe.architecture))
             study.enqueue_trial(own_values(recipe, args, space))
         done = len(tune_report.finished(study))
@@ -184,132 +185,60 @@ def tune(
         text = f"{recipe.full_name}: {len(left)} of {trials} trials to do"
         say(verbose, text, "search", name=recipe.full_name, left=len(left), trials=trials)
         with closing(results(search, left, jobs)) as lines:
-            for number, line in enumerate(lines, 1):
+            # None stands for a trial that another call made.
+            for number, line in enumerate(filter(None, lines), 1):
                 text = f"[{number}/{len(left)}] {line}"
                 say(verbose, text, "trial", number=number, of=len(left), result=line)
         return tune_report.write(folder, study, asked, f"val_{task.metric}")
 
 
-def _optuna():
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError("tune needs Optuna: pip install 'lipzoo[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line a trial is ours
-    return optuna
+def _begin(
+    out: str | os.PathLike,
+    storage: str | os.PathLike | None,
+    asked: dict[str, Any],
+    overwrite: bool,
+) -> tuple[Path, Path]:
+    """The folder and the storage of a search that begins, or goes on."""
+    output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
+    identity, file = asked, output.path / STORAGE_FILE
+    if storage is not None:
+        file = storage_path(storage)
+        identity = {**asked, "storage": str(file.absolute())}
+    if overwrite:
+        refuse_running(file)
+    if storage is not None and (overwrite or not output.file.is_file()):
+        # It may hold another search, or be none: the folder is not touched then.
+        if overwrite:
+            remove_search(file, asked)
+        open_search(file, asked)
+    output.begin(identity, resume=not overwrite, overwrite=overwrite, wait=_WAIT)
+    if (output.path / "trials.csv").is_file() and not file.is_file():
+        raise OutputError(
+            f"{output.path}: holds results of a search, but its trials are missing ({file}); put "
+            "that file back, choose another folder, or start anew with --overwrite"
+        )
+    return output.path, file
 
 
 #: Data are kept from trial to trial.
 _task = Tasks(number=10)
 
 
-# ----------------------------------------------------------------- the storage
-
-
-def _open_study(file: Path, seed: int, prune: bool = False):
-    optuna = _optuna()
-    pruner = optuna.pruners.NopPruner()
-    if prune:
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
-    # Two that make the tables at once would be in each other's way.
-    with (
-        tune_report.quiet(),
-        _plain_words(file, RuntimeError, OSError, Timeout),
-        FileLock(f"{file}.lock", timeout=_LOCK_SECONDS),
-    ):
-        storage = _storage(_url(file))
-        study = optuna.create_study(
-            storage=storage,
-            study_name=_STUDY,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=pruner,
-        )
-    study.sampler = optuna.samplers.TPESampler(seed=seed)
-    return study
-
-
-def _storage(url: str):
-    """One in which a trial whose process was killed waits to be tried again."""
-    import optuna
-    from optuna.storages._rdb.models import TrialHeartbeatModel
-
-    class Storage(optuna.storages.RDBStorage):
-        def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-            # Optuna passes over trials that were killed before their first sign of life.
-            running = self.get_all_trials(
-                study_id, deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)
-            )
-            begun = datetime.now() - timedelta(seconds=_GRACE)
-            with self.scoped_session() as session:
-                heard = {trial for (trial,) in session.query(TrialHeartbeatModel.trial_id)}
-            silent = {t._trial_id for t in running if t.datetime_start < begun} - heard
-            return super()._get_stale_trial_ids(study_id) + sorted(silent)
-
-    return Storage(
-        url,
-        engine_kwargs={"connect_args": {"timeout": 60}},
-        heartbeat_interval=_HEARTBEAT,
-        grace_period=_GRACE,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-    )
-
-
-def _url(file: Path) -> str:
-    from sqlalchemy.engine import URL, make_url
-
-    path = str(file.absolute())
-    url = URL.create("sqlite", database=path).render_as_string()
-    if make_url(url).database != path:  # SQLAlchemy before 2.1 does not quote '?'
-        raise OutputError(f"{file}: choose a name of letters and digits for the storage")
-    return url
-
-
-@contextmanager
-def _plain_words(file: Path, *others: type[Exception]) -> Iterator[None]:
-    """What the storage raises (and ``others``) as an error of ours: full disks, strange files."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import DatabaseError
-
-    try:
-        yield
-    except (StorageInternalError, DatabaseError, *others) as fault:
-        cause = fault.__cause__ if isinstance(fault, StorageInternalError) else fault
-        words = str(getattr(cause, "orig", cause)).splitlines()[0]
-        raise OutputError(
-            f"{file}: is no storage that can be used ({words}); choose another file, on a disk "
-            "with room"
-        ) from None
-
-
-def _check_same(study, asked: dict[str, Any], file: Path) -> None:
-    before = study.user_attrs.get("asked")
-    if before is None:
-        study.set_user_attr("asked", asked)
-        return
-    names = differing(json.loads(json.dumps(before)), json.loads(json.dumps(asked)))
-    if names:
-        raise ConfigError(
-            f"{file}: holds a search with other settings ({', '.join(names)} differ); choose "
-            "another --storage"
-        )
-
-
 # ------------------------------------------------------------------- one trial
 
 
 def _search_once(
-    number: int,
+    _: int,
     file: Path,
     asked: dict[str, Any],
+    trials: int,
     seed: int,
     prune: bool,
     raw_dir: str | None,
     device: str | None,
-) -> str:
-    """Make one trial, and say what came of it."""
-    # Another seed a trial, and the same one whether the search was stopped before it or not.
-    study = _open_study(file, seed * 1_000_003 + number, prune)
+) -> str | None:
+    """Make one trial, and say what came of it; None where others have made the last."""
+    study = open_search(file, asked, trials, seed, prune)
     recipe = make_recipe(asked["recipe"], STUDY_FILE)
     space = make_space(asked["space"], STUDY_FILE)
     made = []
@@ -328,9 +257,18 @@ def _search_once(
         except FAULTS as fault:
             trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
             raise
+        except KeyboardInterrupt:
+            study.enqueue_trial(trial.params)
+            raise
 
-    with tune_report.quiet(), _plain_words(file):
-        study.optimize(objective, n_trials=1, catch=FAULTS)
+    with tune_report.quiet(), plain_words(file):
+        while not made:
+            try:
+                study.optimize(objective, n_trials=1, catch=FAULTS)
+            except OthersAreAtWork:
+                time.sleep(_LOOK)  # one of them may be killed
+            except Enough:
+                return None
         return tune_report.line(study.trials[made[0]], space)
 
 

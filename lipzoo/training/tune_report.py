@@ -18,7 +18,17 @@ from lipzoo.errors import LipzooError
 from lipzoo.training.recipe import make_recipe
 from lipzoo.training.search_space import SearchSpace, make_space, with_values
 
-__all__ = ["FILES", "chosen", "complete", "finished", "line", "quiet", "write"]
+__all__ = [
+    "COUNTED",
+    "FILES",
+    "chosen",
+    "complete",
+    "finished",
+    "line",
+    "not_killed",
+    "quiet",
+    "write",
+]
 
 _PLOTS = ("history", "importance", "slices")
 FILES = ("best.yaml", "trials.csv", "report.md", *(f"{name}.svg" for name in _PLOTS))
@@ -37,7 +47,7 @@ def quiet() -> Iterator[None]:
 
 def finished(study) -> list:
     """The trials that count: not those that run, or whose process was killed."""
-    return [t for t in study.get_trials(deepcopy=False) if _state(t) in _COUNTED]
+    return [t for t in study.get_trials(deepcopy=False) if _state(t) in COUNTED]
 
 
 def complete(study) -> list:
@@ -45,7 +55,13 @@ def complete(study) -> list:
     return [t for t in study.get_trials(deepcopy=False) if _state(t) == "complete"]
 
 
-_COUNTED = ("complete", "pruned", "failed")
+def not_killed(study, number: int) -> int:
+    """How many of the first ``number`` trials run, wait, or came to an end."""
+    return sum(_state(trial) != "killed" for trial in study.get_trials(deepcopy=False)[:number])
+
+
+#: States of the trials that count.
+COUNTED = ("complete", "pruned", "failed")
 
 
 def _state(trial) -> str:

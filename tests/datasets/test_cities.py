@@ -82,6 +82,10 @@ def test_labels_of_other_hops(tmp_path):
         save(tmp_path / "huangpu.npz", city_arrays(edge_length=length.astype(np.float32)))
         with pytest.raises(DataError, match=r"huangpu\.npz: .*edge_length"):
             load_dataset("huangpu", raw_dir=tmp_path, hops=3)
+    for length in (np.full(41, "3 m"), np.full(41, True), np.full(41, 1j)):
+        save(tmp_path / "huangpu.npz", city_arrays(edge_length=length))
+        with pytest.raises(DataError, match=r"huangpu\.npz: .*edge_length"):
+            load_dataset("huangpu", raw_dir=tmp_path, hops=3)
 
 
 @pytest.mark.slow

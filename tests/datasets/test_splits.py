@@ -80,6 +80,13 @@ def test_too_few_nodes_remain(sizes):
         random_split(LABELS, **sizes)
 
 
+def test_the_message_names_only_sizes_that_were_asked_for():
+    with pytest.raises(DataError, match=r"too few for validation and test nodes; .*masks of your"):
+        random_split(torch.arange(10))
+    with pytest.raises(DataError, match=r"too few for num_test=5;"):
+        random_split(torch.arange(10), num_test=5)
+
+
 def test_sizes_below_one_are_refused():
     with pytest.raises(ConfigError, match="num_val is 0, it must be at least 1"):
         random_split(LABELS, num_val=0)

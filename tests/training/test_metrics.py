@@ -22,8 +22,7 @@ from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.training import evaluate, export_run, fit, predict, train
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.metrics import score
-from lipzoo.training.predict import is_multilabel
+from lipzoo.training.metrics import is_multilabel, score
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.warm_start import PENALTIES, best_regression
 
@@ -229,6 +228,24 @@ def test_an_older_card_of_several_labels_a_node(multilabel, tiny_source):
     before = card.dataset.model_copy(update={"multilabel": None})
     result.model.card = card.model_copy(update={"dataset": before})
     assert is_multilabel(result.model, GraphTask.from_graph(multilabel.graph))
+
+
+def test_labels_of_another_kind_than_the_weights_were_trained_for(multilabel, tiny_source):
+    """A softmax is no answer to several labels a node, nor the other way round."""
+    several = lipzoo.finetune(tiny_source, multilabel, epochs=1, verbose=False).model
+    iris = lipzoo.load_dataset("iris")
+
+    def labelled(task, labels):
+        return GraphTask.from_graph(task.with_ndata(label=labels).graph)
+
+    one = lipzoo.load_pretrained(tiny_source)
+    with pytest.raises(DataError, match=r"has several classes a node, and .* for one class a node"):
+        evaluate(one, labelled(iris, torch.eye(3, dtype=torch.int64)[iris.labels]))
+    with pytest.raises(DataError, match=r"has one class a node, and .* for several classes a node"):
+        evaluate(several, labelled(multilabel, multilabel.labels[:, 0].long()))
+    wider = torch.cat([multilabel.labels, multilabel.labels], 1)
+    with pytest.raises(DataError, match=r"has a class \d+, and the model tells"):
+        evaluate(several, labelled(multilabel, wider))
 
 
 def test_each_module_keeps_its_mode_even_where_the_model_fails():

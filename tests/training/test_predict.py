@@ -10,7 +10,7 @@ from lipzoo.cli import main
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import OutputError
 from lipzoo.training import predict, write_predictions
-from lipzoo.training.predict import is_multilabel
+from lipzoo.training.metrics import is_multilabel
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,19 @@ def test_what_trials_are_compared_by_is_not_searched(recipe, key, choices):
         check_space(recipe(), space, lambda changed: build_from_recipe(changed, task))
 
 
+def test_a_field_and_a_part_of_it_do_not_vary_together(recipe):
+    space = make_space(
+        {
+            "overrides.residual": ["none", {"name": "initial", "initial": 0.1}],
+            "overrides.residual.initial": {"low": 0.1, "high": 0.5},
+        },
+        "test",
+    )
+    words = "overrides.residual: varies as a whole, and so does its part overrides.residual.initial"
+    with pytest.raises(ConfigError, match=words):
+        check_space(recipe(), space, lambda recipe: None)
+
+
 def test_the_space_that_ships_with_lipzoo_and_files(recipe, tmp_path):
     task = load_task(recipe())
     wide = recipe(architecture="gat_lip_2", overrides={})

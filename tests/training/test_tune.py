@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import json
 import os
 import signal
 import sqlite3
@@ -17,7 +18,8 @@ from lipzoo.datasets import load_dataset
 from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
-from lipzoo.training import load_recipe, loop, train, tune, tune_report
+from lipzoo.training import load_recipe, loop, train, tune
+from lipzoo.training import tune_storage as storing
 from lipzoo.training.search_space import make_space
 
 #: The function hides the module.
@@ -189,9 +191,11 @@ def test_another_search_in_the_folder_or_the_storage_is_left_alone(recipe, tmp_p
 @pytest.mark.slow
 def test_files_that_are_no_storage(recipe, tmp_path):
     (tmp_path / "notes.db").write_text("mine, and long enough to be no empty database at all")
-    for place in (tmp_path / "notes.db", tmp_path, tmp_path / "notes.db/a.db"):
+    for place in (tmp_path / "notes.db", tmp_path / "notes.db/a.db"):
         with pytest.raises(OutputError, match="no storage that can be used"):
             search(recipe(), tmp_path / "out", trials=1, storage=place)
+    with pytest.raises(OutputError, match="is a folder; name a file"):
+        search(recipe(), tmp_path / "out", trials=1, storage=tmp_path)
     assert (tmp_path / "notes.db").read_text().startswith("mine")
     assert not (tmp_path / "out").exists()
     search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "new/folder/a.db")
@@ -266,8 +270,8 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     # As if the time had passed in which a trial may be silent.
-    monkeypatch.setattr(tuning, "_GRACE", 1)
-    monkeypatch.setattr(tuning, "_HEARTBEAT", 1)
+    monkeypatch.setattr(storing, "_GRACE", 1)
+    monkeypatch.setattr(storing, "_HEARTBEAT", 1)
     time.sleep(2.5)
     short = load_recipe(file)
     monkeypatch.setattr(tuning, "validated", lambda *args: 0.5)
@@ -280,21 +284,126 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
     assert found["values"] == first.params
 
 
+def begun_elsewhere(file, values=None):
+    """A trial that another process is making, as far as the storage knows."""
+    study = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{file}")
+    if values is not None:
+        study.enqueue_trial(values)
+    return study, study.ask()
+
+
 def test_a_trial_that_was_killed_before_its_first_sign_of_life(recipe, tmp_path, monkeypatch):
     search(recipe(), tmp_path / "out", trials=1)
     file = tmp_path / "out/study.db"
-    study = tuning._open_study(file, 0)
-    values = study.trials[0].params | {"optimizer.lr": 0.02}
-    study.enqueue_trial(values)
-    with tune_report.quiet():
-        assert study.ask().number == 1  # it runs, and is never heard of
-    found = search(recipe(), tmp_path / "out", trials=2)
-    assert found["trials"] == {"complete": 2, "running": 1}  # it may begin yet
-    monkeypatch.setattr(tuning, "_GRACE", 1)
-    time.sleep(1.5)
+    own = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{file}").trials[0].params
+    values = own | {"optimizer.lr": 0.02}
+    study, trial = begun_elsewhere(file, values)
+    assert trial.number == 1  # it runs, and is never heard of
+    monkeypatch.setattr(storing, "_GRACE", 2)
+    monkeypatch.setattr(tuning, "_LOOK", 0.2)
     found = search(recipe(), tmp_path / "out", trials=3)
     assert found["trials"] == {"complete": 3, "killed": 1}
-    assert tuning._open_study(file, 0).trials[-1].params == values
+    assert [t.params == values for t in study.trials] == [False, False, False, True]
+
+
+def test_no_trial_is_made_beyond_those_asked_for(recipe, tmp_path, monkeypatch):
+    """Another process makes the last: it is waited for."""
+    search(recipe(), tmp_path / "out", trials=1)
+    study, trial = begun_elsewhere(tmp_path / "out/study.db")
+    looks = []
+
+    def looked(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            for key, kind in study.trials[0].distributions.items():
+                trial._suggest(key, kind)
+            study.tell(trial, 0.99)
+
+    monkeypatch.setattr(tuning.time, "sleep", looked)
+    found = search(recipe(), tmp_path / "out", trials=2)
+    assert len(looks) == 3
+    assert found["trials"] == {"complete": 2}
+    assert (found["trial"], found["value"]) == (1, 0.99)
+
+
+@pytest.mark.slow
+def test_processes_that_begin_at_the_same_moment(recipe, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "{architecture: test_tiny, dataset: {name: iris}, epochs: 50, seeds: [0],"
+        " early_stopping: {patience: 50}}"
+    )
+    command = [sys.executable, "-m", "lipzoo.cli", "tune", str(file), "--trials", "5"]
+    command += ["--out", str(tmp_path / "out"), "--json", "--quiet"]
+    begun = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = [json.loads(each.communicate()[0]) for each in begun]
+    assert [each.returncode for each in begun] == [0, 0, 0]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["trials"] == {"complete": 5} or sum(found[0]["trials"].values()) == 5
+    values = [
+        (row["optimizer.lr"], row["overrides.feat_drop"]) for row in rows_of(tmp_path / "out")
+    ]
+    assert len(set(values)) == 5, "all of them propose something else"
+
+
+def test_what_was_stopped_by_hand_is_tried_again(recipe, tmp_path, monkeypatch):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "fit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            search(recipe(), tmp_path / "out", trials=3)
+    found = search(recipe(), tmp_path / "out", trials=3)
+    assert found["trials"] == {"complete": 3, "killed": 1}
+    whole = search(recipe(), tmp_path / "whole", trials=3)
+    assert {**found, "trial": 0, "trials": 0} == {**whole, "trial": 0, "trials": 0}
+
+
+def test_results_whose_trials_are_elsewhere_or_lost_are_left_alone(recipe, tmp_path):
+    search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "mine.db")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    with pytest.raises(ConfigError, match=r"\(storage differ\)"):
+        search(recipe(), tmp_path / "out", trials=1)
+    with pytest.raises(ConfigError, match=r"\(storage differ\)"):
+        search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "other.db")
+    (tmp_path / "mine.db").unlink()
+    with pytest.raises(OutputError, match=r"trials are missing.*mine.db.*--overwrite"):
+        search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "mine.db")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert not list(tmp_path.glob("*.db")), "nothing is made of a name that is refused"
+
+
+def test_overwrite_begins_anew_in_a_storage_elsewhere_too(recipe, tmp_path):
+    storage = tmp_path / "mine.db"
+    search(recipe(), tmp_path / "out", trials=2, storage=storage)
+    own = optuna.create_study(study_name="my own", storage=f"sqlite:///{storage}")
+    own.optimize(lambda trial: 1.0, n_trials=1)
+    options = {"storage": storage, "overwrite": True}
+    with pytest.raises(ConfigError, match="holds a search with other settings"):
+        search(recipe(epochs=5), tmp_path / "out", trials=1, **options)
+    assert len(rows_of(tmp_path / "out")) == 2
+    _, trial = begun_elsewhere(storage)
+    with pytest.raises(OutputError, match="another process makes a trial now"):
+        search(recipe(), tmp_path / "out", trials=1, **options)
+    own = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{storage}")
+    own.tell(trial, state=optuna.trial.TrialState.FAIL)
+    assert search(recipe(), tmp_path / "out", trials=1, **options)["trials"] == {"complete": 1}
+    kept = optuna.load_study(study_name="my own", storage=f"sqlite:///{storage}")
+    assert len(kept.trials) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.db", "out"], "no lock is left"
+
+
+def test_storages_that_are_none(recipe, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "diary.db")) as database:
+        database.execute("CREATE TABLE days (text)")
+    before = (tmp_path / "diary.db").read_bytes()
+    with pytest.raises(OutputError, match="a database of something else"):
+        search(recipe(), tmp_path / "out", trials=1, storage=tmp_path / "diary.db")
+    assert (tmp_path / "diary.db").read_bytes() == before
+    with pytest.raises(ConfigError, match="is an address; name a file"):
+        search(recipe(), tmp_path / "out", trials=1, storage="sqlite:///a.db")
+    assert [p.name for p in tmp_path.iterdir()] == ["diary.db"]
 
 
 def running(storage):
