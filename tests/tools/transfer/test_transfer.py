@@ -256,6 +256,34 @@ def test_weights_in_context_on_published_splits(tmp_path):
     assert "trained on − network" in text
 
 
+def test_a_method_with_settings_of_each_target(tmp_path):
+    small = {"hidden_feats": 8, "num_heads": 1}
+    method = {
+        "kind": "scratch",
+        "encoded": False,
+        "fit": {"epochs": 2},
+        "on": {
+            "wine": {"architecture": "gat_2", "overrides": small, "fit": {"epochs": 1}},
+            "iris": {"architecture": "gat_lip_2", "overrides": {**small, "num_layers": 3}},
+        },
+    }
+    content = study("", targets=["wine", "iris", "digits"], methods={"tuned": method})
+    content["weights"] = []
+    made = make_study(content, "test")
+    assert [p.target for p in made.points(seeds=[0], labels=[5])] == ["wine", "iris"]
+    assert made.method_on("tuned", "wine").architecture == "gat_2"
+    epochs = [made.settings("tuned", target).epochs for target in ("wine", "iris")]
+    assert epochs == [1, 2]
+    # A target's hash is that of the same settings without the others'.
+    alone = {**method, **method["on"]["wine"]}
+    del alone["on"]
+    other = make_study({**content, "methods": {"tuned": alone}}, "test")
+    one, same = (each.points(["wine"], labels=[5], seeds=[0])[0] for each in (made, other))
+    assert one.settings_hash == same.settings_hash
+    rows = run(content, tmp_path / "out", labels=[5], seeds=[0]).rows
+    assert {row["target"]: row["best_epoch"] for row in rows}["wine"] == "1"
+
+
 def test_studies_in_context_that_are_refused(tmp_path):
     folder = str(context_weights(tmp_path / "w"))
 
@@ -267,6 +295,9 @@ def test_studies_in_context_that_are_refused(tmp_path):
     refused("says which methods it is of", of=["network"])
     refused("no method 'netwrk'.*mean 'network'", kind="best_of", of=["netwrk"])
     refused("no target 'irs'.*mean 'iris'", not_on=["irs"])
+    refused("no target 'irs'.*mean 'iris'", on={"irs": {}})
+    refused("stack: on wine: .*archtecture", on={"wine": {"archtecture": "gat_2"}})
+    refused("stack: fit: unknown key 'epoch'", on={"wine": {"fit": {"epoch": 3}}})
     refused("of its own graph only", kind="finetune", weights=["gat_lip_16.digits"])
     content = {**study(folder, methods={"stack": {"kind": "probe"}}), "weights": []}
     with pytest.raises(ConfigError, match="stack: say which weights"):

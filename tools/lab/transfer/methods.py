@@ -49,7 +49,7 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
 
     Only the validation nodes choose: epochs, penalties, shares.
     """
-    method = study.methods[point.method]
+    method = study.method_on(point.method, point.target)
     torch.manual_seed(point.seed)
     if method.kind == "label_propagation":
         return _best(propagations(task), task)
@@ -70,24 +70,24 @@ def run_method(point: Point, study: Study, task: GraphTask) -> Outcome:
         model.card = model.card.model_copy(update={"encoding": encoding})
         if method.kind == "in_context":
             return _outcome(evaluate(model, task), task)
-        return _trained(model, task, study.settings(point.method))
+        return _trained(model, task, study.settings(point.method, point.target))
     model, _ = build_pretrained(checkpoint, num_classes=task.num_classes, **method.overrides)
     warm_start_head(model, task)
     start = evaluate(model, task)
     if method.kind == "probe":
         return _outcome(start, task)
-    return _trained(model, task, study.settings(point.method), start)
+    return _trained(model, task, study.settings(point.method, point.target), start)
 
 
 def _from_scratch(point: Point, study: Study, task: GraphTask) -> Outcome:
-    method = study.methods[point.method]
+    method = study.method_on(point.method, point.target)
     start = as_start(method.start)
     if start is not None:
         start = start.model_copy(update={"seed": point.seed})
     task = started(task, start)
     architecture = get_architecture(method.architecture or point.checkpoint.card.name)
     model = fresh_model(task, architecture, method.overrides, method.start)
-    return _trained(model, task, study.settings(point.method))
+    return _trained(model, task, study.settings(point.method, point.target))
 
 
 def _trained(

@@ -52,8 +52,9 @@ class Method(pydantic.BaseModel, **STRICT):
     ``scratch`` with a fresh ``architecture`` (by default the one of the weights), and from what
     ``start`` says. ``overrides`` are arguments of the model class; ``fit`` is laid over the
     study's. ``encoded`` says what ``scratch`` and ``logistic_regression`` read. ``best_of`` is no
-    run: of the methods ``of``, the one that does best on the validation nodes, seed by seed. On the
-    targets ``not_on`` a method is not run.
+    run: of the methods ``of``, the one that does best on the validation nodes, seed by seed.
+    ``on`` names targets with what they change of the method, and it is run on these alone; on the
+    targets ``not_on`` it is not run.
     """
 
     kind: Literal[
@@ -74,11 +75,15 @@ class Method(pydantic.BaseModel, **STRICT):
     weights: list[str] = []
     start: str | None = None
     of: list[str] = []
+    on: dict[str, dict[str, Any]] = {}
     not_on: list[str] = []
+
+    def runs_on(self, target: str) -> bool:
+        return target not in self.not_on and (not self.on or target in self.on)
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has epochs, and draws numbers."""
+        """Whether it has epochs."""
         return self.kind in ("finetune", "scratch")
 
     @property
@@ -90,13 +95,18 @@ class Method(pydantic.BaseModel, **STRICT):
         return self.kind in ("closed_form_stack", "in_context") or self.start is not None
 
     @property
+    def draws_numbers(self) -> bool:
+        """Whether two seeds differ on the same split."""
+        return self.is_trained or self.reads_evidence
+
+    @property
     def has_weights(self) -> bool:
         """Whether it begins with weights."""
         return self.kind in ("finetune", "probe", "in_context")
 
 
 #: Fields of `Method` that decide no result, and that came after the first rows were measured.
-_NOT_HASHED = {"of", "not_on", "weights"}
+_NOT_HASHED = {"of", "on", "not_on", "weights"}
 
 
 class Study(pydantic.BaseModel, **STRICT):
@@ -126,7 +136,7 @@ class Study(pydantic.BaseModel, **STRICT):
         asked = [("target", name) for name in self.development]
         asked += [("method", name) for name in self.ours]
         for method in self.methods.values():
-            asked += [("target", name) for name in method.not_on]
+            asked += [("target", name) for name in (*method.on, *method.not_on)]
             asked += [("method", name) for name in method.of]
         for what, name in asked:
             if name not in known[what]:
@@ -136,10 +146,18 @@ class Study(pydantic.BaseModel, **STRICT):
                 raise ValueError(f"{name}: best_of, and nothing else, says which methods it is of")
         return self
 
-    def settings(self, method: str) -> FitSettings:
+    def method_on(self, name: str, target: str) -> Method:
+        """A method as it is run on a target."""
+        method = self.methods[name]
+        if target not in method.on:
+            return method
+        content = {**method.model_dump(exclude={"on"}), **method.on[target]}
+        return validate(Method, content, where=f"{name}: on {target}")
+
+    def settings(self, name: str, target: str) -> FitSettings:
         """What the training loop reads for a method."""
-        content = {**self.fit, **self.methods[method].fit}
-        return validate(FitSettings, content, where=f"{method}: fit")
+        content = {**self.fit, **self.method_on(name, target).fit}
+        return validate(FitSettings, content, where=f"{name}: fit")
 
     def weights_of(self, name: str) -> list[str]:
         """What a method begins with, or reads features encoded for; empty where it does neither."""
@@ -191,24 +209,25 @@ class Study(pydantic.BaseModel, **STRICT):
             for name, method in self.methods.items()
             if method.kind != "best_of" and (methods is None or name in methods)
         ]
-        hashes = {(target, name): self._hash(target, name) for target in chosen for name in names}
+        hashes = {
+            (target, name): self._hash(target, name)
+            for target in chosen
+            for name in names
+            if self.methods[name].runs_on(target)
+        }
         return [
             Point(target, name, count, seed, hashes[target, name], self.checkpoint(name, target))
             for count in labels or self.labels
             for seed in (self.seeds if seeds is None else seeds)
             for target in chosen
             for name in names
-            if target not in self.methods[name].not_on
-            and (
-                self.methods[name].is_trained
-                or self.methods[name].reads_evidence
-                or seed < num_different(target, count)
-            )
+            if (target, name) in hashes
+            and (self.methods[name].draws_numbers or seed < num_different(target, count))
         ]
 
     def _hash(self, target: str, name: str) -> str:
         """Ten hexadecimal digits of what decides a method's results, the seed apart."""
-        method, checkpoint = self.methods[name], self.checkpoint(name, target)
+        method, checkpoint = self.method_on(name, target), self.checkpoint(name, target)
         # A start came later, too: without one the hash is what it was.
         later = _NOT_HASHED if method.start else {*_NOT_HASHED, "start"}
         content: dict[str, Any] = {
@@ -217,7 +236,8 @@ class Study(pydantic.BaseModel, **STRICT):
         }
         if method.is_trained:
             # Without defaults: a setting that lipzoo gains later changes no hash.
-            content["fit"] = self.settings(name).model_dump(mode="json", exclude_defaults=True)
+            settings = self.settings(name, target)
+            content["fit"] = settings.model_dump(mode="json", exclude_defaults=True)
         if method.has_weights:
             content["weights"] = checkpoint.card.weights.sha256
         if method.kind == "scratch":
@@ -244,7 +264,8 @@ class Study(pydantic.BaseModel, **STRICT):
         ConfigError
         """
         for name, method in self.methods.items():
-            self.settings(name)
+            for target in method.on or self.targets[:1]:
+                self.settings(name, target)
             as_start(method.start)
             if (method.has_weights or self.reads_encoded(name)) and not self.weights_of(name):
                 raise ConfigError(f"{where}: {name}: say which weights")
