@@ -176,10 +176,8 @@ def tune(
         device=device,
     )
     with plain_words(file):
-        study = open_search(file, asked)
-        if not tune_report.not_killed(study, len(study.trials)):
-            args = model_args(recipe, task, get_architecture(recipe.architecture))
-            study.enqueue_trial(own_values(recipe, args, space))
+        args = model_args(recipe, task, get_architecture(recipe.architecture))
+        study = open_search(file, asked, first=own_values(recipe, args, space))
         done = len(tune_report.finished(study))
         left = range(done, max(trials, done))
         text = f"{recipe.full_name}: {len(left)} of {trials} trials to do"

@@ -94,9 +94,15 @@ def storage_path(storage: Any) -> Path:
 
 
 def open_search(
-    file: Path, asked: dict[str, Any], trials: int = 0, seed: int = 0, prune: bool = False
+    file: Path,
+    asked: dict[str, Any],
+    trials: int = 0,
+    seed: int = 0,
+    prune: bool = False,
+    first: dict[str, Any] | None = None,
 ):
-    """The study of a search, which is begun where the file has none.
+    """The study of a search, which is begun where the file has none; ``first`` are the values of
+    its first trial.
 
     Its ``ask`` raises :class:`Enough` or :class:`OthersAreAtWork` instead of beginning a trial
     beyond ``trials``. The proposals of a trial follow from ``seed`` and the number of those before.
@@ -133,6 +139,8 @@ def open_search(
         )
         search = Search(_STUDY, storage, pruner=pruner)
         _check_same(search, asked, file)
+        if first is not None and not tune_report.not_killed(search, len(search.trials)):
+            search.enqueue_trial(first)
     return search
 
 
