@@ -185,6 +185,7 @@ class Card(_Entry):
     def words_per_seed(self) -> str:
         """``", each with its own split_index"`` where the recipe says so; else nothing."""
         names = per_seed(self.recipe.get("dataset"))
+        names += [f"start.{name}" for name in per_seed(self.recipe.get("start"))]
         return f", each with its own {' and '.join(names)}" if names else ""
 
     def with_weights(self, digest: str, num_bytes: int, num_parameters: int) -> Card:

@@ -94,7 +94,8 @@ def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) ->
 
 def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
     """What a user may say: ``"stack"``, ``"context"`` (the weights in context that ship), the name
-    of weights in context, or None; with what those weights' card says, and their hash.
+    of weights in context, or None; with what those weights' card says (but for another ``seed``
+    that is said here), and their hash.
 
     Raises
     ------
@@ -130,8 +131,14 @@ def as_start(start: Start | dict[str, Any] | str | None) -> Start | None:
         )
     is_whole = start.of != "context" and split_name(start.of)[1] is not None
     read = {key: value for key, value in card.encoding.items() if key != "kind"}
+    asked = start.model_dump(include={"width", "num_random"}, exclude_unset=True)
+    for key, value in asked.items():
+        if value != read[key]:
+            raise ConfigError(f"start: {start.of} reads evidence of {key} {read[key]}, not {value}")
+    if "seed" in start.model_fields_set:
+        read["seed"] = start.seed
     named = {"of": start.of if is_whole else card.full_name, "sha256": card.weights.sha256}
-    return Start(**read, **named)
+    return type(start)(**read, **named)
 
 
 def _start_of(name: Any) -> Start:

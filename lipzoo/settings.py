@@ -46,8 +46,8 @@ METRICS = ("accuracy", "micro_f1", "macro_f1", "roc_auc", "average_precision")
 MAX_SEEDS = 10_000
 #: What a recipe says instead of a number where each seed takes its own: seed k takes k.
 SEED = "seed"
-#: Where it may say so: options of `load_dataset`.
-_PER_SEED = ("split_index", "split_seed", "missing_seed")
+#: Where it may say so: options of `load_dataset`, and the `seed` of a start.
+_PER_SEED = ("split_index", "split_seed", "missing_seed", "seed")
 #: Epochs between two states of a fine-tuning.
 SAVE_EVERY = 20
 
@@ -134,6 +134,17 @@ class Start(Evidence):
 
     of: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "stack"
     sha256: Annotated[str, pydantic.Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+
+class RecipeStart(Start):
+    """What the networks of a recipe begin from; ``seed: seed`` draws evidence for each seed."""
+
+    seed: Annotated[int, pydantic.Field(ge=0)] | Literal[SEED] = 0
+
+    def of_seed(self, seed: int) -> Start:
+        """What the network of a seed begins from."""
+        content = self.model_dump(exclude_unset=True)
+        return Start(**(content | {"seed": seed} if self.seed == SEED else content))
 
 
 #: How many neighbours of a node are drawn; -1: all.
@@ -336,6 +347,6 @@ def parse_seeds(seeds: list[int] | str) -> list[int]:
     return seeds
 
 
-def per_seed(dataset: Any) -> list[str]:
-    """Which options of a recipe's ``dataset`` are another for each seed."""
-    return [key for key in _PER_SEED if isinstance(dataset, dict) and dataset.get(key) == SEED]
+def per_seed(options: Any) -> list[str]:
+    """Which options of a recipe's ``dataset`` or ``start`` are another for each seed."""
+    return [key for key in _PER_SEED if isinstance(options, dict) and options.get(key) == SEED]

@@ -114,7 +114,7 @@ def best_of_run(
             metrics=best["metrics"],
         ),
         dataset=dataset_entry(task),
-        start=recipe.start and as_start(recipe.start),
+        start=as_start(recipe.start_of(best["seed"])),
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),

@@ -15,6 +15,7 @@ from lipzoo._yaml import parse_yaml, read_yaml
 from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import ConfigError
 from lipzoo.settings import (
+    SEED,
     Consistency,
     Count,
     EarlyStopping,
@@ -22,6 +23,7 @@ from lipzoo.settings import (
     Optimizer,
     Part,
     Rate,
+    RecipeStart,
     Schedule,
     Start,
     parse_seeds,
@@ -76,7 +78,8 @@ class Recipe(FitSettings):
     Where ``dataset`` says ``split_index: seed``, seed k takes split k of those that come with the
     data; ``split_seed: seed`` and ``missing_seed: seed`` are meant likewise.
     ``start`` gives the network evidence from the training labels beside the features, and lets it
-    learn a correction to what that says (:class:`~lipzoo.settings.Start`).
+    learn a correction to what that says (:class:`~lipzoo.settings.Start`); with ``seed: seed`` in
+    it, evidence is drawn for each seed.
     ``num_threads`` is set for the time of the training: sums over threads round differently, so
     a recipe that fixes it replays exactly.
     """
@@ -89,7 +92,7 @@ class Recipe(FitSettings):
     tag: str = ""
     seeds: Annotated[list[int] | str, pydantic.Field(validate_default=True)] = "0..4"
     num_threads: Count | None = 1
-    start: Start | None = None
+    start: RecipeStart | None = None
     baselines: dict[str, Baseline] = {}  # noqa: RUF012 - pydantic copies it
 
     @pydantic.field_validator("dataset")
@@ -154,6 +157,23 @@ class Recipe(FitSettings):
                 "there is no one task; say a number, such as --set dataset.split_index=0"
             )
         return {**options, **dict.fromkeys(names, seed)}
+
+    def start_of(self, seed: int | None = None) -> Start | None:
+        """What the network of a seed begins from; None where there is no start.
+
+        Raises
+        ------
+        ConfigError
+            If it is another for each seed, and none is said.
+        """
+        if self.start is None:
+            return None
+        if self.start.seed == SEED and seed is None:
+            raise ConfigError(
+                f"{self.full_name}: start: is another for each seed; say a number, such as "
+                "--set start.seed=0"
+            )
+        return self.start.of_seed(seed)
 
     def settings(self) -> FitSettings:
         """The part that the training loop reads."""

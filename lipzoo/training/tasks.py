@@ -29,7 +29,7 @@ def load_task(
     check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
     name = recipe.dataset["name"]
     task = load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
-    return started(task, recipe.start)
+    return started(task, recipe.start_of(seed))
 
 
 class Tasks:
@@ -42,8 +42,9 @@ class Tasks:
     def __call__(
         self, recipe: Recipe, raw_dir: str | os.PathLike | None = None, seed: int | None = None
     ) -> GraphTask:
-        start = recipe.start and recipe.start.model_dump()
-        what = [recipe.dataset["name"], recipe.data_options(seed), recipe.metric, start]
+        start = recipe.start_of(seed)
+        what = [recipe.dataset["name"], recipe.data_options(seed), recipe.metric]
+        what.append(start and start.model_dump())
         what.append(str(raw_dir))
         key = json.dumps(what, sort_keys=True, default=str)
         if key not in self._kept:

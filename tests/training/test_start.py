@@ -22,6 +22,7 @@ from lipzoo.settings import FitSettings, Start
 from lipzoo.training import evaluate, export_run, fit, loop, predict, train
 from lipzoo.training.metrics import model_feat
 from lipzoo.training.recipe import make_recipe
+from lipzoo.training.tasks import load_task
 from lipzoo.training.together import fit_together
 from lipzoo.weights import read_checkpoint
 
@@ -341,6 +342,32 @@ def test_exports_know_the_weights_that_were_started_from(tmp_path, weights, monk
         export_run(tmp_path / "run", tmp_path / "other")
     with pytest.raises(ConfigError, match="other weights than those"):
         evaluate(lipzoo.load_pretrained(folder), lipzoo.load_dataset("iris"))
+
+
+@pytest.mark.parametrize("of", ["stack", "weights"])
+def test_each_seed_may_have_a_draw_of_its_own(tmp_path, weights, of):
+    name = weights if of == "weights" else of
+    asked = recipe(start={"of": name, "seed": "seed"}, baselines={}, seeds=[1, 4])
+    summary = train(asked, tmp_path / "run", verbose=False)
+    columns = [load_task(asked, seed=seed).feat for seed in (1, 4)]
+    assert not torch.equal(*columns)
+    assert torch.equal(columns[0], load_task(recipe(start={"of": name, "seed": 1})).feat)
+    folder = export_run(tmp_path / "run", tmp_path / "out")
+    card = read_checkpoint(folder).card
+    assert (card.start.of, card.start.seed) == (name, card.weights.seed)
+    assert ", each with its own start.seed" in card.words_per_seed
+    assert card.recipe["start"]["seed"] == "seed"
+    found = evaluate(lipzoo.load_pretrained(folder), lipzoo.load_dataset("iris"))
+    values = summary["metrics"]["test_accuracy"]["values"]
+    assert found["test_accuracy"] == pytest.approx(values[[1, 4].index(card.weights.seed)])
+    with pytest.raises(ConfigError, match="start: is another for each seed; say a number"):
+        load_task(asked)
+
+
+def test_weights_in_context_say_how_their_evidence_is_made(weights):
+    assert as_start({"of": weights, "seed": 3}).seed == 3
+    with pytest.raises(ConfigError, match=r"reads evidence of width \d+, not 7"):
+        as_start({"of": weights, "width": 7})
 
 
 def test_a_baseline_with_unknown_weights_is_refused_before_anything(tmp_path):
