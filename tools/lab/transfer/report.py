@@ -13,7 +13,7 @@ from lab import engine
 from lab.plots import is_available, legend_below, new_figure, rendered
 from lab.report import Cell, grouped, versions_of, write_files
 from lab.transfer.points import TRANSFER
-from lab.transfer.splits import PUBLISHED
+from lab.transfer.splits import PUBLISHED, num_different
 from lab.transfer.study import Study, make_study
 from lipzoo._tables import markdown_table
 
@@ -131,7 +131,7 @@ def headline(study: Study, found: Rows, ours: str, targets: Sequence[str]) -> li
     """Mean over the targets of how far ``ours`` is ahead of each other method.
 
     Of a target on the seeds that both have; where one of them has a single row, as what draws no
-    numbers has on a published split, that stands for all seeds.
+    numbers has on the one published split, that stands for all seeds.
     """
     rows, columns = [], _columns(study, found)
     for method in study.methods:
@@ -156,7 +156,7 @@ def _gain(found: Rows, target: str, labels: int | str, ours: str, other: str) ->
         {row["seed"]: float(row["test"]) for row in found.get((target, method, labels), [])}
         for method in (ours, other)
     )
-    if labels == PUBLISHED and one and two and 1 in (len(one), len(two)):
+    if num_different(target, labels) == 1 and one and two and 1 in (len(one), len(two)):
         return float(np.mean([*one.values()]) - np.mean([*two.values()]))
     both = one.keys() & two.keys()
     return float(np.mean([one[seed] - two[seed] for seed in both])) if both else None
