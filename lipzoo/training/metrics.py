@@ -186,9 +186,9 @@ def _check_classes(model: nn.Module, logits: Tensor, task: GraphTask) -> None:
     """Refuse a task with labels of another kind, or with a class that there is no logit of; names
     say it sooner."""
     words = "; fine-tune it on the data"
-    kinds = "one class a node", "several classes a node"
     if task.multilabel != is_multilabel(model, task):
-        there, known = kinds if is_multilabel(model, task) else reversed(kinds)
+        kinds = "several classes a node", "one class a node"
+        there, known = kinds if task.multilabel else reversed(kinds)
         raise DataError(f"{task.name}: has {there}, and the model was trained for {known}{words}")
     if not task.num_nodes:
         return

@@ -206,10 +206,10 @@ def _begin(
         refuse_running(file)
     if storage is not None and (overwrite or not output.file.is_file()):
         # It may hold another search, or be none: the folder is not touched then.
-        if overwrite:
-            remove_search(file, asked)
         open_search(file, asked)
     output.begin(identity, resume=not overwrite, overwrite=overwrite, wait=_WAIT)
+    if overwrite:
+        remove_search(file)
     if (output.path / "trials.csv").is_file() and not file.is_file():
         raise OutputError(
             f"{output.path}: holds results of a search, but its trials are missing ({file}); put "

@@ -27,6 +27,7 @@ __all__ = [
     "line",
     "not_killed",
     "quiet",
+    "running",
     "write",
 ]
 
@@ -53,6 +54,11 @@ def finished(study) -> list:
 def complete(study) -> list:
     """Those that came to an end, by their number."""
     return [t for t in study.get_trials(deepcopy=False) if _state(t) == "complete"]
+
+
+def running(study) -> list:
+    """Those that are being made, or whose process was killed a moment ago."""
+    return [t for t in study.get_trials(deepcopy=False) if _state(t) == "running"]
 
 
 def not_killed(study, number: int) -> int:

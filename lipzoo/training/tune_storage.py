@@ -123,7 +123,7 @@ def open_search(
                 done = len(tune_report.finished(self))
                 if done >= trials:
                     raise Enough
-                if done + len(_running(self)) >= trials:
+                if done + len(tune_report.running(self)) >= trials:
                     raise OthersAreAtWork
                 trial = super().ask(*args, **options)
             before = tune_report.not_killed(self, trial.number)
@@ -157,24 +157,17 @@ def refuse_running(file: Path) -> None:
     if found is None:
         return
     silent = found._storage._get_stale_trial_ids(found._study_id)
-    if any(trial._trial_id not in silent for trial in _running(found)):
+    if any(trial._trial_id not in silent for trial in tune_report.running(found)):
         raise OutputError(
             f"{file}: another process makes a trial now; stop it first (where it was killed, wait "
             "a minute)"
         )
 
 
-def remove_search(file: Path, asked: dict[str, Any]) -> None:
-    """Remove the trials of this search, and leave what else the file holds.
-
-    Raises
-    ------
-    ConfigError
-        If its search asked for something else.
-    """
+def remove_search(file: Path) -> None:
+    """Remove the trials of the search, if there are any, and leave what else the file holds."""
     found = _existing(file)
     if found is not None:
-        _check_same(found, asked, file)
         load_optuna().delete_study(study_name=_STUDY, storage=found._storage)
 
 
@@ -188,10 +181,6 @@ def _existing(file: Path):
             return optuna.load_study(study_name=_STUDY, storage=storage)
         except KeyError:
             return None
-
-
-def _running(study) -> list:
-    return [t for t in study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
 
 
 @contextmanager

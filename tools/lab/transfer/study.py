@@ -45,6 +45,14 @@ def _read(weights: str) -> Checkpoint:
     return find_checkpoint(weights)
 
 
+class Changes(pydantic.BaseModel, **STRICT):
+    """What a target may change of a method."""
+
+    architecture: str | None = None
+    overrides: dict[str, Any] = {}
+    fit: dict[str, Any] = {}
+
+
 class Method(pydantic.BaseModel, **STRICT):
     """One way to a classifier.
 
@@ -53,8 +61,8 @@ class Method(pydantic.BaseModel, **STRICT):
     ``start`` says. ``overrides`` are arguments of the model class; ``fit`` is laid over the
     study's. ``encoded`` says what ``scratch`` and ``logistic_regression`` read. ``best_of`` is no
     run: of the methods ``of``, the one that does best on the validation nodes, seed by seed.
-    ``on`` names targets with what they change of the method, and it is run on these alone; on the
-    targets ``not_on`` it is not run.
+    ``on`` names targets with what they change of the method (:class:`Changes`), and it is run on
+    these alone; on the targets ``not_on`` it is not run.
     """
 
     kind: Literal[
@@ -151,8 +159,8 @@ class Study(pydantic.BaseModel, **STRICT):
         method = self.methods[name]
         if target not in method.on:
             return method
-        content = {**method.model_dump(exclude={"on"}), **method.on[target]}
-        return validate(Method, content, where=f"{name}: on {target}")
+        changes = validate(Changes, method.on[target], where=f"{name}: on {target}")
+        return method.model_copy(update=changes.model_dump(exclude_unset=True))
 
     def settings(self, name: str, target: str) -> FitSettings:
         """What the training loop reads for a method."""
