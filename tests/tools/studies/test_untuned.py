@@ -77,3 +77,20 @@ def test_those_that_ship(data):
     assert sweep.depths == [16, 32]
     assert len(sweep.seeds) == 60
     assert len(sweep.models) == 4
+
+
+def test_a_norm_stands_beside_the_plain_layer_recipe_by_recipe(untuned, tmp_path):
+    table = run_sweep(untuned, tmp_path, depths=[2], say=lambda line: None)
+    plain, normed = list(untuned["models"])
+    assert normed.startswith(f"{plain}+"), "the pair that the report looks for"
+    metrics = {plain: (0.2, 0.6, 0.8), normed: (0.7, 0.5, 0.8)}
+    lines = (tmp_path / "runs.csv").read_text().splitlines()
+    column = lines[0].split(",").index("test")
+    for number, row in enumerate(table.rows, 1):
+        cells = lines[number].split(",")
+        cells[column] = str(metrics[row["model"]][int(row["seed"])])
+        lines[number] = ",".join(cells)
+    (tmp_path / "runs.csv").write_text("\n".join(lines) + "\n")
+    text = write_report({**untuned, "levels": [0.55, 0.65]}, tmp_path)
+    # Differences of 0.5, -0.1 and 0; only seed 0 reaches 65 % by the norm alone.
+    assert f"| {normed} | {plain} | 2 | 3 | +0.0 | 1 / 1 | 1 / 1 | 1 / 0 |" in text

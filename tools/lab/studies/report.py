@@ -104,8 +104,42 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
         row += [f"{100 * np.quantile(test, q):.1f}" for q in (0.25, 0.5, 0.75, 1.0)]
         rows.append(row + [_share(test >= level) for level in sweep.levels])
     lines += markdown_table(header, rows, figures=True)
+    lines += _beside_plain(sweep, [row for row in table.rows if row not in others])
     lines += _remarks(sweep, table, others)
     return lines, plots.share_of_recipes(sweep, cells, _title(sweep), f"untuned_{sweep.dataset}")
+
+
+def _beside_plain(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
+    """``X+norm`` beside ``X``, recipe by recipe: that says more than two shares do."""
+    tests = {(row["model"], row["depth"], row["seed"]): float(row["test"]) for row in rows}
+    models = sweep.models
+    pairs = [
+        (model, plain) for plain in models for model in models if model.startswith(f"{plain}+")
+    ]
+    found = []
+    for depth in map(str, sweep.depths):
+        for model, plain in pairs:
+            seeds = [seed for *of, seed in tests if of == [model, depth]]
+            both = [
+                (tests[model, depth, seed], tests[plain, depth, seed])
+                for seed in seeds
+                if (plain, depth, seed) in tests
+            ]
+            if not both:
+                continue
+            ours, theirs = np.array(both).T
+            row = [model, plain, depth, str(len(both)), f"{100 * np.median(ours - theirs):+.1f}"]
+            row += [f"{np.sum(ours > theirs)} / {np.sum(ours < theirs)}"]
+            for level in sweep.levels:
+                reach, plain_reach = ours >= level, theirs >= level
+                row.append(f"{np.sum(reach & ~plain_reach)} / {np.sum(plain_reach & ~reach)}")
+            found.append(row)
+    if not found:
+        return []
+    header = ["model", "beside", "layers", "recipes", "median difference", "better / worse"]
+    header += [f">= {100 * level:g}: it alone / the other alone" for level in sweep.levels]
+    lines = ["", "The same recipes with and without, one by one:", ""]
+    return lines + markdown_table(header, found, figures=True)
 
 
 def _words(entry: Any) -> str:
