@@ -105,7 +105,8 @@ def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable
         else:
             message = fault["msg"].removeprefix("Value error, ")
             got = _SHORT.repr(fault["input"])
-            faults.append(f"{place}: {message[0].lower()}{message[1:]}, got {got}")
+            place = f"{place}: " if place else ""  # else it is of the whole
+            faults.append(f"{place}{message[0].lower()}{message[1:]}, got {got}")
     faults = list(dict.fromkeys(faults))
     more = error.error_count() - _MAX_FAULTS if len(faults) > _MAX_FAULTS else 0
     more = [f"and {more} more"] if more else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from lipzoo.cli.command import numbers, show
@@ -73,9 +74,11 @@ def _text(args: argparse.Namespace, found: dict[str, Any]) -> str:
     from lipzoo.training.tune_report import COUNTED
 
     number = sum(found["trials"].get(state, 0) for state in COUNTED)
+    failed = found["trials"].get("failed", 0)
+    failed = f" ({failed} failed: trials.csv says why)" if failed else ""
     values = "\n".join(f"  {key}: {value}" for key, value in found["values"].items())
     return (
-        f"trial {found['trial']} is the best of {number}: "
+        f"trial {found['trial']} is the best of {number}{failed}: "
         f"{found['metric']} {found['value']:.4f}\n{values}\n"
-        f"lipzoo train {args.out}/best.yaml --out DIR trains it"
+        f"lipzoo train {shlex.quote(f'{args.out}/best.yaml')} --out DIR trains it"
     )

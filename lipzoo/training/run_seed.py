@@ -13,9 +13,10 @@ from torch import nn
 from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._progress import Verbose
 from lipzoo._torch import threads
-from lipzoo._yaml import write_yaml
+from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
+from lipzoo.errors import OutputError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
@@ -24,7 +25,16 @@ from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.weights import WEIGHTS_FILE
 
-__all__ = ["RESULT_FILE", "build_from_recipe", "follow", "keep_seed", "model_args", "train_seed"]
+__all__ = [
+    "RESULT_FILE",
+    "build_from_recipe",
+    "follow",
+    "is_finished",
+    "keep_seed",
+    "model_args",
+    "settled",
+    "train_seed",
+]
 
 #: There once a seed is finished.
 RESULT_FILE = "result.yaml"
@@ -42,8 +52,13 @@ def train_seed(
     """Train one seed into ``folder``, from its state where there is one; no-op when finished.
 
     ``ranks``: together with the processes that :func:`follow`; this is the first of them.
+
+    Raises
+    ------
+    OutputError
+        If it was finished on other data.
     """
-    if (folder / RESULT_FILE).is_file():
+    if is_finished(folder, task):
         return
     architecture = architecture or get_architecture(recipe.architecture)
     if ranks is not None:
@@ -54,6 +69,25 @@ def train_seed(
     title = f"{recipe.full_name} seed {seed}"
     model, result = _fitted(recipe, seed, task, architecture, ranks, folder, verbose, title)
     keep_seed(folder, seed, model, result, task)
+
+
+def is_finished(folder: Path, task: GraphTask) -> bool:
+    """Whether a seed has its result, which is of this data.
+
+    Raises
+    ------
+    OutputError
+        If it is of other data: a mean over both would say nothing.
+    """
+    file = folder / RESULT_FILE
+    if not file.is_file():
+        return False
+    if read_yaml(file)["fingerprint"] != task.fingerprint:
+        raise OutputError(
+            f"{folder}: the data has changed since this seed was trained; choose another folder, "
+            "or train all seeds anew with --overwrite"
+        )
+    return True
 
 
 def follow(ranks: Ranks, raw_dir: str | None = None) -> None:
@@ -140,3 +174,11 @@ def build_from_recipe(
 def model_args(recipe: Recipe, task: GraphTask, architecture: Architecture) -> dict[str, Any]:
     """All arguments of the model: the architecture's, the recipe's over them, and the sizes."""
     return arguments_for(task, architecture, recipe.overrides, recipe.start)
+
+
+def settled(recipe: Recipe, task: GraphTask) -> dict[str, Any]:
+    """A recipe with all that it leaves to defaults."""
+    args = model_args(recipe, task, get_architecture(recipe.architecture))
+    content = recipe.model_dump(mode="json")
+    batching = recipe.batching.model_dump(mode="json")  # which a dump leaves out where it is full
+    return {**content, "batching": batching, "overrides": args}

@@ -23,7 +23,7 @@ from lipzoo.registry import Architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.loop import CSV_FILE, FitResult
 from lipzoo.training.recipe import Recipe
-from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, keep_seed
+from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, is_finished, keep_seed
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
 from lipzoo.training.together import check_together, fit_together, shape_of
@@ -86,7 +86,11 @@ def train_together(
     """
     check_device(device)
     tasks = Tasks(number=_AT_ONCE)
-    left = [one for one in work if not (one[1] / RESULT_FILE).is_file()]
+    left = []
+    for recipe, folder, seed, architecture in work:
+        begun = (folder / RESULT_FILE).is_file()
+        if not (begun and is_finished(folder, tasks(recipe, raw_dir, seed))):
+            left.append((recipe, folder, seed, architecture))
     stacks = _stacks(left, raw_dir, tasks)
     # Another process loads its data itself.
     near = {"tasks": tasks} if jobs == 1 else {}

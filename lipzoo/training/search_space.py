@@ -7,6 +7,7 @@ import json
 import math
 import os
 import zlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,11 +52,11 @@ class Interval(Part):
     @pydantic.model_validator(mode="after")
     def _is_an_interval(self) -> Interval:
         if not self.low < self.high:
-            raise ValueError(f"low must be less than high, got {self.low} and {self.high}")
+            raise ValueError("low must be less than high")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs low > 0 and goes without step")
         if self.step is not None and not 0 < self.step <= self.high - self.low:
-            raise ValueError(f"step must be more than 0 and at most high - low, got {self.step}")
+            raise ValueError("step must be more than 0 and at most high - low")
         if self.is_whole and not isinstance(self.step or 1, int):
             raise ValueError("low and high are whole, so step must be; write 0.0 for 0")
         return self
@@ -110,7 +111,7 @@ class Choices(Part):
     @property
     def _texts(self) -> list[str]:
         """Optuna keeps plain values only; lists and mappings as text."""
-        return [json.dumps(choice) for choice in self.choices]
+        return [self.keep(choice) for choice in self.choices]
 
     def suggest(self, trial: Any, key: str) -> Any:
         return self.read(trial.suggest_categorical(key, self._texts))
@@ -123,10 +124,9 @@ class Choices(Part):
         """The value of what Optuna keeps of it."""
         return json.loads(kept)
 
-    def keep(self, value: Any) -> str | None:
-        """What Optuna keeps of a value; None where it is none of these."""
-        text = json.dumps(value)
-        return text if text in self._texts else None
+    def keep(self, choice: Any) -> str:
+        """What Optuna keeps of one of these."""
+        return json.dumps(choice)
 
     def extremes(self) -> list[Any]:
         return self.choices
@@ -172,6 +172,13 @@ def make_space(content: dict[str, Any], where: str) -> SearchSpace:
                 raise ConfigError(f"the key {shown(key)} is no field of a recipe")
             if isinstance(entry, list):
                 space[key] = validate(Choices, {"choices": entry}, key)
+            elif isinstance(entry, dict) and any(
+                isinstance(v, (dict, list)) for v in entry.values()
+            ):
+                part = next(
+                    name for name, value in entry.items() if isinstance(value, (dict, list))
+                )
+                raise ConfigError(f"{key}: name a part of it with a dot, such as {key}.{part}: …")
             elif isinstance(entry, dict):
                 space[key] = validate(Interval, entry, key)
             else:
@@ -204,20 +211,27 @@ def draw(space: SearchSpace, seed: int) -> dict[str, Any]:
     }
 
 
-def own_values(recipe: Recipe, args: dict[str, Any], space: SearchSpace) -> dict[str, Any]:
+def own_values(
+    recipe: Recipe, space: SearchSpace, settled: Callable[[Recipe], dict[str, Any]]
+) -> dict[str, Any]:
     """What the recipe itself has of the space, as Optuna keeps it; not what lies outside.
 
-    ``args`` are all arguments of its model.
+    ``settled`` gives a recipe with all that it leaves to defaults: a choice may be written in
+    another way than the recipe has it.
     """
-    batching = recipe.batching.model_dump(mode="json")  # which a dump leaves out where it is full
-    content = {**recipe.model_dump(mode="json"), "batching": batching, "overrides": args}
+    content = settled(recipe)
     found = {}
     for key, entry in space.items():
+        if isinstance(entry, Choices):
+            for choice in entry.choices:
+                if settled(with_values(recipe, {key: choice}, key)) == content:
+                    found[key] = entry.keep(choice)
+                    break
+            continue
         value: Any = content
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        kept = entry.keep(value)
-        if kept is not None:
+        if (kept := entry.keep(value)) is not None:
             found[key] = kept
     return found
 
@@ -261,6 +275,7 @@ def check_space(recipe: Recipe, space: SearchSpace, build: Any) -> None:
             try:
                 build(with_values(recipe, {key: value}, where))
             except LipzooError as fault:
-                faults.append(str(fault))
+                words = str(fault)
+                faults.append(words if words.startswith(key) else f"{where}: {words}")
     if faults:
         raise ConfigError("search space: " + "; ".join(dict.fromkeys(faults)))

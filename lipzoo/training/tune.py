@@ -12,41 +12,37 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import closing
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lipzoo._output import OutputFolder
+from lipzoo._output import OutputFolder, differing
 from lipzoo._processes import results
 from lipzoo._progress import Verbose, say
-from lipzoo._torch import threads
+from lipzoo._writing import writing
+from lipzoo._yaml import read_yaml
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.convert import MASKS
 from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
 from lipzoo.training import tune_report
 from lipzoo.training.batching import check_batching
-from lipzoo.training.loop import fit
-from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.run_seed import build_from_recipe, model_args
-from lipzoo.training.run_together import check_device, check_recipe_together, fit_seeds
-from lipzoo.training.search_space import (
-    SearchSpace,
-    check_space,
-    make_space,
-    own_values,
-    to_dict,
-    with_values,
-)
-from lipzoo.training.tasks import Tasks, check_splits
+from lipzoo.training.metrics import only_class_words
+from lipzoo.training.recipe import Recipe
+from lipzoo.training.run_seed import build_from_recipe, settled
+from lipzoo.training.run_together import check_device, check_recipe_together
+from lipzoo.training.search_space import SearchSpace, check_space, own_values, to_dict
+from lipzoo.training.tasks import check_splits
 from lipzoo.training.tune_storage import (
     STORAGE_FILES,
-    Enough,
-    OthersAreAtWork,
+    asked_before,
+    at_work,
+    holds_search,
     load_optuna,
     open_search,
     plain_words,
@@ -54,17 +50,19 @@ from lipzoo.training.tune_storage import (
     remove_search,
     storage_path,
 )
+from lipzoo.training.tune_trial import load_kept, try_once
 
 __all__ = ["tune"]
 
 STUDY_FILE, STORAGE_FILE = "study.yaml", "study.db"
+#: The storage itself may hold more than the search: `remove_search` sees to it.
 _OWN_FILES = (*tune_report.FILES, *(name.format(STORAGE_FILE) for name in STORAGE_FILES))
-#: What fails a trial, and no more than it.
-FAULTS = (LipzooError, RuntimeError, ValueError)
-#: A trial reports so often how far it is; each report is written to the storage.
-_REPORTS = 50
-#: Seconds to wait for one who begins in the same folder, and between two looks at trials of others.
-_WAIT, _LOOK = 60, 2
+#: Trials and jobs.
+_MOST = 1_000_000
+#: Seconds to wait for one who begins in the same folder.
+_WAIT = 60
+#: What to try where the best model predicts one class for every node.
+_REMEDIES = "a wider space, metric: macro_f1 or roc_auc to choose by, or start: stack"
 
 
 def tune(
@@ -92,7 +90,9 @@ def tune(
     the others at the same epoch is pruned.
 
     The same call goes on with a search that was stopped or killed. Several may work at once: none
-    begins a trial beyond ``trials``, and each returns when so many have come to an end.
+    begins a trial beyond ``trials``, and each returns when so many have come to an end. A trial
+    whose network diverges fails. Where the best model predicts one class for every node, a warning
+    says so.
 
     Parameters
     ----------
@@ -142,185 +142,138 @@ def tune(
         If a file cannot be written, the storage of a search is missing or is a database of
         something else, or ``overwrite`` would remove trials that are being made.
     LipzooError
-        If no trial came to an end.
+        If no trial succeeded.
     """
     for name, number in {"jobs": jobs, "trials": trials}.items():
-        if number < 1:
-            raise ConfigError(f"{name} must be at least 1, got {number}")
+        if not 1 <= number <= _MOST:
+            raise ConfigError(f"{name} must be in 1 … {_MOST}, got {number}")
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed must be in 0 … {2**32 - 1}, got {seed}")
     load_optuna()
     if device is not None:
         check_device(device)
-    _task.clear()
+    load_kept.clear()
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
-    task = _task(recipe, raw_dir, seeds[0])
+    task = load_kept(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
 
     def try_out(changed: Recipe) -> None:
-        task = _task(changed, raw_dir, seeds[0])
-        check_batching(build_from_recipe(changed, task), task, changed.batching)
+        other = load_kept(changed, raw_dir, seeds[0])
+        if not _is_judged_alike(other, task):
+            raise ConfigError("has other labels or masks, between which no trial is better")
+        check_batching(build_from_recipe(changed, other), other, changed.batching)
         if device is not None:
             check_recipe_together(changed)
 
     try_out(recipe)
     check_space(recipe, space, try_out)
-    asked = {"recipe": recipe.to_dict(), "space": to_dict(space), "seeds": seeds}
-    folder, file = _begin(out, storage, asked, overwrite)
-    search = partial(
-        _search_once,
-        file=file,
-        asked=asked,
-        trials=trials,
-        seed=seed,
-        prune=prune,
-        raw_dir=raw_dir,
-        device=device,
-    )
-    with plain_words(file):
-        args = model_args(recipe, task, get_architecture(recipe.architecture))
-        study = open_search(file, asked, first=own_values(recipe, args, space))
-        done = len(tune_report.finished(study))
+    asked = {
+        "recipe": recipe.to_dict(),
+        "architectures": _architectures(recipe, space),
+        "data": task.fingerprint,
+        "space": to_dict(space),
+        "seeds": seeds,
+    }
+    first = own_values(recipe, space, partial(settled, task=task))
+    with _begun(out, storage, asked, overwrite) as (folder, file), plain_words(file):
+        search = partial(
+            try_once,
+            file=file,
+            asked=asked,
+            trials=trials,
+            seed=seed,
+            prune=prune,
+            raw_dir=raw_dir,
+            device=device,
+        )
+        study = open_search(file, asked, first=first)
+        done, others = tune_report.count(study)
         left = range(done, max(trials, done))
         text = f"{recipe.full_name}: {len(left)} of {trials} trials to do"
+        if others and left:
+            text += f"; {others} may be in the making elsewhere (if killed, made again in a minute)"
+        if outside := sorted(set(space) - set(first)):
+            text += f"; the space does not hold the recipe's own {', '.join(outside)}"
         say(verbose, text, "search", name=recipe.full_name, left=len(left), trials=trials)
         with closing(results(search, left, jobs)) as lines:
             # None stands for a trial that another call made.
             for number, line in enumerate(filter(None, lines), 1):
                 text = f"[{number}/{len(left)}] {line}"
                 say(verbose, text, "trial", number=number, of=len(left), result=line)
-        return tune_report.write(folder, study, asked, f"val_{task.metric}")
+        found = tune_report.write(folder, study, asked, f"val_{task.metric}")
+    if found["only_class"] is not None:
+        words = only_class_words(
+            f"{recipe.full_name}: the best trial", found["only_class"], _REMEDIES
+        )
+        warnings.warn(words, stacklevel=2)
+    return found
 
 
-def _begin(
+def _architectures(recipe: Recipe, space: SearchSpace) -> dict[str, dict[str, Any]]:
+    """What the names of architectures mean today: a file may change while a search stands."""
+    names = {recipe.architecture}
+    if "architecture" in space:
+        names |= set(space["architecture"].extremes())
+    found = map(get_architecture, sorted(names))
+    return {each.name: {"model": each.model, **each.args} for each in found}
+
+
+def _is_judged_alike(task: GraphTask, other: GraphTask) -> bool:
+    pairs = [(task.labels, other.labels)]
+    pairs += [(getattr(task, name), getattr(other, name)) for name in MASKS]
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+
+
+def _is_of_folder(output: OutputFolder, file: Path) -> bool:
+    """Whether the search in a file is the one whose results the folder holds."""
+    try:
+        kept = read_yaml(output.file)
+    except LipzooError:  # there is none, or it is damaged
+        return False
+    where = kept.pop("storage", None)
+    return where == str(file.absolute()) and not differing(kept, asked_before(file))
+
+
+@contextmanager
+def _begun(
     out: str | os.PathLike,
     storage: str | os.PathLike | None,
     asked: dict[str, Any],
     overwrite: bool,
-) -> tuple[Path, Path]:
-    """The folder and the storage of a search that begins, or goes on."""
+) -> Iterator[tuple[Path, Path]]:
+    """The folder and the storage of a search that begins, or goes on; nobody else begins it anew
+    meanwhile."""
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
-    identity, file = asked, output.path / STORAGE_FILE
+    own = output.path / STORAGE_FILE
+    identity, file = asked, own
     if storage is not None:
         file = storage_path(storage)
-        identity = {**asked, "storage": str(file.absolute())}
-    if overwrite:
-        refuse_running(file)
-    if storage is not None and (overwrite or not output.file.is_file()):
-        # It may hold another search, or be none: the folder is not touched then.
-        open_search(file, asked)
-    output.begin(identity, resume=not overwrite, overwrite=overwrite, wait=_WAIT)
-    if overwrite:
-        remove_search(file)
-    if (output.path / "trials.csv").is_file() and not file.is_file():
-        raise OutputError(
-            f"{output.path}: holds results of a search, but its trials are missing ({file}); put "
-            "that file back, choose another folder, or start anew with --overwrite"
-        )
-    return output.path, file
-
-
-#: Data are kept from trial to trial.
-_task = Tasks(number=10)
-
-
-# ------------------------------------------------------------------- one trial
-
-
-def _search_once(
-    _: int,
-    file: Path,
-    asked: dict[str, Any],
-    trials: int,
-    seed: int,
-    prune: bool,
-    raw_dir: str | None,
-    device: str | None,
-) -> str | None:
-    """Make one trial, and say what came of it; None where others have made the last."""
-    study = open_search(file, asked, trials, seed, prune)
-    recipe = make_recipe(asked["recipe"], STUDY_FILE)
-    space = make_space(asked["space"], STUDY_FILE)
-    made = []
-
-    def objective(trial) -> float:
-        made.append(trial.number)
-        values = {key: entry.suggest(trial, key) for key, entry in space.items()}
-        for other in tune_report.complete(study):
-            if other.params == trial.params:
-                return other.value  # the same recipe and seeds
-        try:
-            changed = with_values(recipe, values, f"trial {trial.number}")
-            if device is not None:
-                return _worth_together(trial, changed, asked["seeds"], raw_dir, device)
-            return _worth(trial, changed, asked["seeds"], raw_dir)
-        except FAULTS as fault:
-            trial.set_user_attr("fault", " ".join(str(fault).split())[:500])
-            raise
-        except KeyboardInterrupt:
-            study.enqueue_trial(trial.params)
-            raise
-
-    with tune_report.quiet(), plain_words(file):
-        while not made:
-            try:
-                study.optimize(objective, n_trials=1, catch=FAULTS)
-            except OthersAreAtWork:
-                time.sleep(_LOOK)  # one of them may be killed
-            except Enough:
-                return None
-        return tune_report.line(study.trials[made[0]], space)
-
-
-def _worth(trial, recipe: Recipe, seeds: list[int], raw_dir: str | None) -> float:
-    """The mean over the seeds; the first one may show that the trial is not worth going on."""
-    first, *others = seeds
-    task = _task(recipe, raw_dir, first)
-    values = [validated(recipe, first, task, partial(_report, trial, recipe, task.metric))]
-    values += [validated(recipe, seed, _task(recipe, raw_dir, seed)) for seed in others]
-    return sum(values) / len(values)
-
-
-def _worth_together(
-    trial, recipe: Recipe, seeds: list[int], raw_dir: str | None, device: str
-) -> float:
-    """The mean over the seeds, which are trained together."""
-    tasks = [_task(recipe, raw_dir, seed) for seed in seeds]
-    metric = f"val_{tasks[0].metric}"
-
-    def report(epoch: int, rows: list[dict[str, float]]) -> None:
-        mean = sum(row[metric] for row in rows) / len(rows)
-        _report(trial, recipe, tasks[0].metric, {"epoch": epoch, metric: mean})
-
-    results = fit_seeds(recipe, tasks, seeds, check_device(device), report, splits=("val",))
-    return sum(result.metrics[metric] for result in results) / len(results)
-
-
-def validated(
-    recipe: Recipe,
-    seed: int,
-    task: GraphTask,
-    on_evaluation: Callable[[dict[str, float]], None] | None = None,
-) -> float:
-    """The recipe's metric on the validation nodes, at the epoch that it chooses."""
-    with threads(recipe.num_threads):
-        torch.manual_seed(seed)
-        model = build_from_recipe(recipe, task)
-        result = fit(
-            model,
-            task,
-            recipe.settings(),
-            on_evaluation=on_evaluation,
-            splits=("val",),
-            verbose=False,
-        )
-    return result.metrics[f"val_{task.metric}"]
-
-
-def _report(trial, recipe: Recipe, metric: str, row: dict[str, float]) -> None:
-    """Tell Optuna how far a trial is; it may be told to stop."""
-    import optuna
-
-    every = max(1, recipe.epochs // _REPORTS)
-    if row["epoch"] % every < recipe.eval_every:
-        trial.report(row[f"val_{metric}"], int(row["epoch"]))
-        if trial.should_prune():
-            raise optuna.TrialPruned
+        inside = file.resolve().is_relative_to(output.path.resolve())
+        if inside and file.resolve() != own.resolve():
+            raise ConfigError(
+                f"--storage {file}: lies in --out, where {STORAGE_FILE} holds the trials; leave "
+                "--storage away, or name a file elsewhere"
+            )
+        if not inside:
+            identity = {**asked, "storage": str(file.absolute())}
+    with ExitStack() as stack:
+        with writing(output.path, _WAIT):
+            if overwrite:
+                refuse_running(own, file)
+            goes_on = output.file.is_file() and not overwrite
+            begins_anew = overwrite and _is_of_folder(output, file)
+            if file != own and not (goes_on or begins_anew):
+                # It may hold another search, or be none: the folder is not touched then.
+                open_search(file, asked)
+            output.begin(identity, resume=not overwrite, overwrite=overwrite)
+            if overwrite:
+                for each in dict.fromkeys((own, file)):
+                    remove_search(each, is_own=each == own)
+            if (output.path / "trials.csv").is_file() and not holds_search(file):
+                raise OutputError(
+                    f"{output.path}: holds results of a search, but its trials are missing "
+                    f"({file}); put that file back, choose another folder, or start anew with "
+                    "--overwrite"
+                )
+            stack.enter_context(at_work(*dict.fromkeys((own, file))))
+        yield output.path, file

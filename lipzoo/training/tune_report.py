@@ -23,7 +23,7 @@ __all__ = [
     "FILES",
     "chosen",
     "complete",
-    "finished",
+    "count",
     "line",
     "not_killed",
     "quiet",
@@ -33,6 +33,7 @@ __all__ = [
 
 _PLOTS = ("history", "importance", "slices")
 FILES = ("best.yaml", "trials.csv", "report.md", *(f"{name}.svg" for name in _PLOTS))
+_FOUND = "Found by a search:"
 #: Trials that the report shows.
 _BEST = 20
 _WIDTH, _HEIGHT = 6.0, 4.0
@@ -46,9 +47,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def finished(study) -> list:
-    """The trials that count: not those that run, or whose process was killed."""
-    return [t for t in study.get_trials(deepcopy=False) if _state(t) in COUNTED]
+def count(study) -> tuple[int, int]:
+    """How many trials came to an end, and how many are being made, at one moment.
+
+    A trial whose process was killed is neither, but for the first moments after that.
+    """
+    states = Counter(map(_state, study.get_trials(deepcopy=False)))
+    return sum(states[each] for each in COUNTED), states["running"]
 
 
 def complete(study) -> list:
@@ -100,7 +105,7 @@ def write(folder: Path, study, asked: dict[str, Any], metric: str) -> dict[str, 
     Raises
     ------
     LipzooError
-        If no trial came to an end; the table is written first.
+        If no trial succeeded; the table is written first.
     """
     space = make_space(asked["space"], "study.yaml")
     rows = [_row(trial, space, metric) for trial in study.get_trials(deepcopy=False)]
@@ -111,12 +116,12 @@ def write(folder: Path, study, asked: dict[str, Any], metric: str) -> dict[str, 
         write_all({folder / "trials.csv": table})
         faults = [row["fault"] for row in rows if row["fault"]]
         words = f"; the first: {faults[0]}" if faults else ""
-        raise LipzooError(f"none of {len(rows)} trials came to an end{words}")
+        raise LipzooError(f"none of {len(rows)} trials succeeded{words}")
     recipe = make_recipe(asked["recipe"], "study.yaml")
     values = chosen(best, space)
     content = with_values(recipe, values, f"trial {best.number}").to_dict()
-    words = f"Found by a search: {metric} {best.value:.4f}."
-    content["description"] = f"{recipe.description} {words}".lstrip()
+    earlier = recipe.description.partition(_FOUND)[0].rstrip()  # it may be that of another search
+    content["description"] = f"{earlier} {_FOUND} {metric} {best.value:.4f}.".lstrip()
     counts = Counter(_state(trial) for trial in study.get_trials(deepcopy=False))
     plots = _plots(study, metric)
     found = {
@@ -126,6 +131,7 @@ def write(folder: Path, study, asked: dict[str, Any], metric: str) -> dict[str, 
         "trial": best.number,
         "values": values,
         "trials": dict(sorted(counts.items())),
+        "only_class": best.user_attrs.get("only_class"),
     }
     report = _report(found, study, asked["seeds"], space, plots)
     files = {folder / f"{name}.svg": data for name, data in plots.items()}

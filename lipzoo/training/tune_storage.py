@@ -6,17 +6,19 @@ process was killed is made again.
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from lipzoo._output import differing
 from lipzoo._paths import as_path
-from lipzoo._writing import writing_file
+from lipzoo._writing import LOCK_FILE, writing_file
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import tune_report
 
@@ -24,6 +26,9 @@ __all__ = [
     "STORAGE_FILES",
     "Enough",
     "OthersAreAtWork",
+    "asked_before",
+    "at_work",
+    "holds_search",
     "load_optuna",
     "open_search",
     "plain_words",
@@ -32,19 +37,23 @@ __all__ = [
     "storage_path",
 ]
 
-#: What SQLite and the lock leave beside a storage of this name, and itself.
-STORAGE_FILES = ("{}", "{}-journal", ".{}.lock")
+#: What SQLite and the locks leave beside a storage of this name.
+STORAGE_FILES = ("{}-journal", ".{}.lock", ".{}.call*.lock")
 #: Name of the one study in a storage.
 _STUDY = "lipzoo"
-#: A table that each storage of Optuna's has.
-_TABLE = "studies"
+#: The table of Optuna's that names the studies of a storage, and its column that does.
+_TABLE, _COLUMN = "studies", "study_name"
 #: Trials that are compared before any is pruned.
 _BEFORE_PRUNING = 5
+#: None is pruned before this part of its epochs: small learning rates begin slowly.
+_WARM_UP = 5
 #: Seconds between two signs of life of a trial. One that gave none for the second number of them
 #: was killed, and is tried again.
 _HEARTBEAT, _GRACE = 10, 60
 #: Opening a storage, and beginning a trial, take less.
 _LOCK_SECONDS = 60
+#: Calls that may work on one search at once.
+_CALLS = 1000
 
 
 class Enough(Exception):
@@ -85,12 +94,55 @@ def storage_path(storage: Any) -> Path:
         raise ConfigError(f"--storage {storage}: is an address; name a file, such as trials.db")
     file = as_path(storage, "--storage")
     if file.is_file() and file.stat().st_size:
-        address = f"{file.absolute().as_uri()}?mode=ro"
+        # Writable: a process that was killed may have left a journal, which SQLite then rolls back.
+        address = f"{file.absolute().as_uri()}?mode=rw"
         with plain_words(file), closing(sqlite3.connect(address, uri=True)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        if _TABLE not in tables:
+            tables = {
+                name
+                for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            }
+            columns = {row[1] for row in database.execute(f"PRAGMA table_info({_TABLE})")}
+        # Tables that were being made when a process was killed are Optuna's, too.
+        is_optuna = _COLUMN in columns if _TABLE in tables else tables <= _tables_of_optuna()
+        if not is_optuna:
             raise OutputError(f"{file}: is a database of something else; choose another --storage")
     return file
+
+
+def _tables_of_optuna() -> set[str]:
+    from optuna.storages._rdb.models import BaseModel
+
+    return {*BaseModel.metadata.tables, "alembic_version"}
+
+
+def holds_search(file: Path) -> bool:
+    """Whether a search was begun in a file."""
+    return _existing(file) is not None
+
+
+def asked_before(file: Path) -> dict[str, Any]:
+    """What the search in a file was begun with; empty where there is none."""
+    found = _existing(file)
+    return {} if found is None else found.user_attrs.get("asked", {})
+
+
+@contextmanager
+def at_work(*files: Path) -> Iterator[None]:
+    """Be one of the calls that work on what these files hold, which nobody removes meanwhile."""
+    with ExitStack() as stack:
+        for file in files:
+            for number in itertools.count():
+                try:
+                    stack.enter_context(writing_file(_place(file, number)))
+                    break
+                except OutputError:  # another call has that place
+                    if number == _CALLS:
+                        raise
+        yield
+
+
+def _place(file: Path, number: int) -> Path:
+    return file.with_name(f"{file.name}.call{number}")
 
 
 def open_search(
@@ -118,21 +170,25 @@ def open_search(
 
     class Search(optuna.Study):
         def ask(self, *args, **options):
-            # Between counting and beginning nobody else may begin one.
+            # Between counting and beginning nobody else may begin one. Others may end theirs, so
+            # that both numbers are of one look.
             with writing_file(file, _LOCK_SECONDS):
-                done = len(tune_report.finished(self))
+                done, running = tune_report.count(self)
                 if done >= trials:
                     raise Enough
-                if done + len(tune_report.running(self)) >= trials:
+                if done + running >= trials:
                     raise OthersAreAtWork
                 trial = super().ask(*args, **options)
             before = tune_report.not_killed(self, trial.number)
-            self.sampler = optuna.samplers.TPESampler(seed=seed * 1_000_003 + before)
+            self.sampler = optuna.samplers.TPESampler(seed=(seed * 1_000_003 + before) % 2**32)
             return trial
 
     pruner = optuna.pruners.NopPruner()
     if prune:
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=_BEFORE_PRUNING,
+            n_warmup_steps=asked["recipe"]["epochs"] // _WARM_UP,
+        )
     with _storage(file) as storage:
         optuna.create_study(
             storage=storage, study_name=_STUDY, direction="maximize", load_if_exists=True
@@ -144,13 +200,25 @@ def open_search(
     return search
 
 
-def refuse_running(file: Path) -> None:
-    """See that nobody makes a trial now: what is about to be removed would be missed.
+def refuse_running(folder_storage: Path, file: Path) -> None:
+    """See that nobody works on a search now: what is about to be removed would be missed.
+
+    ``folder_storage`` is where its folder would have its trials, ``file`` where they are.
 
     Raises
     ------
     OutputError
     """
+    for place in dict.fromkeys((folder_storage, file)):
+        for lock in place.parent.glob(f".{glob.escape(place.name)}.call*{LOCK_FILE}"):
+            called = lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK_FILE))
+            try:
+                with writing_file(called):
+                    pass
+            except OutputError:
+                raise OutputError(
+                    f"{place}: another call works on this search now; stop it first"
+                ) from None
     found = None
     with suppress(OutputError):  # what is no storage has no trials
         found = _existing(file)
@@ -164,11 +232,25 @@ def refuse_running(file: Path) -> None:
         )
 
 
-def remove_search(file: Path) -> None:
-    """Remove the trials of the search, if there are any, and leave what else the file holds."""
-    found = _existing(file)
-    if found is not None:
-        load_optuna().delete_study(study_name=_STUDY, storage=found._storage)
+def remove_search(file: Path, is_own: bool) -> None:
+    """Remove the trials of the search, if there are any, and leave what else the file holds.
+
+    A file of our ``own`` (not one that the user named) goes where nothing else is in it, or
+    nothing that can be read.
+    """
+    optuna = load_optuna()
+    try:
+        found = _existing(file)
+        if found is not None:
+            optuna.delete_study(study_name=_STUDY, storage=found._storage)
+        if is_own and file.is_file():
+            with _storage(file) as storage:
+                is_own = not optuna.get_all_study_names(storage)
+    except OutputError:
+        if not is_own:
+            raise
+    if is_own:
+        file.unlink(missing_ok=True)
 
 
 def _existing(file: Path):
@@ -178,9 +260,11 @@ def _existing(file: Path):
         return None
     with _storage(file) as storage:
         try:
-            return optuna.load_study(study_name=_STUDY, storage=storage)
+            study = optuna.load_study(study_name=_STUDY, storage=storage)
         except KeyError:
             return None
+        _check_ours(study, file)
+        return study
 
 
 @contextmanager
@@ -246,7 +330,15 @@ def plain_words(file: Path, *others: type[Exception]) -> Iterator[None]:
         ) from None
 
 
+def _check_ours(study, file: Path) -> None:
+    if "asked" not in study.user_attrs and study.get_trials(deepcopy=False):
+        raise OutputError(
+            f"{file}: its study {_STUDY!r} is no search of recipes; choose another --storage"
+        )
+
+
 def _check_same(study, asked: dict[str, Any], file: Path) -> None:
+    _check_ours(study, file)
     before = study.user_attrs.get("asked")
     if before is None:
         study.set_user_attr("asked", asked)

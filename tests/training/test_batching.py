@@ -28,7 +28,9 @@ from lipzoo.training.batching_clusters import clusters_of
 from lipzoo.training.batching_rows import sparse_rows
 from lipzoo.training.metrics import infer, model_feat, task_loss
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.run_seed import settled
 from lipzoo.training.search_space import make_space, own_values
+from lipzoo.training.tasks import load_task
 
 #: Batches that together hold all that the whole graph does, for models of three layers.
 WHOLE = {
@@ -583,7 +585,9 @@ def test_together_it_is_refused(tmp_path, recipe):
 
 def test_a_search_honours_it_and_refuses_what_there_is_not(tmp_path, recipe):
     space = make_space({"batching.name": ["full", "clusters"], "batching.parts": [4, 8]}, "test")
-    assert own_values(recipe(), {}, space) == {"batching.name": '"full"'}
+    task = load_task(recipe())
+    own = own_values(recipe(), space, partial(settled, task=task))
+    assert own == {"batching.name": '"full"'}
     clusters = recipe(batching={"name": "clusters", "parts": 8}, epochs=2)
     space = make_space({"batching.parts": [4, 8]}, "test")
     found = tune(clusters, space, tmp_path / "found", trials=2, seeds=[0], verbose=False)

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from waiting import wait_until, wait_until_still
 
+from lipzoo.datasets import load_dataset
+from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import train
 from lipzoo.training.baselines import fit_estimator
@@ -178,3 +180,18 @@ def test_children_end_with_a_killed_parent(tmp_path):
     process.kill()
     process.wait()
     wait_until_still(lambda: logs)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_seeds_of_other_data_do_not_mix(recipe, tmp_path, device):
+    """The file may have changed since the first seed was trained."""
+    wine = load_dataset("wine")
+    save_npz(wine, tmp_path / "mine.npz")
+    of_file = recipe(dataset={"name": str(tmp_path / "mine.npz")}, epochs=2)
+    options = {"resume": True, "device": device, "verbose": False}
+    train(of_file, tmp_path / "run", seeds=[0], **options)
+    summary = (tmp_path / "run/summary.yaml").read_bytes()
+    save_npz(load_dataset("iris"), tmp_path / "mine.npz")
+    with pytest.raises(OutputError, match="the data has changed since this seed was trained"):
+        train(of_file, tmp_path / "run", seeds=[0, 1], **options)
+    assert (tmp_path / "run/summary.yaml").read_bytes() == summary

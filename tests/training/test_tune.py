@@ -1,5 +1,4 @@
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 
 import optuna
 import pytest
+from searching import begun_elsewhere, rows_of, search
 from waiting import wait_until
 
 from lipzoo import _torch
@@ -20,23 +20,8 @@ from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
 from lipzoo.training import load_recipe, loop, train, tune
 from lipzoo.training import tune_storage as storing
+from lipzoo.training import tune_trial as trying
 from lipzoo.training.search_space import make_space
-
-#: The function hides the module.
-tuning = sys.modules["lipzoo.training.tune"]
-SPACE = {
-    "optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True},
-    "overrides.feat_drop": [0.0, 0.3],
-}
-
-
-def search(recipe, out, trials=3, space=SPACE, verbose=False, **options):
-    return tune(recipe, make_space(space, "test"), out, trials=trials, verbose=verbose, **options)
-
-
-def rows_of(out):
-    with (out / "trials.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_best_recipe_is_written_and_is_worth_what_is_said(recipe, tmp_path):
@@ -126,13 +111,13 @@ def test_the_same_seed_gives_the_same_search_also_when_it_was_stopped(recipe, tm
 
 def test_settings_that_came_before_are_not_trained_again(recipe, tmp_path, monkeypatch):
     trained = []
-    real = tuning.fit
+    real = trying.fit
 
     def counted(*args, **options):
         trained.append(1)
         return real(*args, **options)
 
-    monkeypatch.setattr(tuning, "fit", counted)
+    monkeypatch.setattr(trying, "fit", counted)
     found = search(recipe(), tmp_path / "out", trials=6, space={"overrides.feat_drop": [0.0, 0.3]})
     assert found["trials"] == {"complete": 6}
     assert len(trained) == 2
@@ -150,14 +135,14 @@ def test_what_falls_behind_is_pruned(recipe, tmp_path):
 
 
 def test_a_trial_that_fails_is_in_the_table_and_the_others_go_on(recipe, tmp_path, monkeypatch):
-    real = tuning.fit
+    real = trying.fit
 
     def fails(model, task, settings, **options):
         if settings.optimizer.lr < 3e-3:
             raise RuntimeError("out of memory:\n many bytes")
         return real(model, task, settings, **options)
 
-    monkeypatch.setattr(tuning, "fit", fails)
+    monkeypatch.setattr(trying, "fit", fails)
     found = search(recipe(), tmp_path / "out", trials=6)
     assert found["trials"]["failed"] >= 1
     assert found["trials"]["complete"] >= 1
@@ -167,8 +152,8 @@ def test_a_trial_that_fails_is_in_the_table_and_the_others_go_on(recipe, tmp_pat
     def fails_always(*args, **options):
         raise ValueError("no luck")
 
-    monkeypatch.setattr(tuning, "fit", fails_always)
-    with pytest.raises(LipzooError, match=r"none of 2 trials came to an end; the first: no luck"):
+    monkeypatch.setattr(trying, "fit", fails_always)
+    with pytest.raises(LipzooError, match=r"none of 2 trials succeeded; the first: no luck"):
         search(recipe(), tmp_path / "none", trials=2)
     assert len(rows_of(tmp_path / "none")) == 2
 
@@ -218,9 +203,12 @@ def test_a_disk_that_is_full_is_said(recipe, tmp_path, jobs):
 
 
 def test_wrong_arguments(recipe, tmp_path):
-    for options in ({"trials": 0}, {"jobs": 0}):
-        with pytest.raises(ConfigError, match="must be at least 1"):
+    for options in ({"trials": 0}, {"jobs": 0}, {"trials": 10**20}):
+        with pytest.raises(ConfigError, match=r"must be in 1 … 1000000"):
             search(recipe(), tmp_path / "out", **options)
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match=r"seed must be in 0 … 4294967295"):
+            search(recipe(), tmp_path / "out", seed=seed)
     with pytest.raises(ConfigError, match="feat_drop must be in"):
         search(recipe(), tmp_path / "out", space={"overrides.feat_drop": [0.1, 7.0]})
     assert not (tmp_path / "out").exists()
@@ -234,8 +222,8 @@ def test_without_optuna(recipe, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_several_classes_a_node(recipe, multilabel):
-    value = tuning.validated(recipe(overrides={}, epochs=200), 0, multilabel)
-    assert 0.5 < value <= 1
+    found = trying.validated(recipe(overrides={}, epochs=200), 0, multilabel)
+    assert 0.5 < found.metrics[f"val_{multilabel.metric}"] <= 1
 
 
 def test_threads_are_as_they_were(recipe):
@@ -274,22 +262,14 @@ def test_a_killed_search_goes_on_and_its_trial_is_made_again(recipe, tmp_path, m
     monkeypatch.setattr(storing, "_HEARTBEAT", 1)
     time.sleep(2.5)
     short = load_recipe(file)
-    monkeypatch.setattr(tuning, "validated", lambda *args: 0.5)
-    monkeypatch.setattr(tuning, "_worth", lambda *args: 0.5)
+    monkeypatch.setattr(trying, "validated", lambda *args: 0.5)
+    monkeypatch.setattr(trying, "_worth", lambda *args: 0.5)
     first = running(storage)[0]
     found = tune(
         short, make_space(read_yaml(space), "t"), tmp_path / "out", trials=1, verbose=False
     )
     assert found["trials"] == {"complete": 1, "killed": 1}
     assert found["values"] == first.params
-
-
-def begun_elsewhere(file, values=None):
-    """A trial that another process is making, as far as the storage knows."""
-    study = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{file}")
-    if values is not None:
-        study.enqueue_trial(values)
-    return study, study.ask()
 
 
 def test_a_trial_that_was_killed_before_its_first_sign_of_life(recipe, tmp_path, monkeypatch):
@@ -300,7 +280,7 @@ def test_a_trial_that_was_killed_before_its_first_sign_of_life(recipe, tmp_path,
     study, trial = begun_elsewhere(file, values)
     assert trial.number == 1  # it runs, and is never heard of
     monkeypatch.setattr(storing, "_GRACE", 2)
-    monkeypatch.setattr(tuning, "_LOOK", 0.2)
+    monkeypatch.setattr(trying, "_LOOK", 0.2)
     found = search(recipe(), tmp_path / "out", trials=3)
     assert found["trials"] == {"complete": 3, "killed": 1}
     assert [t.params == values for t in study.trials] == [False, False, False, True]
@@ -319,7 +299,7 @@ def test_no_trial_is_made_beyond_those_asked_for(recipe, tmp_path, monkeypatch):
                 trial._suggest(key, kind)
             study.tell(trial, 0.99)
 
-    monkeypatch.setattr(tuning.time, "sleep", looked)
+    monkeypatch.setattr(trying.time, "sleep", looked)
     found = search(recipe(), tmp_path / "out", trials=2)
     assert len(looks) == 3
     assert found["trials"] == {"complete": 2}
@@ -351,7 +331,7 @@ def test_what_was_stopped_by_hand_is_tried_again(recipe, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "fit", stopped)
+        patch.setattr(trying, "fit", stopped)
         with pytest.raises(KeyboardInterrupt):
             search(recipe(), tmp_path / "out", trials=3)
     found = search(recipe(), tmp_path / "out", trials=3)
@@ -381,8 +361,8 @@ def test_overwrite_begins_anew_in_a_storage_elsewhere_too(recipe, tmp_path):
     own.optimize(lambda trial: 1.0, n_trials=1)
     options = {"storage": storage, "overwrite": True}
     with pytest.raises(ConfigError, match="holds a search with other settings"):
-        search(recipe(epochs=5), tmp_path / "out", trials=1, **options)
-    assert len(rows_of(tmp_path / "out")) == 2
+        search(recipe(epochs=5), tmp_path / "elsewhere", trials=1, **options)
+    assert not (tmp_path / "elsewhere").exists()
     _, trial = begun_elsewhere(storage)
     with pytest.raises(OutputError, match="another process makes a trial now"):
         search(recipe(), tmp_path / "out", trials=1, **options)
@@ -394,7 +374,8 @@ def test_overwrite_begins_anew_in_a_storage_elsewhere_too(recipe, tmp_path):
     (tmp_path / "taken").unlink()
     trials = optuna.load_study(study_name="lipzoo", storage=f"sqlite:///{storage}").trials
     assert len(trials) == 3, "what is refused removes nothing"
-    assert search(recipe(), tmp_path / "out", trials=1, **options)["trials"] == {"complete": 1}
+    for other in (recipe(), recipe(epochs=5)):  # with other settings, too: it is this folder's
+        assert search(other, tmp_path / "out", trials=1, **options)["trials"] == {"complete": 1}
     kept = optuna.load_study(study_name="my own", storage=f"sqlite:///{storage}")
     assert len(kept.trials) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.db", "out"], "no lock is left"
