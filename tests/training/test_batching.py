@@ -584,7 +584,7 @@ def test_together_it_is_refused(tmp_path, recipe):
 
 
 def test_a_search_honours_it_and_refuses_what_there_is_not(tmp_path, recipe):
-    space = make_space({"batching.name": ["full", "clusters"], "batching.parts": [4, 8]}, "test")
+    space = make_space({"batching.name": ["clusters", "full"]}, "test")
     task = load_task(recipe())
     own = own_values(recipe(), space, partial(settled, task=task))
     assert own == {"batching.name": '"full"'}
