@@ -39,7 +39,7 @@ from lipzoo.training.run_together import check_device, check_recipe_together
 from lipzoo.training.search_space import SearchSpace, check_space, own_values, to_dict
 from lipzoo.training.tasks import check_splits
 from lipzoo.training.tune_storage import (
-    STORAGE_FILES,
+    LOCKS,
     asked_before,
     at_work,
     holds_search,
@@ -56,7 +56,7 @@ __all__ = ["tune"]
 
 STUDY_FILE, STORAGE_FILE = "study.yaml", "study.db"
 #: The storage itself may hold more than the search: `remove_search` sees to it.
-_OWN_FILES = (*tune_report.FILES, *(name.format(STORAGE_FILE) for name in STORAGE_FILES))
+_OWN_FILES = (*tune_report.FILES, *(name.format(STORAGE_FILE) for name in LOCKS))
 #: Trials and jobs.
 _MOST = 1_000_000
 #: Seconds to wait for one who begins in the same folder.

@@ -23,7 +23,7 @@ from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import tune_report
 
 __all__ = [
-    "STORAGE_FILES",
+    "LOCKS",
     "Enough",
     "OthersAreAtWork",
     "asked_before",
@@ -37,8 +37,8 @@ __all__ = [
     "storage_path",
 ]
 
-#: What SQLite and the locks leave beside a storage of this name.
-STORAGE_FILES = ("{}-journal", ".{}.lock", ".{}.call*.lock")
+#: What killed calls may leave beside a storage of this name. (SQLite needs its journal.)
+LOCKS = (".{}.lock", ".{}.call*.lock")
 #: Name of the one study in a storage.
 _STUDY = "lipzoo"
 #: The table of Optuna's that names the studies of a storage, and its column that does.
@@ -250,7 +250,8 @@ def remove_search(file: Path, is_own: bool) -> None:
         if not is_own:
             raise
     if is_own:
-        file.unlink(missing_ok=True)
+        for each in (file, file.with_name(f"{file.name}-journal")):
+            each.unlink(missing_ok=True)
 
 
 def _existing(file: Path):

@@ -21,7 +21,7 @@ from lipzoo.training import tune_storage as storing
 tuning = sys.modules[tune_function.__module__]  # the function hides the module
 
 
-def killed_while_it_writes(file: Path, commit_first: str = "") -> None:
+def killed_while_it_writes(file: Path) -> None:
     """Leaves a journal that the next connection has to roll back."""
     code = """if True:
         import os, sqlite3, sys
@@ -188,6 +188,16 @@ def test_other_studies_are_kept(recipe, tmp_path):
     address = f"sqlite:///{tmp_path / 'out/study.db'}"
     optuna.create_study(study_name="mine", storage=address)
     found = search(recipe(epochs=5), tmp_path / "out", trials=1, overwrite=True)
+    assert found["trials"] == {"complete": 1}
+    assert set(optuna.get_all_study_names(address)) == {"lipzoo", "mine"}
+
+
+def test_other_studies_outlive_a_kill_and_overwrite(recipe, tmp_path):
+    search(recipe(), tmp_path / "out", trials=1)
+    address = f"sqlite:///{tmp_path / 'out/study.db'}"
+    optuna.create_study(study_name="mine", storage=address)
+    killed_while_it_writes(tmp_path / "out/study.db")
+    found = search(recipe(), tmp_path / "out", trials=1, overwrite=True)
     assert found["trials"] == {"complete": 1}
     assert set(optuna.get_all_study_names(address)) == {"lipzoo", "mine"}
 
