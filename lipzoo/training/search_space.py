@@ -172,14 +172,10 @@ def make_space(content: dict[str, Any], where: str) -> SearchSpace:
                 raise ConfigError(f"the key {shown(key)} is no field of a recipe")
             if isinstance(entry, list):
                 space[key] = validate(Choices, {"choices": entry}, key)
-            elif isinstance(entry, dict) and any(
-                isinstance(v, (dict, list)) for v in entry.values()
-            ):
-                part = next(
-                    name for name, value in entry.items() if isinstance(value, (dict, list))
-                )
-                raise ConfigError(f"{key}: name a part of it with a dot, such as {key}.{part}: …")
             elif isinstance(entry, dict):
+                parts = [name for name, each in entry.items() if isinstance(each, (dict, list))]
+                if parts:
+                    raise ConfigError(f"{key}: name its parts with a dot, such as {key}.{parts[0]}")
                 space[key] = validate(Interval, entry, key)
             else:
                 raise ConfigError(

@@ -106,8 +106,8 @@ def tune(
         How many come to an end in the storage, pruned and failed ones included, and those that it
         held before.
     storage : path, optional
-        SQLite file of the trials, instead of ``out/study.db``. It may hold other studies of
-        Optuna's.
+        SQLite file of the trials, not in ``out``, instead of ``out/study.db``. It may hold other
+        studies of Optuna's.
     seeds : list of int, optional
         Of each trial; by default the first one of the recipe.
     seed : int
@@ -254,7 +254,9 @@ def _begun(
                 f"--storage {file}: lies in --out, where {STORAGE_FILE} holds the trials; leave "
                 "--storage away, or name a file elsewhere"
             )
-        if not inside:
+        if inside:
+            file = own
+        else:
             identity = {**asked, "storage": str(file.absolute())}
     with ExitStack() as stack:
         with writing(output.path, _WAIT):
