@@ -26,6 +26,7 @@ __all__ = [
     "check_metric",
     "class_names",
     "evaluate",
+    "has_diverged",
     "infer",
     "is_multilabel",
     "measure",
@@ -257,13 +258,18 @@ def measure(
     return metrics
 
 
+def has_diverged(val: dict[str, float]) -> bool:
+    """Whether ``val_…`` figures are of a network whose outputs are NaN or infinite."""
+    return not math.isfinite(val["val_loss"])
+
+
 def selection_key(val: dict[str, float], metric: str, monitor: str) -> tuple[float, float]:
     """What epochs are chosen by, of their ``val_…`` figures: a larger one is better.
 
     That of a network that has diverged is the least, whatever it reaches by chance.
     """
     loss = val["val_loss"]
-    if not math.isfinite(loss):
+    if has_diverged(val):
         return -math.inf, -math.inf
     return (-loss, 0.0) if monitor == "loss" else (val[f"val_{metric}"], -loss)
 

@@ -46,7 +46,7 @@ from lipzoo.training.run_architecture import (
     architecture_of_run,
     keep_architecture,
 )
-from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
+from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, is_finished, train_seed
 from lipzoo.training.run_together import check_device, check_recipe_together, train_together
 from lipzoo.training.state import STATE_FILE, check_other_epochs
 from lipzoo.training.tasks import Tasks, check_splits, load_task
@@ -306,8 +306,8 @@ def load_seed(
         If the weights are gone or of another model, or the data has changed since.
     """
     place = folder / f"seed_{seed}"
-    if read_yaml(place / RESULT_FILE)["fingerprint"] != task.fingerprint:
-        raise OutputError(f"{folder}: the data has changed since the training; train anew")
+    if not is_finished(place, task):
+        raise OutputError(f"{place}: is not finished; train it with --resume")
     architecture = architecture or architecture_of_run(folder, recipe.architecture)
     model = build_from_recipe(recipe, task, architecture)
     file = place / WEIGHTS_FILE

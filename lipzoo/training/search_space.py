@@ -272,6 +272,6 @@ def check_space(recipe: Recipe, space: SearchSpace, build: Any) -> None:
                 build(with_values(recipe, {key: value}, where))
             except LipzooError as fault:
                 words = str(fault)
-                faults.append(words if words.startswith(key) else f"{where}: {words}")
+                faults.append(words if words.startswith(where) else f"{where}: {words}")
     if faults:
         raise ConfigError("search space: " + "; ".join(dict.fromkeys(faults)))

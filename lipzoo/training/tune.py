@@ -42,7 +42,6 @@ from lipzoo.training.tune_storage import (
     LOCKS,
     asked_before,
     at_work,
-    holds_search,
     load_optuna,
     open_search,
     plain_words,
@@ -245,19 +244,16 @@ def _begun(
     meanwhile."""
     output = OutputFolder(out, STUDY_FILE, _OWN_FILES)
     own = output.path / STORAGE_FILE
-    identity, file = asked, own
-    if storage is not None:
-        file = storage_path(storage)
-        inside = file.resolve().is_relative_to(output.path.resolve())
-        if inside and file.resolve() != own.resolve():
-            raise ConfigError(
-                f"--storage {file}: lies in --out, where {STORAGE_FILE} holds the trials; leave "
-                "--storage away, or name a file elsewhere"
-            )
-        if inside:
-            file = own
-        else:
-            identity = {**asked, "storage": str(file.absolute())}
+    file = own if storage is None else storage_path(storage)
+    if file.resolve() == own.resolve():
+        file, identity = own, asked
+    elif file.resolve().is_relative_to(output.path.resolve()):
+        raise ConfigError(
+            f"--storage {file}: lies in --out, where {STORAGE_FILE} holds the trials; leave "
+            "--storage away, or name a file elsewhere"
+        )
+    else:
+        identity = {**asked, "storage": str(file.absolute())}
     with ExitStack() as stack:
         with writing(output.path, _WAIT):
             if overwrite:
@@ -271,7 +267,7 @@ def _begun(
             if overwrite:
                 for each in dict.fromkeys((own, file)):
                     remove_search(each, is_own=each == own)
-            if (output.path / "trials.csv").is_file() and not holds_search(file):
+            if (output.path / "trials.csv").is_file() and not asked_before(file):
                 raise OutputError(
                     f"{output.path}: holds results of a search, but its trials are missing "
                     f"({file}); put that file back, choose another folder, or start anew with "

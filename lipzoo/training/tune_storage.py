@@ -28,7 +28,6 @@ __all__ = [
     "OthersAreAtWork",
     "asked_before",
     "at_work",
-    "holds_search",
     "load_optuna",
     "open_search",
     "plain_words",
@@ -113,11 +112,6 @@ def _tables_of_optuna() -> set[str]:
     from optuna.storages._rdb.models import BaseModel
 
     return {*BaseModel.metadata.tables, "alembic_version"}
-
-
-def holds_search(file: Path) -> bool:
-    """Whether a search was begun in a file."""
-    return _existing(file) is not None
 
 
 def asked_before(file: Path) -> dict[str, Any]:
@@ -219,7 +213,7 @@ def refuse_running(folder_storage: Path, file: Path) -> None:
                 raise OutputError(
                     f"{place}: another call works on this search now; stop it first"
                 ) from None
-    found = None
+    found = None  # a worker may outlive its call, or be on another machine
     with suppress(OutputError):  # what is no storage has no trials
         found = _existing(file)
     if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from lipzoo._torch import threads
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import LipzooError
 from lipzoo.training.loop import FitResult, fit
+from lipzoo.training.metrics import has_diverged
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_seed import build_from_recipe
 from lipzoo.training.run_together import check_device, fit_seeds
@@ -115,7 +115,7 @@ def _worth_together(
 
 def _mean(trial, found: list[FitResult], metric: str) -> float:
     """What a trial is worth; one that has diverged is worth nothing, whatever its figures."""
-    if not all(math.isfinite(each.metrics["val_loss"]) for each in found):
+    if any(has_diverged(each.metrics) for each in found):
         raise LipzooError("the network has diverged: its outputs are NaN or infinite")
     if all(each.only_class is not None for each in found):
         trial.set_user_attr("only_class", found[0].only_class)

@@ -119,11 +119,10 @@ def _beside_plain(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     found = []
     for depth in map(str, sweep.depths):
         for model, plain in pairs:
-            seeds = [seed for *of, seed in tests if of == [model, depth]]
             both = [
-                (tests[model, depth, seed], tests[plain, depth, seed])
-                for seed in seeds
-                if (plain, depth, seed) in tests
+                (test, tests[plain, depth, seed])
+                for (*of, seed), test in tests.items()
+                if of == [model, depth] and (plain, depth, seed) in tests
             ]
             if not both:
                 continue
