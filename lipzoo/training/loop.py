@@ -134,6 +134,8 @@ def fit(
     ------
     CheckpointError
         If the state in ``folder`` does not belong to this model and recipe.
+    OutputError
+        If it was begun on other data.
     ConfigError
         If ``settings.consistency`` is given for a multilabel task, or ``settings.batching`` is not
         for this model and task (:func:`~lipzoo.training.batching.check_batching`).
@@ -165,7 +167,7 @@ def fit(
         judged = parts["average"].module
     state = _State()
     if resume:
-        state = _resumed(folder, parts, ranks) or state
+        state = _resumed(folder, parts, task, ranks) or state
     log = _Log(folder, state.history)
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     validates = "val" in splits
@@ -211,10 +213,10 @@ def fit(
             scheduler.step()
         progress.step(state.epoch)
         if state.epoch % save_every == 0:
-            _save(folder, parts, state, ranks)
+            _save(folder, parts, state, task, ranks)
     progress.close()
     log.close()
-    _save(folder, parts, state, ranks)
+    _save(folder, parts, state, task, ranks)
     model.load_state_dict(state.best_weights if validates else judged.state_dict())
     epoch = state.best_epoch if validates else state.epoch
     logits = logits_of(model, splits)
@@ -223,13 +225,18 @@ def fit(
     return FitResult(measure(logits, task, splits), epoch, state.history, only_class(logits, task))
 
 
-def _save(folder: Path | None, parts: dict, state: _State, ranks: Ranks | None) -> None:
-    draws = {} if ranks is None else {"draws": ranks.draws()}
+def _save(
+    folder: Path | None, parts: dict, state: _State, task: GraphTask, ranks: Ranks | None
+) -> None:
+    rest = {} if ranks is None else {"draws": ranks.draws()}
     if folder is not None:
-        save_state(folder / STATE_FILE, parts, fit=vars(state), **draws)
+        rest["fingerprint"] = task.fingerprint
+        save_state(folder / STATE_FILE, parts, fit=vars(state), **rest)
 
 
-def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | None:
+def _resumed(
+    folder: Path | None, parts: dict, task: GraphTask, ranks: Ranks | None
+) -> _State | None:
     """The state in the folder, which the first process tells the others; None where there is none.
 
     Raises
@@ -238,6 +245,8 @@ def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | 
         If it is not of these parts.
     ConfigError
         If there were more processes, or fewer.
+    OutputError
+        If it was begun on other data.
     """
     path = Path(STATE_FILE) if folder is None else folder / STATE_FILE
     data = path.read_bytes() if folder is not None and path.is_file() else None
@@ -245,7 +254,7 @@ def _resumed(folder: Path | None, parts: dict, ranks: Ranks | None) -> _State | 
         data = ranks.told(data)
     if data is None:
         return None
-    content = load_state(path, parts, dict, data)
+    content = load_state(path, parts, dict, data, task.fingerprint)
     check_processes(path, content, 1 if ranks is None else ranks.number)
     if ranks is not None:
         ranks.set_draws(content["draws"])

@@ -16,13 +16,13 @@ from lipzoo._torch import threads
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import OutputError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.memory import say_if_short
 from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
+from lipzoo.training.state import check_same_data
 from lipzoo.weights import WEIGHTS_FILE
 
 __all__ = [
@@ -56,7 +56,7 @@ def train_seed(
     Raises
     ------
     OutputError
-        If it was finished on other data.
+        If it was begun on other data.
     """
     if is_finished(folder, task):
         return
@@ -82,11 +82,7 @@ def is_finished(folder: Path, task: GraphTask) -> bool:
     file = folder / RESULT_FILE
     if not file.is_file():
         return False
-    if read_yaml(file)["fingerprint"] != task.fingerprint:
-        raise OutputError(
-            f"{folder}: the data has changed since this seed was trained; choose another folder, "
-            "or train all seeds anew with --overwrite"
-        )
+    check_same_data(folder, read_yaml(file)["fingerprint"], task.fingerprint)
     return True
 
 

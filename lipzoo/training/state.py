@@ -10,10 +10,17 @@ from typing import Any, TypeVar
 import torch
 
 from lipzoo._atomic import write_atomically
-from lipzoo.errors import CheckpointError, ConfigError
+from lipzoo.errors import CheckpointError, ConfigError, LipzooError, OutputError
 from lipzoo.settings import FitSettings
 
-__all__ = ["STATE_FILE", "check_other_epochs", "check_processes", "load_state", "save_state"]
+__all__ = [
+    "STATE_FILE",
+    "check_other_epochs",
+    "check_processes",
+    "check_same_data",
+    "load_state",
+    "save_state",
+]
 
 STATE_FILE = "state.pt"
 
@@ -36,26 +43,54 @@ def load_state(
     parts: Mapping[str, Any],
     make: Callable[[dict[str, Any]], Rest],
     data: bytes | None = None,
+    fingerprint: str | None = None,
 ) -> Rest:
     """Set the parts and the random generators back; gives what ``make`` makes of the content.
 
-    ``data`` is what the file holds, where another process has read it.
+    ``data`` is what the file holds, where another process has read it; ``fingerprint`` that of the
+    graph to go on with, where the state was saved with one.
 
     Raises
     ------
     CheckpointError
         If the state is damaged, or of other parts.
+    OutputError
+        If it was begun on another graph.
     """
     try:
         content = _read(path, data)
+        check_same_data(path.parent, content.get("fingerprint", fingerprint), fingerprint)
         for name, part in parts.items():
             part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
         if torch.cuda.is_available() and "cuda_rng" in content:
             torch.cuda.set_rng_state_all(content["cuda_rng"])
         return make(content)
+    except LipzooError:
+        raise
     except Exception as fault:
         raise _strange(path, fault) from None
+
+
+def check_same_data(folder: Path, before: str | None, now: str | None) -> None:
+    """Refuse to go on, or to call a training finished, on another graph than it was begun on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training.
+    before, now : str
+        The fingerprints of both.
+
+    Raises
+    ------
+    OutputError
+    """
+    if before != now:
+        raise OutputError(
+            f"{folder}: the data has changed since this training was begun; choose another folder, "
+            "or train anew with --overwrite"
+        )
 
 
 def check_processes(path: Path, content: Mapping[str, Any], now: int) -> None:

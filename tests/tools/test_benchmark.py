@@ -567,7 +567,7 @@ def test_what_several_processes_cost(tmp_path):
 
 @pytest.mark.slow
 def test_one_recipe_in_several_modes(tmp_path):
-    recipe = {"architecture": "gat_lip_2", "dataset": {"name": "digits"}, "epochs": 2, "seeds": [0]}
+    recipe = {"architecture": "gat_lip_2", "dataset": {"name": "wine"}, "epochs": 2, "seeds": [0]}
     write_yaml(tmp_path / "recipe.yaml", recipe)
     file, said = tmp_path / "modes.csv", []
     for _ in range(2):

@@ -192,6 +192,26 @@ def test_seeds_of_other_data_do_not_mix(recipe, tmp_path, device):
     train(of_file, tmp_path / "run", seeds=[0], **options)
     summary = (tmp_path / "run/summary.yaml").read_bytes()
     save_npz(load_dataset("iris"), tmp_path / "mine.npz")
-    with pytest.raises(OutputError, match="the data has changed since this seed was trained"):
+    with pytest.raises(OutputError, match="the data has changed since this training was begun"):
         train(of_file, tmp_path / "run", seeds=[0, 1], **options)
     assert (tmp_path / "run/summary.yaml").read_bytes() == summary
+
+
+@pytest.mark.parametrize("epochs", [2, 4], ids=["unfinished", "more epochs"])
+def test_a_seed_does_not_go_on_with_other_data(recipe, tmp_path, epochs):
+    """Of the same sizes: else the weights would not fit either."""
+    iris, file = load_dataset("iris"), tmp_path / "mine.npz"
+    save_npz(iris, file)
+    of_file = {"dataset": {"name": str(file)}, "seeds": [0]}
+    train(recipe(**of_file, epochs=2), tmp_path / "run", verbose=False)
+    state = tmp_path / "run/seed_0/state.pt"
+    before = state.read_bytes()
+    save_npz(iris.with_ndata(label=(iris.labels + 1) % 3), file)
+    if epochs == 2:  # killed before its last file was there
+        (tmp_path / "run/seed_0/result.yaml").unlink()
+    again = recipe(**of_file, epochs=epochs)
+    with pytest.raises(OutputError, match=r"the data has changed since .*--overwrite"):
+        train(again, tmp_path / "run", resume=True, verbose=False)
+    assert state.read_bytes() == before
+    save_npz(iris, file)
+    assert train(again, tmp_path / "run", resume=True, verbose=False)["seeds"] == [0]
