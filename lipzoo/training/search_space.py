@@ -102,6 +102,15 @@ class Interval(Part):
     def extremes(self) -> list[Any]:
         return [self.low, self.high]
 
+    def thirds(self) -> list[float]:
+        """The four ends of its thirds, evenly on its own scale."""
+        if self.log:
+            ratio = self.high / self.low
+            inner = [self.low * ratio ** (part / 3) for part in (1, 2)]
+        else:
+            inner = [self.low + (self.high - self.low) * part / 3 for part in (1, 2)]
+        return [self.low, *inner, self.high]
+
 
 class Choices(Part):
     """One of some values, of any kind that YAML has."""

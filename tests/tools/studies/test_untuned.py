@@ -6,6 +6,7 @@ from lab.studies import load_sweep, run_sweep, write_report
 from lab.studies.report import collect
 from lab.studies.sweep import make_sweep
 from lipzoo.errors import ConfigError
+from lipzoo.training.search_space import make_space
 
 
 @pytest.fixture
@@ -43,6 +44,11 @@ def test_a_space_belongs_to_it(untuned, tiny):
         make_sweep({**untuned, "space": {}}, "untuned")
     with pytest.raises(ConfigError, match="space: is for untuned"):
         make_sweep({**tiny, "space": untuned["space"]}, "tiny")
+    for name in ("overrides.feat_drop", "optimizer.momentum"):
+        with pytest.raises(ConfigError, match=f"thirds: '{name}' is no interval"):
+            make_sweep({**untuned, "thirds": [name]}, "untuned")
+    with pytest.raises(ConfigError, match="thirds: needs levels"):
+        make_sweep({**untuned, "levels": [], "thirds": ["optimizer.lr"]}, "untuned")
     for space, words in (
         ({"optimiser.lr": [0.1]}, "did you mean 'optimizer'"),
         ({"optimizer.lr": {"low": 2.0, "high": 1.0}}, "low must be less than high"),
@@ -94,3 +100,37 @@ def test_a_norm_stands_beside_the_plain_layer_recipe_by_recipe(untuned, tmp_path
     text = write_report({**untuned, "levels": [0.55, 0.65]}, tmp_path)
     # Differences of 0.5, -0.1 and 0; only seed 0 reaches 65 % by the norm alone.
     assert f"| {normed} | {plain} | 2 | 3 | +0.0 | 1 / 1 | 1 / 1 | 1 / 0 |" in text
+
+
+def test_recipes_are_counted_by_thirds_of_what_was_drawn(untuned, tmp_path):
+    untuned = {**untuned, "levels": [0.0, 0.7, 1.0], "thirds": ["optimizer.lr"]}
+    sweep = make_sweep(untuned, "untuned")
+    for seed in range(50):
+        rate = sweep.recipe_of("GAT", 2, 0.0, seed).optimizer.lr
+        low, high = sweep.third_of("optimizer.lr", seed)
+        assert low <= rate <= high
+        assert high / low == pytest.approx(10)
+    table = run_sweep(untuned, tmp_path, depths=[2], say=lambda line: None)
+    text = write_report(untuned, tmp_path)
+    expected = {}
+    for row in table.rows:
+        if row["model"] == "GAT":
+            rate = sweep.recipe_of("GAT", 2, 0.0, int(row["seed"])).optimizer.lr
+            name = ["0.0001 … 0.001", "0.001 … 0.01", "0.01 … 0.1"][(rate > 1e-3) + (rate > 1e-2)]
+            expected.setdefault(name, []).append(float(row["test"]) >= 0.7)
+    assert "How many recipes reach 70, by thirds" in text
+    for name, reached in expected.items():
+        assert f"| 2 | {name} | {sum(reached)} of {len(reached)} |" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "inner"),
+    [
+        ({"low": 0.0, "high": 0.9}, (0.3, 0.6)),
+        ({"low": 0.01, "high": 10.0, "log": True}, (0.1, 1.0)),
+    ],
+)
+def test_thirds_are_even_on_the_scale_of_the_interval(interval, inner):
+    low, *found, high = make_space({"x.y": interval}, "space")["x.y"].thirds()
+    assert (low, high) == (interval["low"], interval["high"])
+    assert found == pytest.approx(inner)

@@ -104,7 +104,9 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
         row += [f"{100 * np.quantile(test, q):.1f}" for q in (0.25, 0.5, 0.75, 1.0)]
         rows.append(row + [_share(test >= level) for level in sweep.levels])
     lines += markdown_table(header, rows, figures=True)
-    lines += _beside_plain(sweep, [row for row in table.rows if row not in others])
+    mine = [row for row in table.rows if row not in others]
+    lines += _beside_plain(sweep, mine)
+    lines += _by_thirds(sweep, mine)
     lines += _remarks(sweep, table, others)
     return lines, plots.share_of_recipes(sweep, cells, _title(sweep), f"untuned_{sweep.dataset}")
 
@@ -139,6 +141,28 @@ def _beside_plain(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     header += [f">= {100 * level:g}: it alone / the other alone" for level in sweep.levels]
     lines = ["", "The same recipes with and without, one by one:", ""]
     return lines + markdown_table(header, found, figures=True)
+
+
+def _by_thirds(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
+    """Which recipes train, by thirds of the fields that ``sweep.thirds`` names."""
+    if not (sweep.thirds and rows):
+        return []
+    level = sweep.levels[len(sweep.levels) // 2]
+    counts: dict[tuple, dict[str, list[bool]]] = {}
+    for row in rows:
+        part = tuple(sweep.third_of(name, int(row["seed"])) for name in sweep.thirds)
+        reached = counts.setdefault((int(row["depth"]), *part), {})
+        reached.setdefault(row["model"], []).append(float(row["test"]) >= level)
+    models = [model for model in sweep.models if any(model in each for each in counts.values())]
+    table = []
+    for (depth, *part), reached in sorted(counts.items()):
+        cells = [f"{low:.2g} … {high:.2g}" for low, high in part]
+        for model in models:
+            found = reached.get(model)
+            cells.append(f"{sum(found)} of {len(found)}" if found else "-")
+        table.append([str(depth), *cells])
+    lines = ["", f"How many recipes reach {100 * level:g}, by thirds of what was drawn:", ""]
+    return lines + markdown_table(["layers", *sweep.thirds, *models], table, figures=True)
 
 
 def _words(entry: Any) -> str:

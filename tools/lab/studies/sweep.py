@@ -14,12 +14,14 @@
     reference: {source: …, test: {GAT: {0: {2: 82.3}}}}   # model, missing rate, depth: %
     space: {optimizer.lr: {low: 1e-4, high: 0.1, log: true}}  # untuned: seed k trains with draw k
     levels: [0.5, 0.7]               # untuned: metrics that count as trained
+    thirds: [optimizer.lr]           # untuned: tell the recipes apart by thirds of these fields
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,7 +62,8 @@ class Sweep(pydantic.BaseModel, **STRICT):
     by key. The depth sets the override ``num_layers``. ``record_epochs`` is for gradients: how
     many epochs were trained when their norms are taken. ``space`` (a search space, see
     :mod:`lipzoo.training.search_space`) is for recipes that nobody tuned: each seed has a draw of
-    its own, the same for all models and depths, laid over all else.
+    its own, the same for all models and depths, laid over all else. ``thirds`` names fields of the
+    space that are intervals.
     """
 
     description: str = ""
@@ -75,6 +78,7 @@ class Sweep(pydantic.BaseModel, **STRICT):
     reference: Reference = Reference()
     space: dict[str, Any] = {}
     levels: list[Share] = []
+    thirds: list[str] = []
 
     @pydantic.field_validator("depths", "missing_rates", "record_epochs")
     @classmethod
@@ -104,6 +108,11 @@ class Sweep(pydantic.BaseModel, **STRICT):
             raise ValueError("record_epochs: is for gradients, which need it; such as [0, 10, 100]")
         if (self.kind == "untuned") != bool(self.space):
             raise ValueError("space: is for untuned, which needs it")
+        for name in self.thirds:
+            if not isinstance(self.space.get(name), dict):
+                raise ValueError(f"thirds: {name!r} is no interval of the space")
+        if self.thirds and not self.levels:
+            raise ValueError("thirds: needs levels, of which the middle one is counted")
         return self
 
     @property
@@ -159,6 +168,13 @@ class Sweep(pydantic.BaseModel, **STRICT):
             for seed in seeds
             for key in chosen
         ]
+
+    def third_of(self, name: str, seed: int) -> tuple[float, float]:
+        """The third of an interval of the space, on its own scale, that a seed's draw lies in."""
+        space = make_space(self.space, "space")
+        edges = space[name].thirds()
+        value = draw(space, seed)[name]
+        return next(pair for pair in pairwise(edges) if value <= pair[1])
 
     def recipe_of(self, model: str, depth: int, missing_rate: float, seed: int = 0) -> Recipe:
         """The recipe of a model at a depth, for a seed."""
