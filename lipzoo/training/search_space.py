@@ -104,12 +104,7 @@ class Interval(Part):
 
     def thirds(self) -> list[float]:
         """The four ends of its thirds, evenly on its own scale."""
-        if self.log:
-            ratio = self.high / self.low
-            inner = [self.low * ratio ** (part / 3) for part in (1, 2)]
-        else:
-            inner = [self.low + (self.high - self.low) * part / 3 for part in (1, 2)]
-        return [self.low, *inner, self.high]
+        return (np.geomspace if self.log else np.linspace)(self.low, self.high, 4).tolist()
 
 
 class Choices(Part):

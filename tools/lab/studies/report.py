@@ -148,10 +148,13 @@ def _by_thirds(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     if not (sweep.thirds and rows):
         return []
     level = sweep.levels[len(sweep.levels) // 2]
+    parts = {
+        seed: tuple(sweep.third_of(name, int(seed)) for name in sweep.thirds)
+        for seed in {row["seed"] for row in rows}
+    }
     counts: dict[tuple, dict[str, list[bool]]] = {}
     for row in rows:
-        part = tuple(sweep.third_of(name, int(row["seed"])) for name in sweep.thirds)
-        reached = counts.setdefault((int(row["depth"]), *part), {})
+        reached = counts.setdefault((int(row["depth"]), *parts[row["seed"]]), {})
         reached.setdefault(row["model"], []).append(float(row["test"]) >= level)
     models = [model for model in sweep.models if any(model in each for each in counts.values())]
     table = []

@@ -171,10 +171,9 @@ class Sweep(pydantic.BaseModel, **STRICT):
 
     def third_of(self, name: str, seed: int) -> tuple[float, float]:
         """The third of an interval of the space, on its own scale, that a seed's draw lies in."""
-        space = make_space(self.space, "space")
-        edges = space[name].thirds()
+        space = make_space({name: self.space[name]}, "space")
         value = draw(space, seed)[name]
-        return next(pair for pair in pairwise(edges) if value <= pair[1])
+        return next(pair for pair in pairwise(space[name].thirds()) if value <= pair[1])
 
     def recipe_of(self, model: str, depth: int, missing_rate: float, seed: int = 0) -> Recipe:
         """The recipe of a model at a depth, for a seed."""
