@@ -91,7 +91,7 @@ def list_rows(
         for row in rows
         if (layers is None or low <= (row.values["layers"] or 0) <= high)
         and (graph is None or any(fnmatch.fnmatch(each, graph) for each in row.graphs))
-        and (metric is None or row.values["metric"] == metric)
+        and (metric is None or row.values.get("metric") == metric)
     ]
     return kept if sort in (None, "name") else sorted(kept, key=lambda row: _key(row.values[sort]))
 

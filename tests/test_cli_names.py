@@ -85,6 +85,7 @@ def test_sorted_by_a_column(capsys):
 
 
 def test_parameters_of_architectures(capsys):
+    assert list_rows(metric="accuracy") == [], "an architecture has no metric"
     [row] = list_rows("gat_lip_2", parameters=True)
     model = lipzoo.create_model("gat_lip_2", in_feats=128, num_classes=10)
     assert row.values["parameters"] == count_parameters(model)

@@ -60,7 +60,7 @@ def train_distdgl(
     check_several(found.content["parts"], True, **unfit)
     seed = (options.get("seeds") or recipe.seeds)[0]
     task = found(recipe, None, seed)
-    check_distdgl(build_from_recipe(recipe, task), task, recipe.batching)
+    check_distdgl(build_from_recipe(recipe, task), recipe.batching)
     arguments = (recipe.to_dict(), os.fspath(out), options)
     return launch(found, _train, arguments, ip_config)
 

@@ -47,7 +47,7 @@ __all__ = ["SampledParts", "Trainers", "check_distdgl"]
 _WRITE = "'{name: neighbours, sampler: uniform, fanouts: 10}'"
 
 
-def check_distdgl(model: nn.Module, task: GraphTask, batching: Batching) -> None:
+def check_distdgl(model: nn.Module, batching: Batching) -> None:
     """Refuse what DistDGL does not train.
 
     Raises
@@ -94,7 +94,7 @@ class Trainers(Ranks):
         self.parts = self._same_parts(lambda: Parts(folder, None, self.number, "distdgl"))
 
     def check(self, model: nn.Module, task: GraphTask, batching: Batching) -> None:
-        check_distdgl(model, task, batching)
+        check_distdgl(model, batching)
 
     def divided(
         self, model: nn.Module, task: GraphTask, batching: Batching, class_weight: Tensor | None

@@ -354,7 +354,7 @@ class _Log:
 
     def _to_csv(self, row: dict[str, float]) -> None:
         if self.writer is None:
-            self.writer = csv.DictWriter(self.file, row)
+            self.writer = csv.DictWriter(self.file, row, lineterminator="\n")
             self.writer.writeheader()
         self.writer.writerow(row)
 

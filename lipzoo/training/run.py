@@ -48,7 +48,7 @@ from lipzoo.training.run_architecture import (
 )
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, is_finished, train_seed
 from lipzoo.training.run_together import check_device, check_recipe_together, train_together
-from lipzoo.training.state import STATE_FILE, check_other_epochs
+from lipzoo.training.state import STATE_FILE, check_other_epochs, check_state_data
 from lipzoo.training.tasks import Tasks, check_splits, load_task
 from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
@@ -138,7 +138,8 @@ def train(
     Raises
     ------
     OutputError
-        If the folder holds a run (or anything) and neither ``resume`` nor ``overwrite`` is given.
+        If the folder holds a run (or anything) and neither ``resume`` nor ``overwrite`` is given,
+        or a run on other data.
     ConfigError
         If the run in the folder has another recipe or architecture, or cannot go on to as many
         epochs.
@@ -192,8 +193,13 @@ def train(
                 stacklevel=3,
             )
 
-    for place, seed in again:  # before the recipe says that they are finished
-        (output.path / place / f"seed_{seed}" / RESULT_FILE).unlink(missing_ok=True)
+    begun = [(output.path / place / f"seed_{seed}", place, seed) for place, seed in again]
+    for path, place, seed in begun:  # all of them, before one is touched
+        of_seed = tasks(variants[place], raw_dir, seed)
+        is_finished(path, of_seed)
+        check_state_data(path / STATE_FILE, of_seed.fingerprint)
+    for path, *_ in begun:  # before the recipe says that they are finished
+        (path / RESULT_FILE).unlink(missing_ok=True)
     folder = output.begin(recipe.to_dict(), resume, overwrite, may_change=["epochs", "seeds"])
     for place, variant in variants.items():
         keep_architecture(output, architectures[variant.architecture], place)
@@ -382,5 +388,4 @@ def _train_in_child(
 ) -> None:
     content, folder, seed, architecture = one
     recipe = make_recipe(content, where=str(folder))
-    if not (folder / RESULT_FILE).is_file():
-        train_seed(recipe, folder, seed, load_task(recipe, raw_dir, seed), False, architecture)
+    train_seed(recipe, folder, seed, load_task(recipe, raw_dir, seed), False, architecture)

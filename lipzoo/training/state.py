@@ -18,6 +18,7 @@ __all__ = [
     "check_other_epochs",
     "check_processes",
     "check_same_data",
+    "check_state_data",
     "load_state",
     "save_state",
 ]
@@ -64,7 +65,8 @@ def load_state(
             part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
         if torch.cuda.is_available() and "cuda_rng" in content:
-            torch.cuda.set_rng_state_all(content["cuda_rng"])
+            # There may be fewer devices now than there were.
+            torch.cuda.set_rng_state_all(content["cuda_rng"][: torch.cuda.device_count()])
         return make(content)
     except LipzooError:
         raise
@@ -91,6 +93,18 @@ def check_same_data(folder: Path, before: str | None, now: str | None) -> None:
             f"{folder}: the data has changed since this training was begun; choose another folder, "
             "or train anew with --overwrite"
         )
+
+
+def check_state_data(path: Path, fingerprint: str) -> None:
+    """:func:`check_same_data` of a state, where there is one.
+
+    Raises
+    ------
+    OutputError
+    """
+    if path.is_file():
+        before = _read(path).get("fingerprint", fingerprint)
+        check_same_data(path.parent, before, fingerprint)
 
 
 def check_processes(path: Path, content: Mapping[str, Any], now: int) -> None:

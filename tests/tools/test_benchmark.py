@@ -38,6 +38,7 @@ from lab.benchmark.mapped import measure_mapped
 from lab.benchmark.measurements import COLUMNS
 from lab.benchmark.modes import measure_modes
 from lab.benchmark.needs import measure_needs
+from lab.benchmark.process import rows_apart
 from lab.benchmark.processes import measure_processes
 from lab.benchmark.report import compilation_lines
 from lab.benchmark.structures import COMPACT, measure_structures
@@ -563,6 +564,20 @@ def test_what_several_processes_cost(tmp_path):
         with pytest.raises(ConfigError, match=words):
             measure_processes(tmp_path / "none.csv", 2000, depths, numbers)
     assert not (tmp_path / "none.csv").exists()
+
+
+def _square(item):
+    return {"a": item[0], "b": item[1], "square": item[0] * item[1]}
+
+
+def test_rows_that_a_file_has_stay(tmp_path):
+    """Also those of items that are not asked for, and after the last one that is new."""
+    file, said = tmp_path / "rows.csv", []
+    for items in ([(1, 2), (1, 3)], [(0, 2), (1, 2)], [(3, 3)]):
+        rows_apart(file, _square, items, said.append, names=("a", "b"))
+    found = [(row["a"], row["b"], row["square"]) for row in read_csv(file)]
+    assert found == [("1", "2", "2"), ("1", "3", "3"), ("0", "2", "0"), ("3", "3", "9")]
+    assert len(said) == 4
 
 
 @pytest.mark.slow

@@ -31,6 +31,9 @@ def test_trains_every_seed_and_summarizes(recipe, tmp_path):
     for seed in (0, 1):
         names = {p.name for p in (tmp_path / f"run/seed_{seed}").iterdir()}
         assert names >= {"metrics.csv", "model.safetensors", "result.yaml", "state.pt"}
+    summary = train(recipe(), tmp_path / "together", device="cpu", verbose=False)
+    lines = [(tmp_path / run / "seed_0/metrics.csv").read_bytes() for run in ("run", "together")]
+    assert lines[0].splitlines(True)[0] == lines[1].splitlines(True)[0], "one header, one line end"
 
 
 @pytest.mark.slow
@@ -182,13 +185,13 @@ def test_children_end_with_a_killed_parent(tmp_path):
     wait_until_still(lambda: logs)
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_seeds_of_other_data_do_not_mix(recipe, tmp_path, device):
+@pytest.mark.parametrize("how", [{}, {"device": "cpu"}, {"jobs": 2}], ids=str)
+def test_seeds_of_other_data_do_not_mix(recipe, tmp_path, how):
     """The file may have changed since the first seed was trained."""
     wine = load_dataset("wine")
     save_npz(wine, tmp_path / "mine.npz")
     of_file = recipe(dataset={"name": str(tmp_path / "mine.npz")}, epochs=2)
-    options = {"resume": True, "device": device, "verbose": False}
+    options = {"resume": True, "verbose": False, **how}
     train(of_file, tmp_path / "run", seeds=[0], **options)
     summary = (tmp_path / "run/summary.yaml").read_bytes()
     save_npz(load_dataset("iris"), tmp_path / "mine.npz")
@@ -197,21 +200,21 @@ def test_seeds_of_other_data_do_not_mix(recipe, tmp_path, device):
     assert (tmp_path / "run/summary.yaml").read_bytes() == summary
 
 
-@pytest.mark.parametrize("epochs", [2, 4], ids=["unfinished", "more epochs"])
-def test_a_seed_does_not_go_on_with_other_data(recipe, tmp_path, epochs):
+@pytest.mark.parametrize("epochs", [2, 4])
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_seed_does_not_go_on_with_other_data(recipe, tmp_path, epochs, is_finished):
     """Of the same sizes: else the weights would not fit either."""
     iris, file = load_dataset("iris"), tmp_path / "mine.npz"
     save_npz(iris, file)
     of_file = {"dataset": {"name": str(file)}, "seeds": [0]}
     train(recipe(**of_file, epochs=2), tmp_path / "run", verbose=False)
-    state = tmp_path / "run/seed_0/state.pt"
-    before = state.read_bytes()
     save_npz(iris.with_ndata(label=(iris.labels + 1) % 3), file)
-    if epochs == 2:  # killed before its last file was there
+    if not is_finished:  # killed before its last file was there
         (tmp_path / "run/seed_0/result.yaml").unlink()
+    before = snapshot(tmp_path / "run")
     again = recipe(**of_file, epochs=epochs)
     with pytest.raises(OutputError, match=r"the data has changed since .*--overwrite"):
         train(again, tmp_path / "run", resume=True, verbose=False)
-    assert state.read_bytes() == before
+    assert snapshot(tmp_path / "run") == before, "a run that is refused is left as it was"
     save_npz(iris, file)
     assert train(again, tmp_path / "run", resume=True, verbose=False)["seeds"] == [0]

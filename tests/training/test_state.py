@@ -27,3 +27,16 @@ def test_a_state_of_something_else_is_refused(tmp_path, wrong):
     key = "unseen" if wrong == "other values" else "seen"
     with pytest.raises(CheckpointError, match=r"state\.pt: does not belong .*--overwrite"):
         load_state(path, parts, lambda content: content[key])
+
+
+def test_a_state_of_more_devices_than_there_are(tmp_path, monkeypatch):
+    """Random numbers of a GPU that is not there are of no use."""
+    given, path = [], tmp_path / "state.pt"
+    random = [torch.tensor([number], dtype=torch.uint8) for number in range(4)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: random)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    save_state(path, {})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    load_state(path, {}, dict)
+    assert given == random[:1]

@@ -9,11 +9,13 @@ from lab.studies.worker import gradient_norms
 from lipzoo.training.metrics import task_loss
 
 
-def test_norms_are_those_of_finite_differences():
+@pytest.mark.parametrize("start_logits", [False, True])
+def test_norms_are_those_of_finite_differences(start_logits):
     task = lipzoo.load_dataset("iris")
     task = task.with_ndata(feat=task.feat.double())
     torch.manual_seed(0)
-    model = lipzoo.create_model("test_tiny", in_feats=task.in_feats, num_classes=3).double()
+    sizes = {"in_feats": task.in_feats, "num_classes": 3, "start_logits": start_logits}
+    model = lipzoo.create_model("test_tiny", **sizes).double()
     model.train()
     loss, norms = gradient_norms(model, task)
     assert model.training

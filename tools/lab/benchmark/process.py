@@ -38,19 +38,18 @@ def rows_apart(
 ) -> None:
     """Write ``row(item)`` of each item, in a process of its own, as soon as it is there.
 
-    ``names`` are the columns that hold the item: then rows that the file has are not made again.
+    ``names`` are the columns that hold the item: then the rows that the file has stay, and are not
+    made again.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     before = read_csv(file) if names and file.is_file() else []
-    done = {tuple(each.get(name) for name in names): each for each in before}
-    rows = []
+    rows = {tuple(each.get(name) for name in names): each for each in before}
     for item in items:
-        if found := done.get(tuple(map(str, item))):
-            rows.append(found)
+        if (key := tuple(map(str, item))) in rows:
             continue
-        rows.append(apart(row, item))
-        write_atomically(file, to_csv(rows))
-        say(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+        rows[key] = apart(row, item)
+        write_atomically(file, to_csv(rows.values()))
+        say(", ".join(f"{name} {value}" for name, value in rows[key].items()))
 
 
 def timed(step: Callable[[], object]) -> float:

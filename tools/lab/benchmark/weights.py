@@ -45,8 +45,8 @@ def measure_weights(
     kept = {row["name"]: row for row in read_csv(file)} if names and file.is_file() else {}
     for name in names or known:
         kept[name] = row = apart(_row, raw_dir, name)
+        write_atomically(file, to_csv([kept[each] for each in known if each in kept]))
         say(f"{name}: {row['forward_ms']} ms, {row['step_ms']} ms")
-    write_atomically(file, to_csv([kept[name] for name in known if name in kept]))
 
 
 def _row(raw_dir: str | None, name: str) -> dict[str, object]:

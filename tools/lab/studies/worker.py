@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lab.engine import MADE_WITH, made_with
 from lab.studies.sweep import Point, Sweep
-from lipzoo._torch import evaluating
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
+from lipzoo.lipschitz import gradient_flow
+from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import fit
-from lipzoo.training.metrics import task_loss
 from lipzoo.training.run import RECIPE_FILE
 from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
 from lipzoo.training.run_together import train_together
@@ -146,39 +145,21 @@ def follow_gradients(point: Point, sweep: Sweep, out: Path, raw_dir: str | None)
     return rows
 
 
-def gradient_norms(model: nn.Module, task: GraphTask) -> tuple[float, list[tuple[float, float]]]:
-    r"""Training loss, and for each layer :math:`l` the norms of its gradients, without dropout.
+def gradient_norms(
+    model: DeepAttentionNet, task: GraphTask
+) -> tuple[float, list[tuple[float, float]]]:
+    r"""Training loss, and for each attention layer the norms of its gradients, without dropout.
 
     .. math::
         \lVert \partial L / \partial \theta_l \rVert_2, \qquad
         \lVert \partial L / \partial h_l \rVert_F
 
-    where :math:`\theta_l` are all parameters of layer :math:`l` and :math:`h_l` (N, H * D) is
-    what it puts out. Gradients that are stored in the model are left alone.
-
-    The loss is that of the training nodes; the model stays in the mode it was in.
+    of all parameters of layer :math:`l` and of what it puts out (N, H * D), as
+    :func:`~lipzoo.lipschitz.gradient_flow` has them; the loss is that of the training nodes.
     """
-    with evaluating(model):
-        states = model.forward_intermediates(task.graph, task.feat)
-        logits = model.head(model.residual.output(states))[task.train_mask]
-        loss = task_loss(logits, task.labels[task.train_mask], task.multilabel)
-        named = model.layer_groups().items()
-        groups = [parameters for name, parameters in named if name.startswith("layer_")]
-        wanted = [*states[1:], *(parameter for group in groups for parameter in group)]
-        # Layers that are computed anew for their gradients are so in this mode too.
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    features, rest = gradients[: len(groups)], iter(gradients[len(groups) :])
-    norms = [
-        (_norm([next(rest) for _ in group]), _norm([feature]))
-        for group, feature in zip(groups, features)
-    ]
-    return loss.item(), norms
-
-
-def _norm(gradients: list[Tensor | None]) -> float:
-    # In float64: the squares of small gradients underflow.
-    squares = [g.double().square().sum() for g in gradients if g is not None]
-    return torch.stack(squares).sum().sqrt().item() if squares else 0.0
+    flow = gradient_flow(model, task.graph, task.feat, task.labels, task.train_mask)
+    layers = [row for row in flow.rows if row["layer"].startswith("layer_")]
+    return flow.loss, [(row["parameter_gradient_norm"], row["gradient_norm"]) for row in layers]
 
 
 def _origin(point: Point) -> dict[str, Any]:
