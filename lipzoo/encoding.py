@@ -20,11 +20,14 @@ from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
 
-__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "started"]
+__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "is_multilabel", "started"]
 
 #: What a card's encoding may be, by its ``kind``; without one, encoded features.
 _ENCODINGS = {None: encode_task, "context": encode_context}
 _CONTEXT = "gat_lip_context_8"
+
+#: What is measured where a node may have several classes, on cards that do not say it outright.
+_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 
 #: Logits of a graph and rows; see `lipzoo.models.InContextGATv2`.
 _Reader = Callable[[Any, Tensor], Tensor] | None
@@ -155,6 +158,20 @@ def started(task: GraphTask, start: Start | dict[str, Any] | str | None) -> Grap
     """:func:`add_start` of what :func:`as_start` takes; the task itself where that is None."""
     found = as_start(start)
     return task if found is None else add_start(task, found)
+
+
+def is_multilabel(model: Any, task: GraphTask) -> bool:
+    """Whether a node may have several of the model's classes.
+
+    The model's card says so, for a graph to predict on need not have labels; a model without a
+    card, with that of weights without a head, or in context, is taken to be made for the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or not card.weights.metrics or card.reads_context:
+        return task.multilabel
+    if card.dataset.multilabel is not None:
+        return card.dataset.multilabel
+    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:

@@ -18,7 +18,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
 from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
-from lipzoo.encoding import encode_for
+from lipzoo.encoding import encode_for, is_multilabel
 from lipzoo.errors import DataError
 from lipzoo.models import check_has_head
 
@@ -135,8 +135,6 @@ def check_metric(task: GraphTask) -> None:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
-#: What is measured where a node may have several classes, on cards that do not say it outright.
-_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 #: With fewer nodes states 64 wide are smaller than what malloc gives back.
 _MANY_NODES = 4096
 
@@ -199,20 +197,6 @@ def _check_classes(model: nn.Module, logits: Tensor, task: GraphTask) -> None:
             f"{task.name}: has a class {largest}, and the model tells {logits.shape[1]} apart, "
             f"from 0 on{words}"
         )
-
-
-def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
-    """Whether a node may have several of the model's classes.
-
-    The model's card says so, for a graph to predict on need not have labels; a model without a
-    card, with that of weights without a head, or in context, is taken to be made for the task.
-    """
-    card = getattr(model, "card", None)
-    if card is None or not card.weights.metrics or card.reads_context:
-        return task.multilabel
-    if card.dataset.multilabel is not None:
-        return card.dataset.multilabel
-    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
 def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
