@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,15 @@ from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
 
-__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "is_multilabel", "started"]
+__all__ = [
+    "add_start",
+    "as_start",
+    "encode_for",
+    "encode_to_train",
+    "is_multilabel",
+    "scaled_anew",
+    "started",
+]
 
 #: What a card's encoding may be, by its ``kind``; without one, encoded features.
 _ENCODINGS = {None: encode_task, "context": encode_context}
@@ -215,15 +224,37 @@ def _is_started(task: GraphTask, start: Start | None) -> bool:
     return True
 
 
-def _scaled(card: Card, task: GraphTask) -> GraphTask:
+def scaled_anew(reader: Any, task: GraphTask) -> GraphTask:
+    """The task scaled as the weights' was, by its own columns: for weights that are to learn on it,
+    whose columns may mean something else than those of the training before."""
+    return _scaled(reader.card, task, anew=True)
+
+
+def _scaled(card: Card, task: GraphTask, anew: bool = False) -> GraphTask:
     width, classes = (card.architecture.args.get(name) for name in ("in_feats", "num_classes"))
     if card.start is not None:
         width -= num_start_columns(classes)
-    if {"scaling", "encoding"} & task.options.keys():
+    if {"scaling", "encoding", "start"} & task.options.keys():
         return task
     if not card.encoding and width != task.in_feats:
         return task
-    return scale_features(task, card.dataset.options.get("scaling"))
+    scaling, columns = card.dataset.options.get("scaling"), card.scaling
+    if anew or (columns is not None and len(columns.mean) != task.in_feats):
+        columns = None
+    # The same data have the same columns.
+    elif scaling == "standard" and columns is None and not _is_of(card, task):
+        warnings.warn(
+            f"{task.name}: {card.full_name} read features scaled by the mean and the deviation of "
+            "each column, which their card does not hold: those of this graph are taken. Where its "
+            "nodes are few, or others than in the training, predictions suffer; fine-tune the "
+            "weights on all the data that are there, which keeps what they were scaled by",
+            stacklevel=2,  # said once
+        )
+    return scale_features(task, scaling, columns)
+
+
+def _is_of(card: Card, task: GraphTask) -> bool:
+    return card.dataset.data_fingerprint == task.data_fingerprint
 
 
 def _encoded(card: Card, task: GraphTask) -> GraphTask:

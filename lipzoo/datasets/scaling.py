@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from sklearn.preprocessing import StandardScaler
@@ -12,27 +13,47 @@ from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean, shown
 
-__all__ = ["SCALINGS", "scale_features"]
+__all__ = ["SCALINGS", "Columns", "fitted", "scale_features"]
 
 
-def _row(feat: Tensor) -> Tensor:
+class Columns(Protocol):
+    """Of each column: what is taken from it, and what it is divided by then."""
+
+    mean: Sequence[float]
+    scale: Sequence[float]
+
+
+def _row(feat: Tensor, columns: Columns | None = None) -> Tensor:
     if (feat < 0).any():
         raise DataError("scaling 'row' is for counts, and some features are negative")
     return feat / feat.sum(1, keepdim=True).clamp(min=1)
 
 
-def _standard(feat: Tensor) -> Tensor:
-    scaled = StandardScaler().fit_transform(feat.double().numpy())
-    return torch.from_numpy(scaled).to(feat.dtype)
+def _standard(feat: Tensor, columns: Columns | None = None) -> Tensor:
+    mean, scale = fitted(feat) if columns is None else (columns.mean, columns.scale)
+    mean, scale = (torch.as_tensor(each, dtype=torch.float64) for each in (mean, scale))
+    return ((feat.double() - mean) / scale).to(feat.dtype)
+
+
+def fitted(feat: Tensor) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of each column, 1 where that is 0."""
+    scaler = StandardScaler().fit(feat.double().cpu().numpy())
+    return scaler.mean_.tolist(), scaler.scale_.tolist()
 
 
 #: What :func:`erase_features` puts into a task's options.
 _ERASED = ("missing_rate", "missing_seed", "missing_fill")
 
-SCALINGS: dict[str, Callable[[Tensor], Tensor]] = {"row": _row, "standard": _standard}
+#: Of features (N, F), and of the columns that a training was scaled by.
+SCALINGS: dict[str, Callable[[Tensor, Columns | None], Tensor]] = {
+    "row": _row,
+    "standard": _standard,
+}
 
 
-def scale_features(task: GraphTask, scaling: str | None) -> GraphTask:
+def scale_features(
+    task: GraphTask, scaling: str | None, columns: Columns | None = None
+) -> GraphTask:
     r"""The task with its features brought to one scale.
 
     Parameters
@@ -44,6 +65,9 @@ def scale_features(task: GraphTask, scaling: str | None) -> GraphTask:
         that are counted come to be shares (``NormalizeFeatures`` of PyTorch Geometric,
         ``RowFeatNormalizer`` of DGL). ``"standard"`` brings each column to mean 0 and variance 1
         over all nodes: columns of different units, such as longitudes beside flags.
+    columns : optional
+        For ``"standard"``, what to scale by instead of the task's own means and deviations: a
+        card's ``scaling``, so that a graph of few nodes is read as those of the training were.
 
     Raises
     ------
@@ -71,7 +95,7 @@ def scale_features(task: GraphTask, scaling: str | None) -> GraphTask:
         task.options = {key: value for key, value in task.options.items() if key not in _ERASED}
     feat = task.feat.cpu()
     try:
-        feat = SCALINGS[scaling](feat if feat.is_floating_point() else feat.float())
+        feat = SCALINGS[scaling](feat if feat.is_floating_point() else feat.float(), columns)
     except DataError as fault:
         raise DataError(f"{task.name}: {fault}") from None
     scaled = task.with_feat(feat.to(task.device), scaling=scaling)

@@ -28,7 +28,7 @@ from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
-from lipzoo.encoding import encode_to_train
+from lipzoo.encoding import encode_to_train, scaled_anew
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
@@ -254,7 +254,7 @@ def finetune(
     torch.manual_seed(seed)
     raw = task
     with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
-        task = encode_to_train(checkpoint, task, start)
+        task = encode_to_train(checkpoint, scaled_anew(checkpoint, task), start)
     model, replaced = adapt(checkpoint, task, overrides)
     card = card_before(source, task, overrides, settings, class_weight, weights)
     model.card = card
