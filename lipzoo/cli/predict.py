@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         class_names,
         is_multilabel,
         only_class,
+        shown_class,
         with_classes_of,
     )
     from lipzoo.training.predict import node_ids, predict, rows_of, write_predictions
@@ -69,9 +70,10 @@ def run(args: argparse.Namespace) -> None:
         )
     facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
     lines = [f"{len(ids)} nodes written to {path}"]
-    only = None if multilabel or len(ids) == 1 else only_class(proba, task)
+    logits = proba - 0.5 if multilabel else proba  # their signs, or their order
+    only = None if len(ids) == 1 else only_class(logits, task, multilabel)
     if only is not None:
-        lines.append(f"all are predicted as class {only}: it may have learnt nothing")
+        lines.append(f"all are predicted as {shown_class(only)}: it may have learnt nothing")
     weights = task.options.get("evidence", {})
     if task.reads_labels:
         facts["context"] = {"nodes": int(task.train_mask.sum()), "split": task.options.get("split")}
