@@ -15,7 +15,7 @@ from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
 from lipzoo.datasets.loading import with_context
-from lipzoo.datasets.scaling import scale_features
+from lipzoo.datasets.scaling import scale_features, scaled_by
 from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError, shown
 from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
@@ -27,7 +27,6 @@ __all__ = [
     "encode_for",
     "encode_to_train",
     "is_multilabel",
-    "scaled_anew",
     "started",
 ]
 
@@ -42,14 +41,16 @@ _MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 _Reader = Callable[[Any, Tensor], Tensor] | None
 
 
-def encode_for(reader: Any, task: GraphTask) -> GraphTask:
+def encode_for(reader: Any, task: GraphTask, anew: bool = False) -> GraphTask:
     """The task as a model or a checkpoint reads it: scaled as what it was trained on, where the
     features are as many, encoded where its card names an encoding, and with what it starts from
     (then it is split at random where it has labels and no masks).
 
     Whatever takes weights and a task does this first; what it calls then gets the task so. A
-    model that was not loaded has no card, and a task that is encoded, scaled or started is returned
-    as it is.
+    model that was not loaded has no card, and a task that is encoded or started is returned as it
+    is; so is one that is scaled, but for the columns that the card says it is to be scaled by.
+    ``anew``: by its own instead, for weights that are to learn on it, whose columns may mean
+    something else than those of the training before.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
         return task
     if card.start is not None or card.reads_context:
         task = with_context(task)
-    scaled = _scaled(card, task)
+    scaled = _scaled(card, task, anew)
     encoded = _encoded(card, scaled)
     if card.start is None:
         return encoded
@@ -75,7 +76,9 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
     return _with_columns(encoded, card.start, known, _reader(card.start, task.device))
 
 
-def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) -> GraphTask:
+def encode_to_train(
+    reader: Any, task: GraphTask, start: Start | None = None, anew: bool = False
+) -> GraphTask:
     """:func:`encode_for`, and what training needs besides: ``parts``, where the weights read what
     was made of the training labels.
 
@@ -96,9 +99,9 @@ def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) ->
     if card is None or _is_started(task, start):
         return task
     if start is not None:
-        scaled = _scaled(card, task)
+        scaled = _scaled(card, task, anew)
         return add_start(_encoded(card, scaled), start, scaled)
-    made = encode_for(reader, task)
+    made = encode_for(reader, task, anew)
     if made is task or not card.reads_context:
         return made
     return made.with_parts((encode_for(reader, seen), part) for seen, part in hidden_parts(task))
@@ -224,17 +227,14 @@ def _is_started(task: GraphTask, start: Start | None) -> bool:
     return True
 
 
-def scaled_anew(reader: Any, task: GraphTask) -> GraphTask:
-    """The task scaled as the weights' was, by its own columns: for weights that are to learn on it,
-    whose columns may mean something else than those of the training before."""
-    return _scaled(reader.card, task, anew=True)
-
-
-def _scaled(card: Card, task: GraphTask, anew: bool = False) -> GraphTask:
+def _scaled(card: Card, task: GraphTask, anew: bool) -> GraphTask:
     width, classes = (card.architecture.args.get(name) for name in ("in_feats", "num_classes"))
     if card.start is not None:
         width -= num_start_columns(classes)
-    if {"scaling", "encoding", "start"} & task.options.keys():
+    made = {"scaling", "encoding", "start"} & task.options.keys()
+    if made == {"scaling"} and not anew and card.scaling is not None:
+        return scaled_by(task, card.scaling)
+    if made:
         return task
     if not card.encoding and width != task.in_feats:
         return task

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
+    from lipzoo.datasets.metric import RANKING_METRICS
     from lipzoo.encoding import encode_for
     from lipzoo.training.metrics import (
         class_names,
@@ -71,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
     facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
     lines = [f"{len(ids)} nodes written to {path}"]
     logits = proba - 0.5 if multilabel else proba  # their signs, or their order
-    only = None if len(ids) == 1 else only_class(logits, task, multilabel)
+    # Of weights that were chosen by the order of the nodes, the class says little.
+    is_ranked = any(name.endswith(RANKING_METRICS) for name in model.card.weights.metrics)
+    only = None if len(ids) == 1 or is_ranked else only_class(logits, task, multilabel)
     if only is not None:
         lines.append(f"all are predicted as {shown_class(only)}: it may have learnt nothing")
     weights = task.options.get("evidence", {})

@@ -13,7 +13,7 @@ from lipzoo.datasets.missing import erase_features
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean, shown
 
-__all__ = ["SCALINGS", "Columns", "fitted", "scale_features"]
+__all__ = ["SCALINGS", "Columns", "columns_of", "scale_features", "scaled_by"]
 
 
 class Columns(Protocol):
@@ -30,13 +30,12 @@ def _row(feat: Tensor, columns: Columns | None = None) -> Tensor:
 
 
 def _standard(feat: Tensor, columns: Columns | None = None) -> Tensor:
-    mean, scale = fitted(feat) if columns is None else (columns.mean, columns.scale)
+    mean, scale = _fitted(feat) if columns is None else (columns.mean, columns.scale)
     mean, scale = (torch.as_tensor(each, dtype=torch.float64) for each in (mean, scale))
     return ((feat.double() - mean) / scale).to(feat.dtype)
 
 
-def fitted(feat: Tensor) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of each column, 1 where that is 0."""
+def _fitted(feat: Tensor) -> tuple[list[float], list[float]]:
     scaler = StandardScaler().fit(feat.double().cpu().numpy())
     return scaler.mean_.tolist(), scaler.scale_.tolist()
 
@@ -103,3 +102,22 @@ def scale_features(
         return scaled
     names = {"missing_rate": "missing_rate", "missing_seed": "seed", "missing_fill": "fill"}
     return erase_features(scaled, **{names[key]: value for key, value in erased.items()})
+
+
+def columns_of(task: GraphTask) -> tuple[list[float], list[float]] | None:
+    """Mean and deviation (1 where it is 0) of each column of the features as they came, where the
+    task was scaled by them; None also where nobody knows how they came, for the task was changed
+    since."""
+    if task.options.get("scaling") != "standard" or "scaling" in task.source.options:
+        return None
+    return _fitted(task.source.feat)
+
+
+def scaled_by(task: GraphTask, columns: Columns) -> GraphTask:
+    """A task that was scaled by means and deviations of its own, scaled by others; itself where
+    these are its own, are for other features, or :func:`columns_of` it is not known."""
+    own, wanted = columns_of(task), (list(columns.mean), list(columns.scale))
+    is_erased = any(key in task.options for key in _ERASED)
+    if own in (None, wanted) or is_erased or task.source.in_feats != len(columns.mean):
+        return task
+    return task.with_feat(_standard(task.source.feat.cpu(), columns).to(task.device))

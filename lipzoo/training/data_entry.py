@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lipzoo.card import Card, DatasetEntry, ScalingEntry, Summary, WeightsEntry
 from lipzoo.datasets import GraphTask
-from lipzoo.datasets.scaling import fitted
+from lipzoo.datasets.scaling import columns_of
 
 __all__ = ["dataset_entry", "scaling_entry", "with_result"]
 
@@ -36,11 +36,11 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
 
 
 def scaling_entry(task: GraphTask) -> ScalingEntry | None:
-    """What the columns of a task were scaled by, where they were, and a card has room for it."""
-    if task.options.get("scaling") != "standard" or task.source.in_feats > _MOST_COLUMNS:
+    """What the columns of a task were scaled by, where that is known and a card has room for it."""
+    found = columns_of(task)
+    if found is None or len(found[0]) > _MOST_COLUMNS:
         return None
-    mean, scale = fitted(task.source.feat)
-    return ScalingEntry(mean=mean, scale=scale)
+    return ScalingEntry(mean=found[0], scale=found[1])
 
 
 def with_result(card: Card, metrics: dict[str, float], epoch: int, seed: int) -> Card:

@@ -20,17 +20,9 @@ _MOST_APART, _MOST_OFF = 1e3, 100
 _COMMON = 0.1
 
 
-def warn_of_data(task: GraphTask, is_read_raw: bool = True) -> None:
+def warn_of_data(task: GraphTask) -> None:
     """Warn where the training nodes are all of one class, and, where the features are read as they
-    are, of columns in units of their own.
-
-    Parameters
-    ----------
-    task : GraphTask
-        Validated.
-    is_read_raw : bool
-        False where weights scale or encode the features by themselves.
-    """
+    are, of columns in units of their own; ``task`` is as it is trained on."""
     if one_label(task):
         label = task.labels[task.train_mask][0]
         what = shown_class(label.nonzero().flatten().tolist() if task.multilabel else int(label))
@@ -40,7 +32,7 @@ def warn_of_data(task: GraphTask, is_read_raw: bool = True) -> None:
             "there are none, nodes of each class are drawn)",
             stacklevel=4,
         )
-    if is_read_raw and not {"scaling", "encoding"} & task.options.keys():
+    if not {"scaling", "encoding"} & task.options.keys():
         words = _units(task.source)  # without the columns of a start
         if words:
             warnings.warn(

@@ -28,7 +28,7 @@ from lipzoo._writing import one_writer
 from lipzoo._yaml import read_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
-from lipzoo.encoding import encode_to_train, scaled_anew
+from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
@@ -257,9 +257,8 @@ def finetune(
     torch.manual_seed(seed)
     raw = task
     with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
-        scaled = scaled_anew(checkpoint, task)
-        task = encode_to_train(checkpoint, scaled, start)
-    warn_of_data(scaled, is_read_raw=not source.encoding)
+        task = encode_to_train(checkpoint, task, start, anew=True)
+    warn_of_data(task)
     model, replaced = adapt(checkpoint, task, overrides)
     card = card_before(source, task, overrides, settings, class_weight, weights)
     model.card = card

@@ -90,8 +90,8 @@ def predict_new(
         task, feat_new, edges_new, edge_feat_new, reads_edge_feat=bool(model.edge_feats)
     )
     card = getattr(model, "card", None)
-    scaling = None if card is None else card.dataset.options.get("scaling")
     old = encode_for(model, task)
+    scaling = old.options.get("scaling")
     if scaling is not None and len(feat_new):
         feat_new = SCALINGS[scaling](feat_new, card.scaling)
     graph = _Grown(old, feat_new, edges, edge_feat_new)
@@ -214,7 +214,7 @@ def _check_local(model: nn.Module) -> None:
     if card is not None and card.encoding:
         raise ConfigError(f"predict_new: the weights read an encoding of all nodes{way_out}")
     scaling = None if card is None else card.dataset.options.get("scaling")
-    if scaling == "standard" and card.scaling is None:
+    if scaling == "standard" and not (card.scaling and len(card.scaling.mean) == model.in_feats):
         raise ConfigError(
             "predict_new: the weights read features scaled by all nodes, and their card does not "
             f"hold by what; fine-tune them anew, which keeps it{way_out}"

@@ -169,6 +169,16 @@ def test_other_graphs_are_scaled_as_the_training_was(tuned):
         for nodes in ([5], (raw.labels == 2).nonzero().flatten().tolist()):
             assert encode_for(model, few(raw, nodes)).feat.equal(scaled.feat[nodes])
         assert encode_for(model, raw).feat.equal(scaled.feat)
+        assert encode_for(model, scaled) is scaled
+        alone = scale_features(few(raw, [3, 4, 5]), "standard")
+        found = encode_for(model, alone)
+    assert found.feat.equal(scaled.feat[3:6]), "though it was scaled by its own columns"
+    assert found.fingerprint == alone.fingerprint
+    erased = load_dataset("digits", scaling="standard", missing_rate=0.5)
+    assert encode_for(model, erased) is erased
+    relabelled = alone.with_ndata(label=torch.tensor([0, 1, 2]))  # how it came is not known
+    assert encode_for(model, relabelled) is relabelled
+    assert scaling_entry(relabelled) is None
 
 
 def test_an_older_card_warns_where_the_graph_is_not_its_own(tuned):
@@ -186,7 +196,11 @@ def test_a_fine_tuning_scales_by_its_own_data(tuned):
     other = raw.with_ndata(feat=3 * raw.feat)
     again = finetune(model, other, epochs=1, verbose=False).model
     assert again.card.scaling.mean == pytest.approx([3 * m for m in model.card.scaling.mean])
-    assert encode_for(again, other).feat.equal(scale_features(other, "standard").feat)
+    scaled = scale_features(other, "standard")
+    assert encode_for(again, other).feat.equal(scaled.feat)
+    later = finetune(model, scaled, epochs=1, verbose=False).model
+    assert later.card.scaling == again.card.scaling
+    assert all(map(torch.equal, later.parameters(), again.parameters()))
 
 
 def test_a_card_s_scaling_is_checked(tuned):

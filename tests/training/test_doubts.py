@@ -12,7 +12,7 @@ import lipzoo
 from lipzoo import GraphTask
 from lipzoo._graph import make_graph
 from lipzoo.cli import main
-from lipzoo.datasets import load_dataset, save_npz, scale_features
+from lipzoo.datasets import encode_task, load_dataset, save_npz, scale_features
 from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.metrics import only_class, only_class_words
 
@@ -28,10 +28,10 @@ def of(*columns):
     return task.with_ndata(feat=feat, label=labels, train_mask=train)
 
 
-def said(task, **options):
+def said(task):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        warn_of_data(task, **options)
+        warn_of_data(task)
     return [str(each.message) for each in found]
 
 
@@ -55,7 +55,7 @@ def test_columns_in_units_of_their_own(columns, words):
     task = of(*columns)
     with pytest.warns(UserWarning, match=f"{words}.*scaling=standard"):
         warn_of_data(task)
-    assert said(task, is_read_raw=False) == []
+    assert said(encode_task(task, width=8)) == []
     assert said(scale_features(task, "standard")) == []
 
 
