@@ -37,8 +37,8 @@ def warn_of_data(task: GraphTask) -> None:
         if words:
             warnings.warn(
                 f"{task.name}: {words}: read as they are, the large drown the rest; bring the "
-                "columns to one scale: --data-option scaling=standard, or "
-                "lipzoo.datasets.scale_features(task, 'standard')",
+                "columns to one scale: scaling='standard' (--data-option scaling=standard, "
+                "lipzoo.datasets.scale_features)",
                 stacklevel=4,
             )
 

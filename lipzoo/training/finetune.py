@@ -56,9 +56,8 @@ _STATE_FILES = tuple(f"training/{name}" for name in (STATE_FILE, CSV_FILE, "*/ev
 
 #: What to try where a model predicts the same for every node.
 _REMEDIES = (
-    "another lr, features on one scale (--data-option scaling=standard), "
-    "class_weight='balanced', a task with metric 'macro_f1' or 'roc_auc' to choose the "
-    "epoch by, or start='stack'"
+    "another lr, features on one scale (scaling='standard'), class_weight='balanced', a task with "
+    "metric 'macro_f1' or 'roc_auc' to choose the epoch by, or start='stack'"
 )
 
 #: Where each default stands; the command line takes them from there too.

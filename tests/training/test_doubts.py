@@ -154,3 +154,15 @@ def test_training_nodes_of_the_same_labels():
     task = task.with_ndata(train_mask=first)
     [words] = said(task)
     assert "training nodes are of the same labels (0" in words
+
+
+def test_weights_that_were_chosen_by_the_order_of_nodes_are_not_doubted(tmp_path, capsys):
+    task = blocks(classes=2)
+    task = task.with_ndata(feat=torch.ones_like(task.feat))
+    save_npz(task, tmp_path / "two.npz")
+    for metric in ("accuracy", "roc_auc"):
+        task.metric, out = metric, tmp_path / metric
+        lipzoo.finetune("gat_lip_2.cora", task, epochs=1, out=out, verbose=False)
+        command = ["predict", out, "--data", tmp_path / "two.npz", "--out", f"{out}.csv"]
+        assert main(list(map(str, command))) == 0
+        assert ("all are predicted" in capsys.readouterr().out) == (metric == "accuracy")
