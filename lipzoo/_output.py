@@ -4,12 +4,12 @@ are left alone."""
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lipzoo._atomic import is_leftover, remove_leftovers
+from lipzoo._atomic import is_leftover, remove_leftovers, write_all
 from lipzoo._writing import LOCK_FILE, output_path, writing, writing_file
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
@@ -77,6 +77,24 @@ class OutputFolder:
                 "--overwrite, or choose another folder"
             )
         return self._make(overwrite, words, self.own)
+
+    def fill(
+        self, files: Mapping[str, bytes], overwrite: bool = False, earlier: Collection[str] = ()
+    ) -> Path:
+        """Write these files into it, in their order, all of them or none; those named ``earlier``
+        that are not among them, of what is replaced, are removed.
+
+        Raises
+        ------
+        OutputError
+            See :meth:`prepare`.
+        """
+        with writing(self.path):
+            self.prepare(overwrite)
+            write_all({self.path / name: data for name, data in files.items()})
+            for name in set(earlier) - set(files):
+                (self.path / name).unlink(missing_ok=True)
+        return self.path
 
     def keep(self) -> Path:
         """Make it, or go on with what is there: it grows.

@@ -69,7 +69,8 @@ Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
 def validate(schema: type[Schema], content: dict[str, Any], where: str) -> Schema:
-    """An instance of a schema from a mapping that was read from ``where``.
+    """An instance of a schema from a mapping that was read from ``where``; NumPy's numbers in it
+    count as Python's.
 
     Raises
     ------
@@ -77,9 +78,20 @@ def validate(schema: type[Schema], content: dict[str, Any], where: str) -> Schem
         Which names all faults at once, with the nearest valid names.
     """
     try:
-        return schema.model_validate(content)
+        return schema.model_validate(_of_python(content))
     except pydantic.ValidationError as error:
         raise ConfigError(describe_faults(error, where, schema.model_fields)) from None
+
+
+def _of_python(value: Any) -> Any:
+    # Without importing NumPy, which takes longer than a help text.
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if type(value) is dict:
+        return {key: _of_python(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_of_python, value))
+    return value
 
 
 def describe_faults(error: pydantic.ValidationError, where: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "Card",
     "DatasetEntry",
     "LipschitzEntry",
+    "ScalingEntry",
     "Summary",
     "WeightsEntry",
     "versions",
@@ -94,6 +95,20 @@ class DatasetEntry(_Entry):
         return value
 
 
+class ScalingEntry(_Entry):
+    """What each column of the features was scaled by, where ``scaling`` is ``standard``: its mean
+    was taken from it, then it was divided by its deviation (1 where that is 0)."""
+
+    mean: list[pydantic.FiniteFloat]
+    scale: list[Annotated[pydantic.FiniteFloat, pydantic.Field(gt=0)]]
+
+    @pydantic.model_validator(mode="after")
+    def _as_many(self) -> ScalingEntry:
+        if len(self.mean) != len(self.scale):
+            raise ValueError("mean and scale must be as many numbers, one a column")
+        return self
+
+
 class Summary(_Entry):
     """A metric over the seeds: mean, sample standard deviation, the value of each seed."""
 
@@ -134,6 +149,8 @@ class Card(_Entry):
         context``, of ``encode_context``.
     start : Start, optional
         Where the weights correct what the training labels say.
+    scaling : ScalingEntry, optional
+        By what the features of other graphs are scaled; older cards do not say it.
     pretrained_on : list of DatasetEntry
         The graphs that weights without a head have learnt from, with fingerprints of the data
         without masks.
@@ -160,6 +177,7 @@ class Card(_Entry):
     baselines: dict[str, dict[str, Summary]] = {}
     encoding: Encoding | None = None
     start: Start | None = None
+    scaling: ScalingEntry | None = None
     pretrained_on: list[DatasetEntry] = []
     lipschitz: LipschitzEntry | None = None
     recipe: dict[str, Any] = {}

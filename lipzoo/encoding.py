@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,30 +15,42 @@ from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
 from lipzoo.datasets.loading import with_context
-from lipzoo.datasets.scaling import scale_features
+from lipzoo.datasets.scaling import scale_features, scaled_by
 from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError, shown
 from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
 
-__all__ = ["add_start", "as_start", "encode_for", "encode_to_train", "started"]
+__all__ = [
+    "add_start",
+    "as_start",
+    "encode_for",
+    "encode_to_train",
+    "is_multilabel",
+    "started",
+]
 
 #: What a card's encoding may be, by its ``kind``; without one, encoded features.
 _ENCODINGS = {None: encode_task, "context": encode_context}
 _CONTEXT = "gat_lip_context_8"
 
+#: What is measured where a node may have several classes, on cards that do not say it outright.
+_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
+
 #: Logits of a graph and rows; see `lipzoo.models.InContextGATv2`.
 _Reader = Callable[[Any, Tensor], Tensor] | None
 
 
-def encode_for(reader: Any, task: GraphTask) -> GraphTask:
+def encode_for(reader: Any, task: GraphTask, anew: bool = False) -> GraphTask:
     """The task as a model or a checkpoint reads it: scaled as what it was trained on, where the
     features are as many, encoded where its card names an encoding, and with what it starts from
     (then it is split at random where it has labels and no masks).
 
     Whatever takes weights and a task does this first; what it calls then gets the task so. A
-    model that was not loaded has no card, and a task that is encoded, scaled or started is returned
-    as it is.
+    model that was not loaded has no card, and a task that is encoded or started is returned as it
+    is; so is one that is scaled, but for the columns that the card says it is to be scaled by.
+    ``anew``: by its own instead, for weights that are to learn on it, whose columns may mean
+    something else than those of the training before.
 
     Raises
     ------
@@ -49,7 +62,7 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
         return task
     if card.start is not None or card.reads_context:
         task = with_context(task)
-    scaled = _scaled(card, task)
+    scaled = _scaled(card, task, anew)
     encoded = _encoded(card, scaled)
     if card.start is None:
         return encoded
@@ -63,7 +76,9 @@ def encode_for(reader: Any, task: GraphTask) -> GraphTask:
     return _with_columns(encoded, card.start, known, _reader(card.start, task.device))
 
 
-def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) -> GraphTask:
+def encode_to_train(
+    reader: Any, task: GraphTask, start: Start | None = None, anew: bool = False
+) -> GraphTask:
     """:func:`encode_for`, and what training needs besides: ``parts``, where the weights read what
     was made of the training labels.
 
@@ -84,9 +99,9 @@ def encode_to_train(reader: Any, task: GraphTask, start: Start | None = None) ->
     if card is None or _is_started(task, start):
         return task
     if start is not None:
-        scaled = _scaled(card, task)
+        scaled = _scaled(card, task, anew)
         return add_start(_encoded(card, scaled), start, scaled)
-    made = encode_for(reader, task)
+    made = encode_for(reader, task, anew)
     if made is task or not card.reads_context:
         return made
     return made.with_parts((encode_for(reader, seen), part) for seen, part in hidden_parts(task))
@@ -157,6 +172,20 @@ def started(task: GraphTask, start: Start | dict[str, Any] | str | None) -> Grap
     return task if found is None else add_start(task, found)
 
 
+def is_multilabel(model: Any, task: GraphTask) -> bool:
+    """Whether a node may have several of the model's classes.
+
+    The model's card says so, for a graph to predict on need not have labels; a model without a
+    card, with that of weights without a head, or in context, is taken to be made for the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or not card.weights.metrics or card.reads_context:
+        return task.multilabel
+    if card.dataset.multilabel is not None:
+        return card.dataset.multilabel
+    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
+
+
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:
     """The task with evidence from its training labels, and logits, behind the features.
 
@@ -198,15 +227,34 @@ def _is_started(task: GraphTask, start: Start | None) -> bool:
     return True
 
 
-def _scaled(card: Card, task: GraphTask) -> GraphTask:
+def _scaled(card: Card, task: GraphTask, anew: bool) -> GraphTask:
     width, classes = (card.architecture.args.get(name) for name in ("in_feats", "num_classes"))
     if card.start is not None:
         width -= num_start_columns(classes)
-    if {"scaling", "encoding"} & task.options.keys():
+    made = {"scaling", "encoding", "start"} & task.options.keys()
+    if made == {"scaling"} and not anew and card.scaling is not None:
+        return scaled_by(task, card.scaling)
+    if made:
         return task
     if not card.encoding and width != task.in_feats:
         return task
-    return scale_features(task, card.dataset.options.get("scaling"))
+    scaling, columns = card.dataset.options.get("scaling"), card.scaling
+    if anew or (columns is not None and len(columns.mean) != task.in_feats):
+        columns = None
+    # The same data have the same columns.
+    elif scaling == "standard" and columns is None and not _is_of(card, task):
+        warnings.warn(
+            f"{task.name}: {card.full_name} read features scaled by the mean and the deviation of "
+            "each column, which their card does not hold: those of this graph are taken. Where its "
+            "nodes are few, or others than in the training, predictions suffer; fine-tune the "
+            "weights on all the data that are there, which keeps what they were scaled by",
+            stacklevel=2,  # said once
+        )
+    return scale_features(task, scaling, columns)
+
+
+def _is_of(card: Card, task: GraphTask) -> bool:
+    return card.dataset.data_fingerprint == task.data_fingerprint
 
 
 def _encoded(card: Card, task: GraphTask) -> GraphTask:

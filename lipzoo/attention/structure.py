@@ -255,7 +255,10 @@ def _whole(index: Tensor) -> Tensor:
 def _copy(structure: Structure, device: torch.device) -> Structure:
     told = structure._told
     told = None if told is None else told.to(device)
-    return structure._holding(structure.stored.to(device), told)
+    made = structure._holding(structure.stored.to(device), told)
+    if structure.edge_feat is not None:
+        made.edge_feat = structure.edge_feat.to(device)
+    return made
 
 
 def _with_self_loops(structure: Structure) -> Structure:

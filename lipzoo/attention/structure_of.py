@@ -83,8 +83,10 @@ def _of_other(graph, feat: Tensor | None) -> Structure:
     rows = feat.shape[0] if isinstance(feat, Tensor) and feat.dim() else None
     known = _OTHERS.get(graph)
     if known is not None and known.device == edges.src.device:
-        num_nodes = rows if edges.num_nodes is None else edges.num_nodes
-        if num_nodes in (None, known.num_src) and _are_equal(known.stored, edges):
+        # What was counted by features once says nothing of a call without them.
+        told = rows if edges.num_nodes is None else edges.num_nodes
+        num_nodes = edges.count() if told is None else told
+        if num_nodes == known.num_src and _are_equal(known.stored, edges):
             return known
     num_nodes = edges.count(rows)
     # Copies: the graph may be changed while what follows from its edges is still in use.

@@ -40,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
+    from lipzoo.datasets.metric import RANKING_METRICS
     from lipzoo.encoding import encode_for
     from lipzoo.training.metrics import (
         class_names,
         is_multilabel,
         only_class,
+        shown_class,
         with_classes_of,
     )
     from lipzoo.training.predict import node_ids, predict, rows_of, write_predictions
@@ -69,9 +71,12 @@ def run(args: argparse.Namespace) -> None:
         )
     facts = {"name": model.card.full_name, "nodes": len(ids), "out": str(path)}
     lines = [f"{len(ids)} nodes written to {path}"]
-    only = None if multilabel or len(ids) == 1 else only_class(proba, task)
+    logits = proba - 0.5 if multilabel else proba  # their signs, or their order
+    # Of weights that were chosen by the order of the nodes, the class says little.
+    is_ranked = any(name.endswith(RANKING_METRICS) for name in model.card.weights.metrics)
+    only = None if len(ids) == 1 or is_ranked else only_class(logits, task, multilabel)
     if only is not None:
-        lines.append(f"all are predicted as class {only}: it may have learnt nothing")
+        lines.append(f"all are predicted as {shown_class(only)}: it may have learnt nothing")
     weights = task.options.get("evidence", {})
     if task.reads_labels:
         facts["context"] = {"nodes": int(task.train_mask.sum()), "split": task.options.get("split")}

@@ -49,7 +49,8 @@ def _features(card: Card | None) -> str:
         return f"encoded features of the nodes, lipzoo.datasets.encode_task(task, {arguments})"
     scaling = card.dataset.options.get("scaling")
     if scaling is not None:
-        return f"features of the nodes, scaled ({scaling}: lipzoo.datasets.scale_features)"
+        by = "" if card.scaling is None else ", by mean and scale on the card"
+        return f"features of the nodes, scaled ({scaling}{by}: lipzoo.datasets.scale_features)"
     return "features of the nodes"
 
 

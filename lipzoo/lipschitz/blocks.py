@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ __all__ = ["in_blocks"]
 
 #: Numbers on the edges of one block, E * H * D: 16 MiB of float64.
 _NUMBERS = 2**21
+#: Arguments that have a row an edge, which goes to the block that the edge is in.
+_OF_EDGES = ("edge_feat", "edge_weight")
 
 
 @contextmanager
@@ -35,22 +38,23 @@ def in_blocks(layers: list[AttentionConv]) -> Iterator[None]:
 
 
 def _blockwise(layer: AttentionConv, forward):
-    def run(
-        graph, feat: Tensor, get_attention: bool = False, edge_feat: Tensor | None = None
-    ) -> Tensor:
+    signature = inspect.signature(forward)
+
+    def run(graph, feat: Tensor, *args, **options) -> Tensor:
+        given = signature.bind(graph, feat, *args, **options).arguments
+        asked = {name for name, value in given.items() if value is not None and value is not False}
+        if isinstance(feat, tuple) or asked - {"graph", "feat", *_OF_EDGES}:
+            return forward(graph, feat, *args, **options)
         structure = layer.attended(graph, feat)
-        if get_attention or isinstance(feat, tuple):
-            given = {} if edge_feat is None else {"edge_feat": edge_feat}
-            return forward(graph, feat, get_attention=get_attention, **given)
-        rows = (
-            None
-            if edge_feat is None
-            else rows_attended(edge_feat, as_structure(graph, feat=feat), structure)
-        )
+        whole = as_structure(graph, feat=feat)
+        rows = {
+            name: rows_attended(given[name], whole, structure)
+            for name in _OF_EDGES
+            if name in asked
+        }
 
         def attend(feat: Tensor, nodes: Tensor, block: Structure, edges: Tensor) -> Tensor:
-            given = {} if rows is None else {"edge_feat": rows[edges]}
-            return forward(block, feat[nodes], **given)
+            return forward(block, feat[nodes], **{name: row[edges] for name, row in rows.items()})
 
         # The blocks are written into one tensor's rows in order.
         return torch.cat(

@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lipzoo._atomic import write_all
 from lipzoo._output import OutputFolder
 from lipzoo._page import Picture, Section, Table, cell, page
 from lipzoo._tables import to_csv
-from lipzoo._writing import writing
 from lipzoo.datasets import GraphTask
-from lipzoo.encoding import encode_for
+from lipzoo.encoding import encode_for, is_multilabel
 from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
@@ -125,10 +123,7 @@ class Certificate:
             )
         # The JSON last: where it is, all is there.
         files["certificate.json"] = f"{content}\n".encode()
-        with writing(folder):
-            path = OutputFolder(folder).prepare(overwrite)
-            write_all({path / name: data for name, data in files.items()})
-        return path
+        return OutputFolder(folder).fill(files, overwrite, ["radii.csv"])
 
     def report(self) -> str:
         """One HTML page that needs nothing beside it: :meth:`sections`, of all nodes."""
@@ -274,7 +269,7 @@ def certify(
     if iterations:
         value = float(estimate(model, task.graph, feat, iterations=iterations, search=search))
     certified = None
-    if radii and task.multilabel:
+    if radii and is_multilabel(model, task):
         notes.append("nodes have several labels: there is no predicted class to certify")
     elif radii and getattr(model, "edge_feats", 0):
         notes.append("the model reads edge features: no radii are derived for it; they stay fixed")

@@ -142,7 +142,8 @@ def bound(
         :func:`~lipzoo.lipschitz.register_bound` knows, in evaluation mode.
     graph : DGLGraph, Structure, any other graph, list of blocks, or int
         What the module is applied to; a model adds its self-loops. Edge features stay, and may be
-        any. A number of tokens for a
+        any. An ``edge_index`` alone names no node behind its last edge: where there are some, pass
+        ``as_structure(edge_index, feat=feat)``. A number of tokens for a
         :class:`~lipzoo.nn.LipschitzMultiheadAttention` without masks.
     heads : {"concat", "mean"}
         How the heads of a single layer are joined.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo._figures import save_figure
-from lipzoo.attention import Structure
+from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.lipschitz.local import local_rule
 from lipzoo.lipschitz.modules import hooked, overridden
@@ -148,6 +148,8 @@ def robustness(
         raise ConfigError(f"robustness: {fault}")
     with torch.inference_mode(False), torch.no_grad():
         copied = _prepared(model)
+        # An edge_index names no node behind its last edge, and each counts in the bound.
+        graph = as_structure(graph, feat=feat)
         limit = bound(copied, graph)
         network = _Network(copied, graph, _dense(feat, copied.input))
         if network.logits.shape[1] < 2:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipzoo._atomic import write_all
 from lipzoo._figures import need
 from lipzoo._json import plain
 from lipzoo._output import OutputFolder
@@ -95,12 +94,8 @@ class Report:
         files = {**files, PAGE_FILE: text.encode("utf-8")}
         files[FIGURES_FILE] = f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()
         with writing(folder):
-            path = OutputFolder(folder).prepare(overwrite)
-            earlier = _pictures_of(path / FIGURES_FILE) - set(files)
-            write_all({path / name: data for name, data in files.items()})
-            for name in earlier:  # of the report that this one replaces
-                (path / name).unlink(missing_ok=True)
-        return path
+            output = OutputFolder(folder)
+            return output.fill(files, overwrite, _pictures_of(output.path / FIGURES_FILE))
 
     def _words(self) -> list[str]:
         facts = self.facts

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from lipzoo.card import Card, DatasetEntry, Summary, WeightsEntry
+from lipzoo.card import Card, DatasetEntry, ScalingEntry, Summary, WeightsEntry
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.scaling import columns_of
 
-__all__ = ["dataset_entry", "with_result"]
+__all__ = ["dataset_entry", "scaling_entry", "with_result"]
 
 
 #: Options that say what was made of a task.
 _MADE = ("start", "evidence")
+
+#: Two numbers each, of the 50,000 that a YAML file may hold.
+_MOST_COLUMNS = 10_000
 
 
 def dataset_entry(task: GraphTask) -> DatasetEntry:
@@ -29,6 +33,14 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         multilabel=task.multilabel,
         class_names=list(task.class_names) or None,
     )
+
+
+def scaling_entry(task: GraphTask) -> ScalingEntry | None:
+    """What the columns of a task were scaled by, where that is known and a card has room for it."""
+    found = columns_of(task)
+    if found is None or len(found[0]) > _MOST_COLUMNS:
+        return None
+    return ScalingEntry(mean=found[0], scale=found[1])
 
 
 def with_result(card: Card, metrics: dict[str, float], epoch: int, seed: int) -> Card:

@@ -21,7 +21,7 @@ from lipzoo.encoding import as_start
 from lipzoo.errors import OutputError
 from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
-from lipzoo.training.data_entry import dataset_entry
+from lipzoo.training.data_entry import dataset_entry, scaling_entry
 from lipzoo.training.history import read_history
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.run import load_seed, read_run, summarize
@@ -115,6 +115,7 @@ def best_of_run(
         ),
         dataset=dataset_entry(task),
         start=as_start(recipe.start_of(best["seed"])),
+        scaling=scaling_entry(task),
         seeds=summary["seeds"],
         metrics=summary["metrics"],
         baselines=summary.get("baselines", {}),

@@ -37,6 +37,7 @@ from lipzoo.training.adapting import adapt
 from lipzoo.training.batching import check_batching
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import with_result
+from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.finetune_card import card_before, identity
 from lipzoo.training.loop import CSV_FILE, FitResult, fit
 from lipzoo.training.memory import say_if_short
@@ -53,10 +54,10 @@ __all__ = ["FREEZE", "FinetuneResult", "finetune"]
 #: In the output, beside the checkpoint; the state first: it must not be taken for that of others.
 _STATE_FILES = tuple(f"training/{name}" for name in (STATE_FILE, CSV_FILE, "*/events.*"))
 
-#: What to try where a model predicts one class for every node.
+#: What to try where a model predicts the same for every node.
 _REMEDIES = (
-    "another lr, class_weight='balanced', a task with metric 'macro_f1' or 'roc_auc' to choose the "
-    "epoch by, or start='stack'"
+    "another lr, features on one scale (scaling='standard'), class_weight='balanced', a task with "
+    "metric 'macro_f1' or 'roc_auc' to choose the epoch by, or start='stack'"
 )
 
 #: Where each default stands; the command line takes them from there too.
@@ -84,9 +85,9 @@ class FinetuneResult:
         of one's own without ``layer_groups`` is one group, ``model``.
     folder : Path or None
         The checkpoint that was written.
-    only_class : int or None
-        The class that the model predicts for every node, where it predicts no other; a warning says
-        so too.
+    only_class : int, list of int or None
+        The class that the model predicts for every node, where it predicts no other (the labels,
+        where nodes may have several); a warning says so too.
     """
 
     model: nn.Module
@@ -96,7 +97,7 @@ class FinetuneResult:
     kept: list[str]
     replaced: list[str]
     folder: Path | None = None
-    only_class: int | None = None
+    only_class: int | list[int] | None = None
 
 
 @one_writer
@@ -235,6 +236,7 @@ def finetune(
         batching=batching,
         seed=seed,
     )
+    seed = settings.seed  # Python's own, whatever was given
     if save_every < 1:
         raise ConfigError(f"save_every must be at least 1, got {save_every}")
     if given := sorted({"in_feats", "num_classes", "start_logits"} & set(overrides)):
@@ -254,7 +256,8 @@ def finetune(
     torch.manual_seed(seed)
     raw = task
     with stage(verbose, f"{source.full_name} on {task.name}: reading the graph"):
-        task = encode_to_train(checkpoint, task, start)
+        task = encode_to_train(checkpoint, task, start, anew=True)
+    warn_of_data(task)
     model, replaced = adapt(checkpoint, task, overrides)
     card = card_before(source, task, overrides, settings, class_weight, weights)
     model.card = card
@@ -311,7 +314,7 @@ def finetune(
         model.pretrained_folder = finetuned.folder = made.folder
     if model.card.start is None and not source.reads_context:
         say_if_behind(raw, result.metrics, verbose)
-    if result.only_class is not None:
+    if result.only_class is not None and not one_label(raw):  # which was said before
         words = only_class_words(f"{task.name}: the model", result.only_class, _REMEDIES)
         warnings.warn(words, stacklevel=3)
     return finetuned

@@ -13,7 +13,7 @@ from lipzoo.card import ArchitectureEntry, Card, versions
 from lipzoo.datasets import GraphTask
 from lipzoo.settings import FinetuneSettings
 from lipzoo.training.adapting import sizes_of
-from lipzoo.training.data_entry import dataset_entry
+from lipzoo.training.data_entry import dataset_entry, scaling_entry
 
 __all__ = ["card_before", "identity"]
 
@@ -46,6 +46,7 @@ def card_before(
         dataset=dataset_entry(task),
         encoding=before.encoding,
         start=task.options.get("start"),
+        scaling=scaling_entry(task),
         seeds=[settings.seed],
         recipe={key: value for key, value in recipe.items() if value is not None},
         versions=versions(),

@@ -49,7 +49,7 @@ class FitResult:
         From 1; 0 where a task with ``parts`` was best before the first.
     history : list of dict
         One an evaluation: ``epoch``, ``lr``, ``train_loss``, ``val_loss``, ``val_<metric>``.
-    only_class : int or None
+    only_class : int, list of int or None
         The class that the model predicts for every node, where it predicts no other
         (:func:`~lipzoo.training.metrics.only_class`).
     """
@@ -57,7 +57,7 @@ class FitResult:
     metrics: dict[str, float]
     best_epoch: int
     history: list[dict[str, float]] = field(repr=False)
-    only_class: int | None = None
+    only_class: int | list[int] | None = None
 
 
 @dataclass

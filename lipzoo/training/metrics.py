@@ -18,7 +18,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
 from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
-from lipzoo.encoding import encode_for
+from lipzoo.encoding import encode_for, is_multilabel
 from lipzoo.errors import DataError
 from lipzoo.models import check_has_head
 
@@ -36,6 +36,7 @@ __all__ = [
     "score",
     "score_estimator",
     "selection_key",
+    "shown_class",
     "task_loss",
     "warn_if_diverged",
     "with_classes_of",
@@ -135,8 +136,6 @@ def check_metric(task: GraphTask) -> None:
         raise DataError(f"{task.name}: {'; '.join(faults)}")
 
 
-#: What is measured where a node may have several classes, on cards that do not say it outright.
-_MULTILABEL_METRICS = ("_micro_f1", "_roc_auc")
 #: With fewer nodes states 64 wide are smaller than what malloc gives back.
 _MANY_NODES = 4096
 
@@ -199,20 +198,6 @@ def _check_classes(model: nn.Module, logits: Tensor, task: GraphTask) -> None:
             f"{task.name}: has a class {largest}, and the model tells {logits.shape[1]} apart, "
             f"from 0 on{words}"
         )
-
-
-def is_multilabel(model: nn.Module, task: GraphTask) -> bool:
-    """Whether a node may have several of the model's classes.
-
-    The model's card says so, for a graph to predict on need not have labels; a model without a
-    card, with that of weights without a head, or in context, is taken to be made for the task.
-    """
-    card = getattr(model, "card", None)
-    if card is None or not card.weights.metrics or card.reads_context:
-        return task.multilabel
-    if card.dataset.multilabel is not None:
-        return card.dataset.multilabel
-    return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
 
 
 def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
@@ -285,23 +270,37 @@ def warn_if_diverged(logits: Tensor, where: str) -> None:
     )
 
 
-def only_class(logits: Tensor, task: GraphTask) -> int | None:
-    """The class that logits (N, C) predict for every node, though there are others.
+def only_class(
+    logits: Tensor, task: GraphTask, multilabel: bool | None = None
+) -> int | list[int] | None:
+    """The class that logits (N, C) predict for every node, though there are others; where nodes may
+    have several labels, those that every node gets.
 
-    None where there are several, where nodes may have several labels, and where a ranking metric
-    judges, for which the order of the nodes counts and not the class.
+    None where predictions differ, and where a ranking metric judges, for which the order of the
+    nodes counts and not the class. ``multilabel`` is by default as the task says.
     """
-    if task.multilabel or task.metric in RANKING_METRICS:
+    if task.metric in RANKING_METRICS:
         return None
     if not logits.isfinite().all():
         return None  # nothing is predicted: see `warn_if_diverged`
+    if task.multilabel if multilabel is None else multilabel:
+        decided = logits > 0
+        is_same = len(decided) > 0 and bool((decided == decided[0]).all())
+        return decided[0].nonzero().flatten().tolist() if is_same else None
     predicted = logits.argmax(1).unique()
     return int(predicted[0]) if len(predicted) == 1 < logits.shape[1] else None
 
 
-def only_class_words(where: str, number: int, remedies: str) -> str:
-    """What to say of a model that predicts one class for every node."""
+def shown_class(found: int | list[int]) -> str:
+    """What :func:`only_class` found, in words."""
+    if isinstance(found, int):
+        return f"class {found}"
+    return f"the same labels ({', '.join(map(str, found))})" if found else "none of the labels"
+
+
+def only_class_words(where: str, found: int | list[int], remedies: str) -> str:
+    """What to say of a model that predicts the same for every node."""
     return (
-        f"{where} predicts class {number} for every node, and has learnt nothing that tells nodes "
-        f"apart, whatever its figures; try {remedies}"
+        f"{where} predicts {shown_class(found)} for every node, and has learnt nothing that tells "
+        f"nodes apart, whatever its figures; try {remedies}"
     )

@@ -90,10 +90,10 @@ def predict_new(
         task, feat_new, edges_new, edge_feat_new, reads_edge_feat=bool(model.edge_feats)
     )
     card = getattr(model, "card", None)
-    scaling = None if card is None else card.dataset.options.get("scaling")
     old = encode_for(model, task)
-    if scaling == "row" and len(feat_new):
-        feat_new = SCALINGS["row"](feat_new)
+    scaling = old.options.get("scaling")
+    if scaling is not None and len(feat_new):
+        feat_new = SCALINGS[scaling](feat_new, card.scaling)
     graph = _Grown(old, feat_new, edges, edge_feat_new)
     affected = graph.reached_from(model)
     new = torch.arange(graph.num_old, graph.num_nodes, device=affected.device)
@@ -213,8 +213,12 @@ def _check_local(model: nn.Module) -> None:
         raise ConfigError(f"predict_new: {name} reads what is made of all labels{way_out}")
     if card is not None and card.encoding:
         raise ConfigError(f"predict_new: the weights read an encoding of all nodes{way_out}")
-    if card is not None and card.dataset.options.get("scaling") not in (None, "row"):
-        raise ConfigError(f"predict_new: the weights read features scaled by all nodes{way_out}")
+    scaling = None if card is None else card.dataset.options.get("scaling")
+    if scaling == "standard" and not (card.scaling and len(card.scaling.mean) == model.in_feats):
+        raise ConfigError(
+            "predict_new: the weights read features scaled by all nodes, and their card does not "
+            f"hold by what; fine-tune them anew, which keeps it{way_out}"
+        )
     for norm in model.norms:
         if not isinstance(norm, _LOCAL_NORMS):
             raise ConfigError(

@@ -37,6 +37,7 @@ from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.batching import check_batching
+from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.metrics import only_class_words
 from lipzoo.training.ranks import Ranks, check_several
@@ -62,10 +63,10 @@ __all__ = [
 
 RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.yaml"
 
-#: What to try where a model predicts one class for every node.
+#: What to try where a model predicts the same for every node.
 _REMEDIES = (
-    "another learning rate (optimizer.lr), metric: macro_f1 or roc_auc to choose the epoch by, or "
-    "start: stack"
+    "another learning rate (optimizer.lr), features on one scale (dataset: scaling: standard), "
+    "metric: macro_f1 or roc_auc to choose the epoch by, or start: stack"
 )
 _SEEDS = "seed_*", "baselines/*/seed_*"
 #: All that a run writes. A seed that has a result counts as finished, whatever else there is of it.
@@ -165,6 +166,8 @@ def train(
             ranks.told((recipe.to_dict(), seeds[0], None))
         task = load() if ranks is None else ranks.same_task(load)
     check_splits(recipe, task, seeds)
+    if ranks is None:  # one of several processes may hold a part of the nodes
+        warn_of_data(task)
     variants = _variants(recipe) if baselines else {"": recipe}
     raw = recipe.model_copy(update={"start": None})  # what estimators see
     estimated = {}
@@ -223,7 +226,8 @@ def train(
         ranks.told(None)  # that is all
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
-    _warn_of_only_class(summary)
+    if ranks is not None or not one_label(task):  # which was said before
+        _warn_of_only_class(summary)
     return summary
 
 
@@ -265,7 +269,7 @@ def _to_go_on_with(output: OutputFolder, recipe: Recipe, processes: int) -> list
 
 def _warn_of_only_class(summary: dict[str, Any]) -> None:
     found = summary.get("only_class", [])
-    for number in sorted({each["class"] for each in found}):
+    for number in sorted({repr(each["class"]): each["class"] for each in found}.values(), key=repr):
         seeds = [str(each["seed"]) for each in found if each["class"] == number]
         where = f"{summary['name']}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}:"
         words = only_class_words(f"{where} the model", number, _REMEDIES)

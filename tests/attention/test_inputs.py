@@ -330,6 +330,7 @@ def test_other_features_other_nodes():
     index = torch.tensor([[0], [1]])
     assert as_structure(index, feat=torch.ones(2, 1)).num_src == 2
     assert as_structure(index, feat=torch.ones(4, 1)).num_src == 4
+    assert as_structure(index).num_src == 2  # whatever was asked before
     with pytest.raises(DataError, match="names node 1, and there are 1 nodes"):
         as_structure(index, feat=torch.ones(1, 1))
 
@@ -440,6 +441,18 @@ def test_lipschitz_takes_them():
     assert str(one) == str(other)
     one, other = (lipschitz.robustness(model, g, feat) for g in (index, graph))
     assert torch.equal(one.radius, other.radius)
+
+
+def test_certified_radii_know_the_nodes_that_no_edge_names():
+    torch.manual_seed(0)
+    index, feat = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.randn(50, 4)
+    graph = dgl.graph(tuple(index), num_nodes=50)
+    model = DeepGAT(4, 3, 2, hidden_feats=8, score_norm="lipschitz", feature_norm="pairnorm").eval()
+    wanted = lipzoo.lipschitz.robustness(model, graph, feat, method="global").radius
+    for call in range(2):  # the second finds the structure of the first
+        found = lipzoo.lipschitz.robustness(model, index, feat, method="global").radius
+        assert torch.equal(found, wanted), call
+        assert as_structure(index).num_src == 3
 
 
 def test_lipschitzified_and_in_context_take_them():

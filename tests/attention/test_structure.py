@@ -8,7 +8,7 @@ import torch
 from graph_zoo import GRAPHS, bipartite, block, directed, homogeneous, multigraph
 
 from lipzoo._dgl import dgl
-from lipzoo.attention import Structure, as_structure, structure_of
+from lipzoo.attention import Structure, as_structure, compact, structure_of
 from lipzoo.errors import DataError
 
 
@@ -208,6 +208,15 @@ def test_to_another_device_is_done_once():
     moved = s.to("meta")
     assert moved.device.type == "meta"
     assert s.to(torch.device("meta")) is moved
+
+
+def test_edge_features_go_along_with_the_edges():
+    src, dst = torch.tensor([1, 0, 1]), torch.tensor([0, 1, 1])
+    s = Structure(src, dst, 2, 2, edge_feat=torch.randn(3, 2))
+    assert s.to("meta").edge_feat.device.type == "meta"
+    small = compact(s)
+    assert torch.equal(small.src, s.src)
+    assert small.edge_feat is s.edge_feat
 
 
 def test_repr():

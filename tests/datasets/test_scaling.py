@@ -1,13 +1,20 @@
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
 import lipzoo
-from lipzoo.datasets import load_dataset, scale_features
+from lipzoo._graph import make_graph
+from lipzoo.card import Card
+from lipzoo.datasets import grown, load_dataset, scale_features
 from lipzoo.datasets.loading import is_same_data
+from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.training import export_run, finetune, train
+from lipzoo.training import export_run, finetune, predict, predict_new, train
+from lipzoo.training.data_entry import scaling_entry
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings, make_recipe
 from lipzoo.training.together import fit_together
@@ -106,6 +113,7 @@ def test_weights_scale_what_they_read(tmp_path):
     train(make_recipe(content, where="test"), tmp_path / "run", verbose=False)
     folder = export_run(tmp_path / "run", tmp_path / "test_tiny.digits")
     model = lipzoo.load_pretrained(folder)
+    assert len(model.card.scaling.mean) == 64
     raw, scaled = load_dataset("digits"), load_dataset("digits", scaling="standard")
     assert evaluate(model, raw) == evaluate(model, scaled)
     model.card, card = None, model.card
@@ -127,3 +135,100 @@ def test_encoded_weights_that_were_tuned_on_scaled_data_scale_first(tmp_path):
     finetune(name, scaled, epochs=2, out=tmp_path / "tuned", verbose=False)
     model = lipzoo.load_pretrained(tmp_path / "tuned")
     assert evaluate(model, load_dataset("digits")) == evaluate(model, scaled)
+
+
+def without_scaling(card):
+    return card.model_copy(update={"scaling": None})
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """Weights that were fine-tuned on columns of different units."""
+    raw = load_dataset("digits")
+    units = torch.logspace(-2, 4, raw.in_feats)
+    raw = raw.with_ndata(feat=raw.feat * units + 100 * units)
+    out = tmp_path_factory.mktemp("scaled") / "tuned"
+    options = {"epochs": 5, "out": out, "verbose": False}
+    finetune("gat_lip_2.cora", scale_features(raw, "standard"), **options)
+    return lipzoo.load_pretrained(out), raw
+
+
+def few(task, nodes):
+    """Some nodes of a task, and no edges, without labels."""
+    none = torch.empty(0, dtype=torch.int64)
+    graph = lipzoo.GraphTask.from_graph(make_graph(none, none, len(nodes)))
+    return graph.with_ndata(feat=task.feat[nodes])
+
+
+def test_other_graphs_are_scaled_as_the_training_was(tuned):
+    model, raw = tuned
+    scaled = scale_features(raw, "standard")
+    assert len(model.card.scaling.mean) == raw.in_feats
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for nodes in ([5], (raw.labels == 2).nonzero().flatten().tolist()):
+            assert encode_for(model, few(raw, nodes)).feat.equal(scaled.feat[nodes])
+        assert encode_for(model, raw).feat.equal(scaled.feat)
+        assert encode_for(model, scaled) is scaled
+        alone = scale_features(few(raw, [3, 4, 5]), "standard")
+        found = encode_for(model, alone)
+    assert found.feat.equal(scaled.feat[3:6]), "though it was scaled by its own columns"
+    assert found.fingerprint == alone.fingerprint
+    erased = load_dataset("digits", scaling="standard", missing_rate=0.5)
+    assert encode_for(model, erased) is erased
+    relabelled = alone.with_ndata(label=torch.tensor([0, 1, 2]))  # how it came is not known
+    assert encode_for(model, relabelled) is relabelled
+    assert scaling_entry(relabelled) is None
+
+
+def test_an_older_card_warns_where_the_graph_is_not_its_own(tuned):
+    model, raw = tuned
+    old = SimpleNamespace(card=without_scaling(model.card))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode_for(old, raw).feat.equal(encode_for(model, raw).feat)
+    with pytest.warns(UserWarning, match="their card does not hold"):
+        encode_for(old, few(raw, [1, 2, 3]))
+
+
+def test_a_fine_tuning_scales_by_its_own_data(tuned):
+    model, raw = tuned
+    other = raw.with_ndata(feat=3 * raw.feat)
+    again = finetune(model, other, epochs=1, verbose=False).model
+    assert again.card.scaling.mean == pytest.approx([3 * m for m in model.card.scaling.mean])
+    scaled = scale_features(other, "standard")
+    assert encode_for(again, other).feat.equal(scaled.feat)
+    later = finetune(model, scaled, epochs=1, verbose=False).model
+    assert later.card.scaling == again.card.scaling
+    assert all(map(torch.equal, later.parameters(), again.parameters()))
+
+
+def test_a_card_s_scaling_is_checked(tuned):
+    content = tuned[0].card.model_dump(exclude_none=True)
+    for scaling, words in (
+        ({"mean": [0.0], "scale": [0.0]}, "greater than 0"),
+        ({"mean": [0.0], "scale": [1.0, 1.0]}, "as many numbers"),
+        ({"mean": [float("nan")], "scale": [1.0]}, "finite"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Card.from_dict({**content, "scaling": scaling}, "test")
+
+
+def test_columns_that_a_card_has_no_room_for_are_not_kept():
+    none = torch.empty(0, dtype=torch.int64)
+    task = lipzoo.GraphTask.from_graph(make_graph(none, none, 2)).with_ndata(
+        feat=torch.rand(2, 10_001)
+    )
+    assert scaling_entry(scale_features(task, "standard")) is None
+
+
+def test_new_nodes_are_scaled_as_the_training_was(tuned):
+    model, raw = tuned
+    feat, edges = raw.feat[:2] * 1.5, [[3, 4], [raw.num_nodes, raw.num_nodes + 1]]
+    wanted = predict(model, grown(raw, feat, edges))[-2:]
+    found = predict_new(model, raw, feat, edges).proba
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    card, model.card = model.card, without_scaling(model.card)
+    with pytest.raises(ConfigError, match="their card does not hold"):
+        predict_new(model, raw, feat, edges)
+    model.card = card

@@ -2,10 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
 import lipzoo
+from lipzoo import GraphTask
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.lipschitz import certify
@@ -60,6 +63,9 @@ def test_what_is_written(certificate, task, tmp_path):
     with pytest.raises(OutputError, match="already holds files"):
         certificate.write(folder)
     certificate.write(folder, overwrite=True)
+    assert (folder / "radii.csv").is_file()
+    replace(certificate, radii=None).write(folder, overwrite=True)
+    assert not (folder / "radii.csv").exists(), "that of the certificate before"
 
 
 @pytest.mark.slow
@@ -88,6 +94,21 @@ def test_what_can_be_left_out(task):
     assert "radii" not in certificate.to_dict()
     with pytest.raises(ConfigError, match="must be >= 0"):
         certify(make(task), task, iterations=-1)
+
+
+def test_the_weights_say_whether_a_node_has_one_class(task):
+    """A graph to certify on need not have labels, or has others."""
+    flags = torch.nn.functional.one_hot(task.labels, 3).float()
+    several, bare = task.with_ndata(label=flags).graph, task.graph.local_var()
+    del bare.ndata["label"]
+    several, bare = GraphTask.from_graph(several), GraphTask.from_graph(bare)
+    options = {"epochs": 1, "splits": ("train",), "verbose": False}
+    one, many = (lipzoo.finetune("gat_lip_2.cora", t, **options).model for t in (task, several))
+    for data in (task, several, bare):
+        assert certify(one, data, iterations=0).radii is not None
+        found = certify(many, data, iterations=0)
+        assert found.radii is None
+        assert "several labels" in found.notes[0]
 
 
 @pytest.mark.slow

@@ -324,6 +324,21 @@ def test_layers_in_blocks_read_the_same_edges(kind, sep, monkeypatch):
         assert_close(layer(graph, feat, edge_feat=edge), wanted)
 
 
+@pytest.mark.parametrize("sep", [False, True])
+def test_layers_in_blocks_take_all_that_they_took(sep, monkeypatch):
+    monkeypatch.setattr("lipzoo.lipschitz.blocks._NUMBERS", 60)
+    layer, graph = layer_of("gat", sep=sep), homogeneous()
+    feat = torch.randn(10, F, dtype=torch.float64)
+    weight = torch.rand(graph.num_edges(), dtype=torch.float64)
+    edge = torch.randn(graph.num_edges(), K, dtype=torch.float64)
+    wanted = layer(graph, feat, weight, False, edge)
+    attention = layer(graph, feat, weight, True, edge)[1]
+    with in_blocks([layer]):
+        assert_close(layer(graph, feat, weight, False, edge), wanted)
+        assert_close(layer(graph, feat, edge_weight=weight, edge_feat=edge), wanted)
+        assert_close(layer(graph, feat, weight, True, edge)[1], attention)
+
+
 def test_radii_are_refused_in_words(tmp_path):
     model, task = model_and_task()
     with pytest.raises(ConfigError, match="no radii are derived for a model that reads edge"):

@@ -1,6 +1,7 @@
 import dataclasses
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
@@ -137,6 +138,20 @@ def test_the_same_seed_gives_the_same_model(source, iris):
     )
     assert one.history == two.history
     assert one.history != other.history
+
+
+def test_numbers_of_numpy_are_numbers(source, iris, tmp_path):
+    plain = {"epochs": 2, "seed": 3, "warm_start": False, "patience": 5}
+    plain |= {"lr": 0.5, "layer_lr_decay": 0.5, "batching": {"name": "clusters", "parts": 2}}
+    theirs = {"epochs": np.int64(2), "seed": np.uint8(3), "warm_start": np.bool_(False)}
+    theirs |= {"patience": np.int32(5), "lr": np.float32(0.5), "layer_lr_decay": np.float64(0.5)}
+    theirs["batching"] = {"name": "clusters", "parts": np.int64(2)}
+    found = lipzoo.finetune(source, iris, **theirs, out=tmp_path / "out", verbose=False)
+    wanted = lipzoo.finetune(source, iris, **plain, verbose=False)
+    assert found.history == wanted.history
+    assert lipzoo.load_pretrained(tmp_path / "out").card.weights.seed == 3
+    with pytest.raises(ConfigError, match="epochs"):
+        lipzoo.finetune(source, iris, epochs=np.array([1, 2]), verbose=False)
 
 
 def test_refusals_come_before_the_training(source, iris, tmp_path):

@@ -100,7 +100,9 @@ def compact(structure: Structure, attn_drop: bool = False) -> Structure:
     index = kernel_index(structure)
     index.in_edges(with_ids=True)
     index.out_edges(with_ids=attn_drop)
-    return structure.holding(CompactEdges(index))
+    made = structure.holding(CompactEdges(index))
+    made.edge_feat = structure.edge_feat
+    return made
 
 
 class KernelIndex:

@@ -1,0 +1,81 @@
+"""Data that nothing, or little, can be learnt from as they are: said before the training."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from lipzoo.datasets import GraphTask
+from lipzoo.training.metrics import shown_class
+
+__all__ = ["one_label", "warn_of_data"]
+
+#: Numbers that are looked at: some rows of many.
+_NUMBERS = 2**22
+#: Further apart than these, weights of one size cannot read both columns, or see a column change.
+_MOST_APART, _MOST_OFF = 1e3, 100
+#: Share of the nodes that have a number in a column that is compared with others: words that few
+#: nodes have are neither large nor small.
+_COMMON = 0.1
+
+
+def warn_of_data(task: GraphTask) -> None:
+    """Warn where the training nodes are all of one class, and, where the features are read as they
+    are, of columns in units of their own; ``task`` is as it is trained on."""
+    if one_label(task):
+        label = task.labels[task.train_mask][0]
+        what = shown_class(label.nonzero().flatten().tolist() if task.multilabel else int(label))
+        warnings.warn(
+            f"{task.name}: all training nodes are of {what}: what is trained on them predicts "
+            f"{what} for every node; label nodes of another class too, or take other masks (where "
+            "there are none, nodes of each class are drawn)",
+            stacklevel=4,
+        )
+    if not {"scaling", "encoding"} & task.options.keys():
+        words = _units(task.source)  # without the columns of a start
+        if words:
+            warnings.warn(
+                f"{task.name}: {words}: read as they are, the large drown the rest; bring the "
+                "columns to one scale: scaling='standard' (--data-option scaling=standard, "
+                "lipzoo.datasets.scale_features)",
+                stacklevel=4,
+            )
+
+
+def one_label(task: GraphTask) -> bool:
+    """Whether all training nodes have the same label, though there are others, or the same labels
+    each."""
+    labels = task.labels[task.train_mask]
+    return task.num_classes > 1 and len(labels) > 0 and bool((labels == labels[0]).all())
+
+
+def _units(task: GraphTask) -> str:
+    """Which columns are of units of their own; nothing where none is."""
+    rows = max(2, _NUMBERS // max(task.in_feats, 1))
+    feat = task.feat_of(slice(0, None, -(-task.num_nodes // rows))).double()
+    if not feat.numel():
+        return ""
+    low, high, size = feat.amin(0), feat.amax(0), feat.abs()
+    # A flag that nearly all nodes have is off by much, and harmless.
+    varies = ~((feat == low) | (feat == high)).all(0)
+    mean, spread = feat.mean(0), feat.std(0, correction=0)
+    off = varies & (mean.abs() > _MOST_OFF * spread)
+    if off.any():
+        column = int(off.nonzero()[0])
+        words = "hardly differs from node to node beside its size"
+        return f"feature {_shown(column, mean, spread)} {words}"
+    common = (size > 0).sum(0)
+    compared = ((low < high) & (common >= _COMMON * len(feat))).nonzero().flatten()
+    if len(compared) < 2:
+        return ""
+    sizes = (size.sum(0) / common.clamp(min=1))[compared]
+    if sizes.max() <= _MOST_APART * sizes.min():
+        return ""
+    large, small = (int(compared[at]) for at in (sizes.argmax(), sizes.argmin()))
+    both = " and ".join(_shown(column, mean, spread) for column in (large, small))
+    return f"features {both} are of very different sizes"
+
+
+def _shown(column: int, mean: Tensor, spread: Tensor) -> str:
+    return f"{column} ({mean[column]:.3g} ± {spread[column]:.2g})"
