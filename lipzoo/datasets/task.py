@@ -298,18 +298,23 @@ class GraphTask(Sources):
     def with_classes(self, names: Sequence[str]) -> GraphTask:
         """The task with its classes counted as these names are: those that weights have learnt.
 
-        A task whose classes have no names is returned as it is.
+        Where only one of both has names, a class is called by its number; the columns of several
+        labels a node then stay what they are.
 
         Raises
         ------
         DataError
             If it has a class of another name.
         """
-        if not self.class_names or self.class_names == tuple(names):
+        is_numbered = not (names and self.class_names)
+        if self.class_names == tuple(names) or (is_numbered and self.multilabel):
+            return self
+        if not self.class_names and self.labels is None:
             return self
         labels = recount(self.labels, self.class_names, names, self.name)
         task = self if labels is None else self.with_ndata(label=labels)
-        return replace(task, class_names=tuple(names), num_classes=len(names))
+        num_classes = len(names) or class_count(labels)
+        return replace(task, class_names=tuple(names), num_classes=num_classes)
 
     def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:
         """The task with :attr:`parts`: features without the labels of a part, and the part."""
