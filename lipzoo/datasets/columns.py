@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +28,15 @@ __all__ = [
     "edge_columns",
     "feature_names",
     "is_missing",
+    "is_no_label",
     "is_whole_text",
     "node_columns",
     "plain",
 ]
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
+#: What is read as another number than it is written: a postcode, a number with an underscore.
+_CODE = re.compile(r"\+|-?0\d|.*_")
 _LABEL = ("label", "y")
 _EDGE_FEATURES = ("feat", "edge_attr")
 _SPLITS = {
@@ -79,13 +83,13 @@ class Table:
         """Labels int64 (N,), or (N, C) of lists, and the names of the classes.
 
         Numbers stay what they are, and have no names. Words are counted in sorted order. A missing
-        label is -1.
+        label, see `is_no_label`, is -1.
         """
         column = plain(self.columns[name])
         if isinstance(column, np.ndarray) and column.dtype.kind in "biu":
             return column, ()
         if not isinstance(column, np.ndarray):
-            cells = [None if is_missing(cell) else cell for cell in column]
+            cells = [None if is_no_label(cell) else cell for cell in column]
             words = [cell for cell in cells if isinstance(cell, str)]
             if words and not all(map(_is_numeric_text, words)):
                 names = tuple(sorted({str(cell) for cell in cells if cell is not None}))
@@ -106,7 +110,7 @@ class Table:
         if not isinstance(column, np.ndarray):
             cells = [False if is_missing(cell) else cell for cell in column]
             column = Table(self.where, {name: cells}, self.row).numbers(name)
-        return column
+        return np.where(np.isnan(column), 0, column) if column.dtype.kind == "f" else column
 
     def split(self, name: str) -> dict[str, np.ndarray]:
         """The three masks of a column that holds ``train``, ``val``, ``test`` or nothing."""
@@ -123,37 +127,6 @@ class Table:
                 )
             masks[_SPLITS[word]][row] = True
         return masks
-
-    def ids(self, name: str) -> list[Hashable]:
-        """Ids, each there once."""
-        found = self.ends(name)
-        seen: set[Hashable] = set()
-        for row, each in enumerate(found):
-            if each in seen:
-                raise DataError(
-                    f"{self.where}, {self.row(row)}: node '{shown(each)}' is there twice; ids must "
-                    "differ"
-                )
-            seen.add(each)
-        return found
-
-    def ends(self, name: str) -> list[Hashable]:
-        """Ids, none of them missing; whole numbers where all are."""
-        column = plain(self.columns[name])
-        cells = column.tolist() if isinstance(column, np.ndarray) else list(column)
-        for row, cell in enumerate(cells):
-            if is_missing(cell) or not isinstance(cell, Hashable):
-                what = "is missing" if is_missing(cell) else f"is {shown(cell)}"
-                raise DataError(
-                    f"{self.where}, {self.row(row)}, column '{shown(name)}': the id {what}; give "
-                    "a number or a word"
-                )
-        if all(isinstance(cell, str) and is_whole_text(cell) for cell in cells):
-            return [int(cell) for cell in cells]
-        return [
-            int(cell) if isinstance(cell, numbers.Real) and cell == cell // 1 else cell
-            for cell in cells
-        ]
 
     def _parsed(self, name: str, column: Sequence[Any]) -> np.ndarray:
         rows = [
@@ -342,17 +315,32 @@ def is_missing(cell: Any) -> bool:
     return type(cell).__name__ in ("NAType", "NaTType")
 
 
+def is_no_label(cell: Any) -> bool:
+    """Whether a cell of a column of labels says that there is none: a missing one, -1, or either
+    as text, as NumPy and CSV files write them among words."""
+    if isinstance(cell, str):
+        try:
+            number = float(cell)
+        except ValueError:
+            return not cell.strip()
+        return number == -1 or number != number
+    is_number = isinstance(cell, numbers.Real) and not isinstance(cell, (bool, np.bool_))
+    return is_missing(cell) or (is_number and cell == -1)
+
+
 def is_whole_text(cell: str) -> bool:
-    """Whether text is a whole number, as ids are."""
-    return len(cell) <= 20 and cell.removeprefix("-").isdecimal()
+    """Whether text is a whole number written as Python writes it, as ids are: "07" is a word."""
+    return len(cell) <= 20 and cell.removeprefix("-").isdecimal() and str(int(cell)) == cell
 
 
 def _is_numeric_text(cell: str) -> bool:
+    """Whether a label is a number, or a list of some: "1.0" is, and "01001" a word."""
+    parts = [part.strip() for part in cell.strip("[]()").rstrip(",").split(",")]
     try:
-        [float(part) for part in cell.strip("[]()").rstrip(",").split(",")]
+        [float(part) for part in parts]
     except ValueError:
         return cell.strip().lower() in _WORDS
-    return True
+    return not any(_CODE.match(part) for part in parts)
 
 
 def _is_list(cell: Any) -> bool:
@@ -361,6 +349,8 @@ def _is_list(cell: Any) -> bool:
 
 def plain(column: Any) -> Any:
     """An array of numbers where it is one, else something to iterate over."""
+    if len(getattr(column, "shape", ())) == 2 and hasattr(column, "to_numpy"):
+        column = column.to_numpy()  # iterating over a DataFrame gives the names of its columns
     if isinstance(column, Tensor):
         column = column.detach().cpu()
         column = column if column.layout is torch.strided else column.to_dense()

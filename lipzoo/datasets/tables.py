@@ -11,6 +11,7 @@ from torch import Tensor
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, check_lengths, edge_columns, is_missing, node_columns
+from lipzoo.datasets.ids import read_ids, rows_of_ends
 from lipzoo.errors import DataError, did_you_mean, shown
 
 __all__ = ["as_table", "graph_of_tables", "id_column", "is_table", "node_table"]
@@ -51,19 +52,8 @@ def graph_of_tables(
         one that is not among the nodes.
     """
     ids, columns, facts = node_table(nodes, node_id, features)
-    place = {each: row for row, each in enumerate(ids)}
-    ends = []
     edges, names = _ends(edges, source, target)
-    for name in names:
-        named = edges.ends(name)
-        places = [place.get(each) for each in named]
-        if None in places:
-            row = places.index(None)
-            raise DataError(
-                f"{edges.where}, {edges.row(row)}: {name} '{shown(named[row])}' is not among the "
-                f"{len(ids)} ids of the nodes{_hint(named[row], ids)}"
-            )
-        ends.append(np.array(places, np.int64))
+    ends = [rows_of_ends(edges, name, ids) for name in names]
     columns |= edge_columns(edges, edge_features, skip=names)
     return graph_with_columns(nodes.where, *ends, columns, node_ids=ids, **facts)
 
@@ -74,7 +64,7 @@ def node_table(
     """The ids, and what `node_columns` gives, of the nodes of `graph_of_tables`."""
     key = id_column(nodes.columns) if node_id is None else [_named(nodes, node_id)]
     columns, facts = node_columns(nodes, features, skip=key)
-    ids = nodes.ids(key[0]) if key else list(range(len(columns["feat"])))
+    ids = read_ids(nodes, key[0]) if key else list(range(len(columns["feat"])))
     return ids, columns, facts
 
 
@@ -174,12 +164,6 @@ def _ends(edges: Any, source: str | None, target: str | None) -> tuple[Table, li
             f"{shown(', '.join(edges.columns), 500)}); name them source and target, or say which"
         )
     return edges, [_named(edges, name) for name in pair]
-
-
-def _hint(missing: Any, ids: list) -> str:
-    if ids and isinstance(missing, str) != isinstance(ids[0], str):
-        return "; the ids of one table are numbers, those of the other words: convert one"
-    return "; add a row for it, or drop the edge"
 
 
 def _rows(where: str, name: str, column: Any) -> int:

@@ -360,11 +360,16 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("file", "old", "new", "expected"),
         [
-            ("edges.csv", "10,2,6", "11,2,6", "/edges.csv, row 3: src_id '11' is not among the no"),
+            ("edges.csv", "10,2,6", "11,2,6", "/edges.csv, row 3: src_id '11' is not among the 6 "),
             ("edges.csv", "dst_id", "dest", "/edges.csv: there is no column 'dst_id' (found: de"),
             ("edges.csv", "10,2,6", "10,2", "/edges.csv, row 3: 2 cells under 3 headers"),
             ("nodes.csv", "node_id", "id", "/nodes.csv: there is no column 'node_id' (found: id"),
-            ("nodes.csv", "\n10,", "\n2,", "/nodes.csv: node 2 is there twice; ids must differ"),
+            (
+                "nodes.csv",
+                "\n10,",
+                "\n2,",
+                "/nodes.csv, row 3: node '2' is there twice; ids must differ",
+            ),
             ("nodes.csv", "3, 0.5", "3", "/nodes.csv: the lists in column 'feat' differ in length"),
             (
                 "nodes.csv",
