@@ -32,6 +32,7 @@ __all__ = [
     "is_whole_text",
     "node_columns",
     "plain",
+    "usual_name",
 ]
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
@@ -51,11 +52,15 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which."""
+    """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which.
+
+    ``index`` is what a DataFrame calls its rows, where that is not 0..N-1.
+    """
 
     where: str
     columns: Mapping[str, Any]
     row: Callable[[int], str] = lambda row: f"row {row}"
+    index: Sequence[Any] | None = None
 
     def numbers(self, name: str) -> np.ndarray:
         """A column as int64 where all is whole, else float32: (N,), or (N, D) of lists.
@@ -175,6 +180,8 @@ def node_columns(
     ``feat``, or lists in ``x``     the features; without it all other columns are one each
     ==============================  =========================================================
 
+    Whether letters are capital does not count in these names, but for ``x`` and ``y``.
+
     Parameters
     ----------
     table : Table
@@ -188,27 +195,26 @@ def node_columns(
     DataError
         If there are no features, or a column holds what it should not.
     """
-    columns = table.columns
-    label = next((name for name in _LABEL if name in columns), None)
+    columns, where = table.columns, table.where
+    usual = _usual_names(columns, where)
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
-    if label is not None:
-        arrays["label"], facts["class_names"] = table.labels(label)
-    arrays |= {name: table.mask(name) for name in MASKS if name in columns}
-    if "split" in columns:
-        if any(name in columns for name in MASKS):
-            raise DataError(f"{table.where}: there are masks and a split column; keep one of both")
-        arrays |= table.split("split")
-    named = {*skip, label, *MASKS, "split"}
-    others = [name for name in columns if name not in named]
+    if "label" in usual:
+        arrays["label"], facts["class_names"] = table.labels(usual["label"])
+    arrays |= {mask: table.mask(usual[mask]) for mask in MASKS if mask in usual}
+    if "split" in usual:
+        if any(mask in usual for mask in MASKS):
+            raise DataError(f"{where}: there are masks and a split column; keep one of both")
+        arrays |= table.split(usual["split"])
+    others = [name for name in columns if name not in {*skip, *usual.values()}]
     for name in others:
-        if name.endswith("_mask"):
-            raise DataError(
-                f"{table.where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}"
-            )
+        if name.lower().endswith("_mask"):
+            raise DataError(f"{where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}")
     is_named = features is not None
     if not is_named:
-        features = feature_names(columns, lambda name: table.numbers(name).ndim == 2, None, skip)
+        features = feature_names(
+            columns, lambda name: table.numbers(name).ndim == 2, None, skip, where
+        )
     if isinstance(features, str) or not isinstance(features, Iterable) or not features:
         raise DataError(
             f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
@@ -229,6 +235,7 @@ def feature_names(
     is_list: Callable[[str], bool],
     features: Sequence[str] | None = None,
     skip: Sequence[str] = (),
+    where: str = "nodes",
 ) -> Sequence[str]:
     """The columns of a table of nodes that are features; see `node_columns`.
 
@@ -236,13 +243,38 @@ def feature_names(
     """
     if features is not None:
         return features
-    label = next((name for name in _LABEL if name in columns), None)
-    others = [name for name in columns if name not in {*skip, label, *MASKS, "split"}]
-    if "feat" in columns:
-        return ["feat"]
+    feat = usual_name(columns, ["feat"], where)
+    if feat is not None:
+        return [feat]
     if "x" in columns and is_list("x"):
         return ["x"]  # and no coordinate
-    return others
+    return [n for n in columns if n not in {*skip, *_usual_names(columns, where).values()}]
+
+
+def usual_name(columns: Iterable[str], names: Iterable[str], where: str) -> str | None:
+    """The column that is called by the first of these names that one is, in small or capital
+    letters; by a single letter as it is, for X and Y are coordinates.
+
+    Raises
+    ------
+    DataError
+        If two columns are, and differ in capital letters alone.
+    """
+    for name in names:
+        found = [each for each in columns if (each.lower() if len(name) > 1 else each) == name]
+        if len(found) > 1:
+            words = shown(" and ".join(found))
+            raise DataError(f"{where}: the columns {words} differ in capital letters; rename one")
+        if found:
+            return found[0]
+    return None
+
+
+def _usual_names(columns: Iterable[str], where: str) -> dict[str, str]:
+    """The columns that say something else than features: ``label``, masks and ``split``."""
+    wanted = {"label": _LABEL, **{name: [name] for name in (*MASKS, "split")}}
+    found = {what: usual_name(columns, names, where) for what, names in wanted.items()}
+    return {what: name for what, name in found.items() if name is not None}
 
 
 def edge_columns(
@@ -271,7 +303,7 @@ def edge_columns(
             )
         _check_there(table, features, [name for name in table.columns if name not in skip])
         return {"edge_feat": _side_by_side(table, features)} if features else {}
-    usual = next((name for name in _EDGE_FEATURES if name in table.columns), None)
+    usual = usual_name(table.columns, _EDGE_FEATURES, table.where)
     if usual is None or usual in skip:
         return {}
     try:

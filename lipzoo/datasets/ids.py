@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,9 @@ def read_ids(table: Table, name: str) -> list[Hashable]:
     return found
 
 
-def rows_of_ends(edges: Table, name: str, ids: list[Hashable], hint: str = "") -> np.ndarray:
+def rows_of_ends(
+    edges: Table, name: str, ids: list[Hashable], hint: Callable[[str], str] | None = None
+) -> np.ndarray:
     """The rows (E,) of the nodes that a column of edges names.
 
     The ids say how they are compared: as numbers where all of them are, else as text.
@@ -50,8 +52,8 @@ def rows_of_ends(edges: Table, name: str, ids: list[Hashable], hint: str = "") -
         The column.
     ids : list
         Of the nodes.
-    hint : str
-        What to say where a node is not among them, if it is known.
+    hint : callable, optional
+        What to say of one that is not among them, if more is known.
 
     Raises
     ------
@@ -64,10 +66,10 @@ def rows_of_ends(edges: Table, name: str, ids: list[Hashable], hint: str = "") -
     rows = [place.get(key(end)) for end in ends]
     if None in rows:
         row = rows.index(None)
-        end = shown(_text(ends[row]))
+        end = _text(ends[row])
         raise DataError(
-            f"{edges.where}, {edges.row(row)}: {name} '{end}' is not among the {len(ids)} ids of "
-            f"the nodes{hint or _hint(_text(ends[row]), ids)}"
+            f"{edges.where}, {edges.row(row)}: {name} '{shown(end)}' is not among the {len(ids)} "
+            f"ids of the nodes{_hint(end, ids) if hint is None else hint(end)}"
         )
     return np.array(rows, np.int64)
 

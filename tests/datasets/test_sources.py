@@ -592,3 +592,60 @@ def test_masks_of_floats_and_features_of_a_table():
     square = pd.DataFrame(np.eye(3)[::-1])  # whose names are numbers, as many as there are nodes
     made = GraphTask.from_scipy(sp.coo_array((3, 3)), square)
     assert made.feat.tolist() == np.eye(3)[::-1].tolist()
+
+
+@pytest.mark.parametrize("write", [str.title, str.upper])
+def test_capital_letters_in_names_of_columns(graph, task, write):
+    edges, nodes = tables(graph, task)
+    edges = {write(name): column for name, column in edges.items()}
+    nodes = {name if len(name) == 1 else write(name): column for name, column in nodes.items()}
+    same(GraphTask.from_edges(edges, nodes), task)
+    with pytest.raises(DataError, match=r"the columns .* differ in capital letters; rename one"):
+        GraphTask.from_edges(edges, {**nodes, "label": [0] * 6})
+
+
+def test_large_coordinates_are_features():
+    made = GraphTask.from_edges(np.zeros((2, 0), int), {"X": [1.5, 2], "Y": [3.5, 4]})
+    assert made.feat.tolist() == [[1.5, 3.5], [2, 4]]
+    assert made.labels is None
+
+
+def turned(graph, task):
+    """`tables` of the nodes from last to first, their ids where a DataFrame has its index."""
+    edges, nodes = tables(graph, task)
+    return edges, pd.DataFrame(nodes).set_index("id")[::-1]
+
+
+def test_an_index_is_the_ids(graph, task, tmp_path):
+    edges, nodes = turned(graph, task)
+    wanted = GraphTask.from_edges(edges, nodes.reset_index())
+    found = GraphTask.from_edges(edges, nodes)
+    same(found, wanted)
+    assert found.node_ids == IDS[::-1]
+    numbered = nodes.set_axis(range(6)[::-1])
+    ends = np.array([[IDS.index(each) for each in edges[end]] for end in ("source", "target")])
+    for table in (numbered, pa.Table.from_pandas(numbered)):
+        found = GraphTask.from_edges(ends, table)
+        assert torch.equal(found.feat[found.graph.edges()[0]], task.feat[graph.edges()[0]])
+        assert (found.in_feats, found.node_ids) == (2, [5, 4, 3, 2, 1, 0])
+    # As pandas writes it by default.
+    numbered.to_csv(tmp_path / "nodes.csv")
+    pd.DataFrame({"source": ends[0], "target": ends[1]}).to_csv(tmp_path / "edges.csv")
+    found = load_dataset(tmp_path, require_labels=False)
+    assert (found.in_feats, found.node_ids) == (2, [5, 4, 3, 2, 1, 0])
+
+
+def test_an_index_that_is_no_ids(graph, task):
+    edges, nodes = turned(graph, task)
+    with pytest.raises(DataError, match=r"'fay' is there twice; .* index of the table"):
+        GraphTask.from_edges(edges, nodes.set_axis(["fay"] * 6))
+    counted = nodes.reset_index(drop=True)
+    assert GraphTask.from_edges(np.zeros((2, 1), int), counted).node_ids == list(range(6))
+    with pytest.raises(DataError, match=r"'eve' is not .*no column node_id, id or node, so that"):
+        GraphTask.from_edges({"src": ["eve"], "dst": [0]}, counted)
+    named = counted.assign(user_id=range(100, 106))
+    with pytest.raises(DataError, match=r"from 0; 'user_id' holds it: .* call the column id"):
+        GraphTask.from_edges(np.array([[0], [104]]), named)
+    kept = named[named.user_id > 101]
+    with pytest.raises(DataError, match=r"'1' is not .* the ids are the index of the table"):
+        GraphTask.from_edges(np.array([[2], [1]]), kept)
