@@ -131,7 +131,7 @@ class Sources:
         ----------
         adjacency : sparse matrix or array (N, N)
             An entry ``[i, j]`` is the edge ``i -> j``, as in ``dgl.from_scipy`` and networkx.
-        feat : array, tensor or sparse matrix (N, F)
+        feat : array, tensor, DataFrame or sparse matrix (N, F)
         label : array, tensor or list (N,), or 0/1 (N, C), optional
             Numbers, or words; -1 or None where unknown.
         train_mask, val_mask, test_mask : array, tensor or list (N,), or (N, S), optional
