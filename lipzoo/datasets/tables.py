@@ -21,6 +21,7 @@ from lipzoo.datasets.columns import (
     usual_name,
 )
 from lipzoo.datasets.ids import read_ids, rows_of_ends
+from lipzoo.datasets.names import as_node_ids
 from lipzoo.errors import DataError, did_you_mean, shown
 
 __all__ = [
@@ -104,7 +105,8 @@ def as_index(cells: Iterable[Any]) -> list[Any] | None:
     """What rows are called, or None where they are just counted."""
     cells = list(cells)
     counted = list(range(len(cells)))
-    return None if cells in (counted, list(map(str, counted))) else cells
+    is_counted = cells == counted or cells == list(map(str, counted))  # as CSV files have them
+    return None if is_counted else cells
 
 
 def _key(nodes: Table, node_id: str | None) -> list[str]:
@@ -114,7 +116,8 @@ def _key(nodes: Table, node_id: str | None) -> list[str]:
 
 def _ids_of_index(nodes: Table) -> list:
     try:
-        return read_ids(replace(nodes, columns={"index": nodes.index}), "index")
+        ids = read_ids(replace(nodes, columns={"index": nodes.index}), "index")
+        return as_node_ids(ids, len(ids), nodes.where) or []
     except DataError as fault:
         raise DataError(
             f"{fault}; for want of a column node_id, id or node, the ids are the index of the "

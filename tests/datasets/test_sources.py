@@ -639,6 +639,8 @@ def test_an_index_that_is_no_ids(graph, task):
     edges, nodes = turned(graph, task)
     with pytest.raises(DataError, match=r"'fay' is there twice; .* index of the table"):
         GraphTask.from_edges(edges, nodes.set_axis(["fay"] * 6))
+    with pytest.raises(DataError, match="whole numbers or words; for want of a column node_id"):
+        GraphTask.from_edges(edges, nodes.set_axis(pd.date_range("2020", periods=6)))
     counted = nodes.reset_index(drop=True)
     assert GraphTask.from_edges(np.zeros((2, 1), int), counted).node_ids == list(range(6))
     with pytest.raises(DataError, match=r"'eve' is not .*no column node_id, id or node, so that"):
