@@ -7,7 +7,9 @@ import fnmatch
 import glob
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from lipzoo.errors import OutputError
 
@@ -21,12 +23,17 @@ __all__ = [
     "write_atomically",
 ]
 
+#: What a file is to hold, or what writes it.
+Content = bytes | Callable[[IO[bytes]], Any]
+
 #: The names of temporary files.
 _TEMPORARY = ".*.tmp"
 
 
-def write_atomically(path: Path | str, data: bytes) -> None:
+def write_atomically(path: Path | str, data: Content) -> None:
     """Write ``data`` so that ``path`` holds either the old content or all of the new.
+
+    A function writes what need not be in memory at once to the file that it is given.
 
     Raises
     ------
@@ -36,7 +43,7 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     write_all({Path(path): data})
 
 
-def write_all(files: dict[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, Content]) -> None:
     """Write several files; none is replaced before all are on the disk.
 
     The last one seals several: it is removed first and comes last, so that a killed process
@@ -84,14 +91,14 @@ def _take_back(staged: dict[Path, Path], kept: dict[Path, Path]) -> None:
             os.replace(temporary, path)
 
 
-def stage(path: Path, data: bytes) -> Path:
+def stage(path: Path, data: Content) -> Path:
     """A temporary file beside ``path`` that holds ``data``, on the disk."""
     with tempfile.NamedTemporaryFile(
         dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
     ) as file:
         temporary = Path(file.name)
         try:
-            file.write(data)
+            data(file) if callable(data) else file.write(data)
             file.flush()
             os.fsync(file.fileno())
             # mkstemp makes files that only their owner may read.

@@ -135,6 +135,21 @@ def read_edges(graph: Any) -> Edges:
     return _READERS[kind](graph)
 
 
+def check_tensors(feat: Any) -> None:
+    """Refuse features, or one of a pair of them, that are no tensor.
+
+    Raises
+    ------
+    DataError
+        Which says how to make one.
+    """
+    for each in feat if isinstance(feat, tuple) else (feat,):
+        if not isinstance(each, Tensor):
+            is_array = isinstance(each, (np.ndarray, list)) or hasattr(each, "to_numpy")
+            advice = "torch.tensor(features) makes one of an array" if is_array else _ORDER
+            raise DataError(f"features must be a tensor, got {type(each).__name__}; {advice}")
+
+
 def _of_edge_index(edge_index: Tensor) -> Edges:
     kind, shape = edge_index.dtype, tuple(edge_index.shape)
     is_whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)

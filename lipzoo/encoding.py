@@ -14,7 +14,7 @@ from lipzoo._schema import validate
 from lipzoo.card import Card
 from lipzoo.context import encode_context, hidden_parts, num_start_columns, start_columns
 from lipzoo.datasets import GraphTask, encode_task
-from lipzoo.datasets.loading import with_context
+from lipzoo.datasets.loading import with_any_split
 from lipzoo.datasets.scaling import scale_features, scaled_by
 from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError, shown
 from lipzoo.models import InContextGATv2
@@ -61,7 +61,7 @@ def encode_for(reader: Any, task: GraphTask, anew: bool = False) -> GraphTask:
     if card is None or _is_started(task, card.start):
         return task
     if card.start is not None or card.reads_context:
-        task = with_context(task)
+        task = with_any_split(task)
     scaled = _scaled(card, task, anew)
     encoded = _encoded(card, scaled)
     if card.start is None:

@@ -21,13 +21,22 @@ from lipzoo._files import read_regular
 from lipzoo._paths import as_path
 from lipzoo.errors import OutputError
 
-__all__ = ["FORBIDDEN", "complete", "fetch_pinned", "fetching", "lipzoo_home", "unwritable"]
+__all__ = [
+    "FORBIDDEN",
+    "MAX_BYTES",
+    "check_online",
+    "complete",
+    "fetch_pinned",
+    "fetching",
+    "lipzoo_home",
+    "unwritable",
+]
 
 #: Why nothing is fetched.
 FORBIDDEN = "the network is forbidden (LIPZOO_OFFLINE, HF_HUB_OFFLINE)"
 
 #: More than any file of data has; what comes is held to its own length.
-_MAX_BYTES = 4 * 2**30
+MAX_BYTES = 4 * 2**30
 
 
 def lipzoo_home() -> Path:
@@ -90,22 +99,27 @@ def fetch_pinned(place: Path, url: str, digest: str, num_bytes: int, purpose: Pu
     data = _kept(target, digest, num_bytes)
     if data is not None:
         return data
-    if is_offline():
-        raise purpose.error(
-            f"{url}: has not been fetched before, and {FORBIDDEN}; fetch it once with a network, "
-            f"or {purpose.by_hand}"
-        )
+    check_online(url, purpose)
     try:
         with fetching(place, url, purpose) as watch:
             data = _kept(target, digest, num_bytes)  # another process may have fetched it
             if data is not None:
                 return data
-            return complete(url, target, digest, num_bytes, _MAX_BYTES, watch, purpose)
+            return complete(url, target, digest, num_bytes, MAX_BYTES, watch, purpose)
     except OSError as fault:
         raise OutputError(
             f"{unwritable(place, fault)}; let LIPZOO_HOME name a folder with room that you may "
             "write to"
         ) from None
+
+
+def check_online(url: str, purpose: Purpose) -> None:
+    """Raise ``purpose.error`` where the network is forbidden."""
+    if is_offline():
+        raise purpose.error(
+            f"{url}: has not been fetched before, and {FORBIDDEN}; fetch it once with a network, "
+            f"or {purpose.by_hand}"
+        )
 
 
 def _kept(target: Path, digest: str, num_bytes: int) -> bytes | None:

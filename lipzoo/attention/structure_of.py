@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lipzoo._edges import Edges, check_size, read_edges
+from lipzoo._edges import Edges, check_size, check_tensors, read_edges
 from lipzoo._graph import EID, NID, NTYPE, is_graph, with_all_formats
 from lipzoo._torch import lasting, unseen
 from lipzoo.attention.held_edges import HeldEdges, index_dtype
@@ -53,8 +53,10 @@ def as_structure(
     Raises
     ------
     DataError
-        If ``graph`` is no graph, is malformed, or has several relations.
+        If ``graph`` is no graph, is malformed, or has several relations, or ``feat`` no tensor.
     """
+    if feat is not None:
+        check_tensors(feat)
     structure = graph if isinstance(graph, Structure) else _structure_of(graph, feat)
     return structure.with_self_loops() if add_self_loops else structure
 

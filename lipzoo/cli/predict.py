@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
     with output_file(args.out, args.overwrite):  # before the work, not after it
         model = load_model(args.name)
-        raw = with_classes_of(model, load_task(args, model.card, require_labels=False))
+        raw = load_task(args, model.card, require_labels=False)
+        raw = with_classes_of(model, raw, is_judged=False)
         task = encode_for(model, raw)
         ids, rows = node_ids(task), None
         if args.nodes is not None:

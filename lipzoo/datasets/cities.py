@@ -77,8 +77,8 @@ def eccentricities(
     .. math:: \varepsilon_k(i) = \max_{j \in B_k(i)} d_{B_k(i)}(j, i)
 
     where ``B_k(i)`` are the nodes from which at most ``k`` edges lead to ``i``, and ``d`` is the
-    length of the shortest way between them inside ``B_k(i)``, with each edge taken in both
-    directions. Of several edges between two nodes the last one counts.
+    length of the shortest way from ``j`` to ``i`` inside ``B_k(i)``. A step from u to v is as long
+    as the edge ``u -> v``, the last one of several; where there is none, as the edge ``v -> u``.
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +28,16 @@ __all__ = [
     "edge_columns",
     "feature_names",
     "is_missing",
+    "is_no_label",
     "is_whole_text",
     "node_columns",
     "plain",
+    "usual_name",
 ]
 
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
+#: What is read as another number than it is written: a postcode, a number with an underscore.
+_CODE = re.compile(r"\+|-?0\d|.*_")
 _LABEL = ("label", "y")
 _EDGE_FEATURES = ("feat", "edge_attr")
 _SPLITS = {
@@ -47,11 +52,15 @@ _SPLITS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which."""
+    """Columns by name, each with as many rows; ``where`` and ``row`` say for messages which.
+
+    ``index`` is what a DataFrame calls its rows, where that is not 0..N-1.
+    """
 
     where: str
     columns: Mapping[str, Any]
     row: Callable[[int], str] = lambda row: f"row {row}"
+    index: Sequence[Any] | None = None
 
     def numbers(self, name: str) -> np.ndarray:
         """A column as int64 where all is whole, else float32: (N,), or (N, D) of lists.
@@ -79,13 +88,13 @@ class Table:
         """Labels int64 (N,), or (N, C) of lists, and the names of the classes.
 
         Numbers stay what they are, and have no names. Words are counted in sorted order. A missing
-        label is -1.
+        label, see `is_no_label`, is -1.
         """
         column = plain(self.columns[name])
         if isinstance(column, np.ndarray) and column.dtype.kind in "biu":
             return column, ()
         if not isinstance(column, np.ndarray):
-            cells = [None if is_missing(cell) else cell for cell in column]
+            cells = [None if is_no_label(cell) else cell for cell in column]
             words = [cell for cell in cells if isinstance(cell, str)]
             if words and not all(map(_is_numeric_text, words)):
                 names = tuple(sorted({str(cell) for cell in cells if cell is not None}))
@@ -106,7 +115,7 @@ class Table:
         if not isinstance(column, np.ndarray):
             cells = [False if is_missing(cell) else cell for cell in column]
             column = Table(self.where, {name: cells}, self.row).numbers(name)
-        return column
+        return np.where(np.isnan(column), 0, column) if column.dtype.kind == "f" else column
 
     def split(self, name: str) -> dict[str, np.ndarray]:
         """The three masks of a column that holds ``train``, ``val``, ``test`` or nothing."""
@@ -123,37 +132,6 @@ class Table:
                 )
             masks[_SPLITS[word]][row] = True
         return masks
-
-    def ids(self, name: str) -> list[Hashable]:
-        """Ids, each there once."""
-        found = self.ends(name)
-        seen: set[Hashable] = set()
-        for row, each in enumerate(found):
-            if each in seen:
-                raise DataError(
-                    f"{self.where}, {self.row(row)}: node '{shown(each)}' is there twice; ids must "
-                    "differ"
-                )
-            seen.add(each)
-        return found
-
-    def ends(self, name: str) -> list[Hashable]:
-        """Ids, none of them missing; whole numbers where all are."""
-        column = plain(self.columns[name])
-        cells = column.tolist() if isinstance(column, np.ndarray) else list(column)
-        for row, cell in enumerate(cells):
-            if is_missing(cell) or not isinstance(cell, Hashable):
-                what = "is missing" if is_missing(cell) else f"is {shown(cell)}"
-                raise DataError(
-                    f"{self.where}, {self.row(row)}, column '{shown(name)}': the id {what}; give "
-                    "a number or a word"
-                )
-        if all(isinstance(cell, str) and is_whole_text(cell) for cell in cells):
-            return [int(cell) for cell in cells]
-        return [
-            int(cell) if isinstance(cell, numbers.Real) and cell == cell // 1 else cell
-            for cell in cells
-        ]
 
     def _parsed(self, name: str, column: Sequence[Any]) -> np.ndarray:
         rows = [
@@ -202,6 +180,8 @@ def node_columns(
     ``feat``, or lists in ``x``     the features; without it all other columns are one each
     ==============================  =========================================================
 
+    Whether letters are capital does not count in these names, but for ``x`` and ``y``.
+
     Parameters
     ----------
     table : Table
@@ -215,27 +195,26 @@ def node_columns(
     DataError
         If there are no features, or a column holds what it should not.
     """
-    columns = table.columns
-    label = next((name for name in _LABEL if name in columns), None)
+    columns, where = table.columns, table.where
+    usual = _usual_names(columns, where)
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {}
-    if label is not None:
-        arrays["label"], facts["class_names"] = table.labels(label)
-    arrays |= {name: table.mask(name) for name in MASKS if name in columns}
-    if "split" in columns:
-        if any(name in columns for name in MASKS):
-            raise DataError(f"{table.where}: there are masks and a split column; keep one of both")
-        arrays |= table.split("split")
-    named = {*skip, label, *MASKS, "split"}
-    others = [name for name in columns if name not in named]
+    if "label" in usual:
+        arrays["label"], facts["class_names"] = table.labels(usual["label"])
+    arrays |= {mask: table.mask(usual[mask]) for mask in MASKS if mask in usual}
+    if "split" in usual:
+        if any(mask in usual for mask in MASKS):
+            raise DataError(f"{where}: there are masks and a split column; keep one of both")
+        arrays |= table.split(usual["split"])
+    others = [name for name in columns if name not in {*skip, *usual.values()}]
     for name in others:
-        if name.endswith("_mask"):
-            raise DataError(
-                f"{table.where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}"
-            )
+        if name.lower().endswith("_mask"):
+            raise DataError(f"{where}: unknown mask '{shown(name)}'{did_you_mean(name, MASKS)}")
     is_named = features is not None
     if not is_named:
-        features = feature_names(columns, lambda name: table.numbers(name).ndim == 2, None, skip)
+        features = feature_names(
+            columns, lambda name: table.numbers(name).ndim == 2, None, skip, where
+        )
     if isinstance(features, str) or not isinstance(features, Iterable) or not features:
         raise DataError(
             f"{table.where}: there are no features (found: {shown(', '.join(columns), 500)}); give "
@@ -256,6 +235,7 @@ def feature_names(
     is_list: Callable[[str], bool],
     features: Sequence[str] | None = None,
     skip: Sequence[str] = (),
+    where: str = "nodes",
 ) -> Sequence[str]:
     """The columns of a table of nodes that are features; see `node_columns`.
 
@@ -263,13 +243,38 @@ def feature_names(
     """
     if features is not None:
         return features
-    label = next((name for name in _LABEL if name in columns), None)
-    others = [name for name in columns if name not in {*skip, label, *MASKS, "split"}]
-    if "feat" in columns:
-        return ["feat"]
+    feat = usual_name(columns, ["feat"], where)
+    if feat is not None:
+        return [feat]
     if "x" in columns and is_list("x"):
         return ["x"]  # and no coordinate
-    return others
+    return [n for n in columns if n not in {*skip, *_usual_names(columns, where).values()}]
+
+
+def usual_name(columns: Iterable[str], names: Iterable[str], where: str) -> str | None:
+    """The column that is called by the first of these names that one is, in small or capital
+    letters; by a single letter as it is, for X and Y are coordinates.
+
+    Raises
+    ------
+    DataError
+        If two columns are, and differ in capital letters alone.
+    """
+    for name in names:
+        found = [each for each in columns if (each.lower() if len(name) > 1 else each) == name]
+        if len(found) > 1:
+            words = shown(" and ".join(found))
+            raise DataError(f"{where}: the columns {words} differ in capital letters; rename one")
+        if found:
+            return found[0]
+    return None
+
+
+def _usual_names(columns: Iterable[str], where: str) -> dict[str, str]:
+    """The columns that say something else than features: ``label``, masks and ``split``."""
+    wanted = {"label": _LABEL, **{name: [name] for name in (*MASKS, "split")}}
+    found = {what: usual_name(columns, names, where) for what, names in wanted.items()}
+    return {what: name for what, name in found.items() if name is not None}
 
 
 def edge_columns(
@@ -298,7 +303,7 @@ def edge_columns(
             )
         _check_there(table, features, [name for name in table.columns if name not in skip])
         return {"edge_feat": _side_by_side(table, features)} if features else {}
-    usual = next((name for name in _EDGE_FEATURES if name in table.columns), None)
+    usual = usual_name(table.columns, _EDGE_FEATURES, table.where)
     if usual is None or usual in skip:
         return {}
     try:
@@ -342,17 +347,32 @@ def is_missing(cell: Any) -> bool:
     return type(cell).__name__ in ("NAType", "NaTType")
 
 
+def is_no_label(cell: Any) -> bool:
+    """Whether a cell of a column of labels says that there is none: a missing one, -1, or either
+    as text, as NumPy and CSV files write them among words."""
+    if isinstance(cell, str):
+        try:
+            number = float(cell)
+        except ValueError:
+            return not cell.strip()
+        return number == -1 or number != number
+    is_number = isinstance(cell, numbers.Real) and not isinstance(cell, (bool, np.bool_))
+    return is_missing(cell) or (is_number and cell == -1)
+
+
 def is_whole_text(cell: str) -> bool:
-    """Whether text is a whole number, as ids are."""
-    return len(cell) <= 20 and cell.removeprefix("-").isdecimal()
+    """Whether text is a whole number written as Python writes it, as ids are: "07" is a word."""
+    return len(cell) <= 20 and cell.removeprefix("-").isdecimal() and str(int(cell)) == cell
 
 
 def _is_numeric_text(cell: str) -> bool:
+    """Whether a label is a number, or a list of some: "1.0" is, and "01001" a word."""
+    parts = [part.strip() for part in cell.strip("[]()").rstrip(",").split(",")]
     try:
-        [float(part) for part in cell.strip("[]()").rstrip(",").split(",")]
+        [float(part) for part in parts]
     except ValueError:
         return cell.strip().lower() in _WORDS
-    return True
+    return not any(_CODE.match(part) for part in parts)
 
 
 def _is_list(cell: Any) -> bool:
@@ -361,6 +381,8 @@ def _is_list(cell: Any) -> bool:
 
 def plain(column: Any) -> Any:
     """An array of numbers where it is one, else something to iterate over."""
+    if len(getattr(column, "shape", ())) == 2 and hasattr(column, "to_numpy"):
+        column = column.to_numpy()  # iterating over a DataFrame gives the names of its columns
     if isinstance(column, Tensor):
         column = column.detach().cpu()
         column = column if column.layout is torch.strided else column.to_dense()

@@ -16,9 +16,12 @@ from lipzoo._edges import graph_kind
 from lipzoo._graph import AnyGraph, is_graph, with_all_formats
 from lipzoo.errors import DataError
 
-__all__ = ["MASKS", "class_count", "compress", "tidy_graph"]
+__all__ = ["MASKS", "class_count", "compress", "count_classes", "tidy_graph"]
 
 MASKS = ("train_mask", "val_mask", "test_mask")
+
+#: Classes, and how many times those that occur, from which on they are taken for a mistake.
+_MANY_CLASSES, _FAR_MORE = 100, 10
 
 #: Sparse products gain below this share of nonzeros.
 MAX_DENSITY = 0.1
@@ -63,6 +66,23 @@ def class_count(labels: Tensor | None) -> int:
     if labels is None or labels.numel() == 0:
         return 0
     return labels.shape[1] if labels.dim() == 2 else max(int(labels.max()), -1) + 1
+
+
+def count_classes(labels: Tensor | None, name: str) -> int:
+    """`class_count`, with a note where far more are counted than occur: years, postcodes."""
+    counted = class_count(labels)
+    if labels is None or labels.dim() == 2 or counted < _MANY_CLASSES:
+        return counted
+    found = labels[labels >= 0].unique().tolist()
+    if counted > _FAR_MORE * len(found):
+        several = f"{', '.join(map(str, found[:3]))}{', …' * (len(found) > 3)}"
+        warnings.warn(
+            f"{name}: labels are numbered from 0 on, so that {counted:,} classes are counted, of "
+            f"which {len(found)} occur ({several}): if these are names, give them as words, or "
+            "number them 0..C-1",
+            stacklevel=3,
+        )
+    return counted
 
 
 def _tidy_features(feat: Tensor, name: str, mapped: bool = False) -> Tensor:

@@ -15,7 +15,6 @@ ids, and takes words as labels.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -23,8 +22,9 @@ import torch
 
 from lipzoo._graph import AnyGraph, make_graph
 from lipzoo._yaml import read_yaml
-from lipzoo.datasets.columns import Table, is_whole_text
+from lipzoo.datasets.columns import Table
 from lipzoo.datasets.csv_table import csv_row, read_table
+from lipzoo.datasets.ids import read_ids, rows_of_ends
 from lipzoo.errors import ConfigError, DataError, shown
 
 __all__ = ["read_csv_folder"]
@@ -53,31 +53,16 @@ def read_csv_folder(folder: Path) -> tuple[AnyGraph, dict[str, Any]]:
                 f"{file}: there are {len(graph_ids)} graphs, lipzoo takes one; keep one"
             )
 
-    cells = _take(node_file, nodes, node_meta.get("node_id_field", "node_id"))
-    numeric = all(is_whole_text(cell) for cell in cells)
-    ids = [int(cell) for cell in cells] if numeric else cells  # numbers sort 2 before 10
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    position = {ids[row]: place for place, row in enumerate(order)}
-    if len(position) < len(ids):
-        doubled, _ = Counter(ids).most_common(1)[0]
-        raise DataError(f"{node_file}: node {shown(doubled)} is there twice; ids must differ")
-
-    ends = []
-    for field in ("src_id", "dst_id"):
-        column = _take(edge_file, edges, edge_meta.get(f"{field}_field", field))
-        places = [
-            position.get(int(end) if numeric and is_whole_text(end) else end) for end in column
-        ]
-        if None in places:
-            row = places.index(None)
-            raise DataError(
-                f"{edge_file}, row {row + 2}: {field} '{shown(column[row])}' is not among "
-                f"the nodes of {shown(node_file.name)}"
-            )
-        ends.append(torch.tensor(places, dtype=torch.int64))
+    table = _table(node_file, nodes, {"node_id": node_meta.get("node_id_field", "node_id")})
+    ids = read_ids(table, "node_id")
+    order = sorted(range(len(ids)), key=ids.__getitem__)  # numbers sort 2 before 10
+    ids = [ids[row] for row in order]
+    fields = {field: edge_meta.get(f"{field}_field", field) for field in ("src_id", "dst_id")}
+    ends_table = _table(edge_file, edges, fields)
+    ends = [torch.from_numpy(rows_of_ends(ends_table, field, ids)) for field in fields]
     graph = make_graph(*ends, len(ids))
     table = Table(str(node_file), nodes, csv_row)
-    facts: dict[str, Any] = {"node_ids": [ids[row] for row in order]}
+    facts: dict[str, Any] = {"node_ids": ids}
     for key in nodes:
         if key == "label":
             column, facts["class_names"] = table.labels(key)
@@ -127,9 +112,12 @@ def _only(folder: Path, meta: dict, key: str) -> dict:
     return entries[0]
 
 
-def _take(path: Path, table: dict[str, list[str]], field: str) -> list[str]:
-    if field not in table:
-        raise DataError(
-            f"{path}: there is no column '{shown(field)}' (found: {shown(', '.join(table), 500)})"
-        )
-    return table.pop(field)
+def _table(path: Path, columns: dict[str, list[str]], fields: dict[str, str]) -> Table:
+    """Some columns, taken out of all, under the names that they have here."""
+    taken = {}
+    for name, field in fields.items():
+        if field not in columns:
+            found = shown(", ".join(columns), 500)
+            raise DataError(f"{path}: there is no column '{shown(field)}' (found: {found})")
+        taken[name] = columns.pop(field)
+    return Table(str(path), taken, csv_row)

@@ -162,10 +162,10 @@ def as_task(data: Any, require_labels: bool = True) -> GraphTask:
     Parameters
     ----------
     data : GraphTask, str, path, DGLGraph, PyG Data or networkx graph
-        A task is taken as it is, a name or path loaded; a graph is split at random where it has no
-        masks, and checked, as one that is loaded from a path.
+        A name or path is loaded; a graph is checked, as one that is loaded from a path. A task
+        is not checked. Where there are no masks, task and graph are split at random.
     require_labels : bool
-        False takes graphs without labels or masks.
+        False takes graphs without labels or masks, and draws no split.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def as_task(data: Any, require_labels: bool = True) -> GraphTask:
         If there is no such dataset.
     """
     if isinstance(data, GraphTask):
-        return data
+        return with_any_split(data) if require_labels else data
     if isinstance(data, (str, os.PathLike)):
         return load_dataset(data, require_labels=require_labels)
     task = GraphTask.of(data)
@@ -254,9 +254,8 @@ def _prepare(
     return erase_features(task, missing_rate, missing_seed, missing_fill)
 
 
-def with_context(task: GraphTask) -> GraphTask:
-    """The task for weights that read the training labels: split at random, as for training, where
-    it has labels and no masks.
+def with_any_split(task: GraphTask) -> GraphTask:
+    """The task, split at random, as a dataset of its name is, where it has labels and no masks.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipzoo.datasets.columns import is_whole_text
 from lipzoo.errors import DataError, did_you_mean, shown
 
 __all__ = ["as_class_names", "as_node_ids", "recount"]
@@ -75,18 +76,28 @@ def recount(
 ) -> Tensor | None:
     """Labels of classes that are called ``names``, counted as ``wanted`` counts them.
 
+    Where one of both has no names, a class is called by its number: where the words of a column
+    all look like numbers, they have become numbers.
+
     Parameters
     ----------
     labels : Tensor or None
-        int64 (N,) with -1 for unknown, or 0/1 (N, C) with rows of -1.
+        int64 (N,) with -1 for unknown; or, where both have names, 0/1 (N, C) with rows of -1.
 
     Raises
     ------
     DataError
         If a class is none of ``wanted``.
     """
-    place = {name: number for number, name in enumerate(wanted)}
-    absent = [name for name in names if name not in place]
+    found = [] if labels is None or labels.dim() == 2 else labels.unique().tolist()
+    called = dict(enumerate(names)) or {label: str(label) for label in found if label >= 0}
+    # Without names a class is its number, if it is one.
+    place = {name: number for number, name in enumerate(wanted)} or {
+        name: int(name) for name in names if is_whole_text(name) and int(name) >= 0
+    }
+    absent = [name for name in called.values() if name not in place]
+    if absent and not (names and wanted):
+        raise DataError(f"{where}: {_unmatched(list(called.values()), wanted)}")
     if absent:
         raise DataError(
             f"{where}: the weights know no class {absent[0]!r}{did_you_mean(absent[0], wanted)}; "
@@ -94,10 +105,26 @@ def recount(
         )
     if labels is None:
         return None
-    places = torch.tensor([place[name] for name in names], device=labels.device)
     if labels.dim() == 1:
-        return torch.cat([places, places.new_tensor([-1])])[labels]
+        places = [place[called[label]] if label >= 0 else label for label in found]
+        rows = torch.searchsorted(labels.new_tensor(found), labels)
+        return labels.new_tensor(places)[rows]
     counted = labels.new_zeros(len(labels), len(wanted))
-    counted[:, places] = labels
+    counted[:, [place[name] for name in names]] = labels
     counted[(labels < 0).any(1)] = -1
     return counted
+
+
+def _unmatched(classes: list[str], wanted: Sequence[str]) -> str:
+    """What to say where words stand on one side, numbers on the other."""
+    there = shown(", ".join(classes), 200)
+    if wanted:
+        return (
+            f"its classes are the numbers {there}, and the weights call theirs "
+            f"{shown(', '.join(wanted), 200)}: which is which cannot be told; give the labels by "
+            "these names (GraphTask.from_graph takes class_names=[...]), or fine-tune them on it"
+        )
+    return (
+        f"its classes are called {there}, and those of the weights are numbers from 0 on: which "
+        "is which cannot be told; give the labels as these numbers, or fine-tune them on it"
+    )

@@ -28,13 +28,13 @@ For how much a file may hold see `lipzoo.datasets.npz`, of sparse features `lipz
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lipzoo._atomic import write_atomically
 from lipzoo._files import open_regular
 from lipzoo._graph import AnyGraph
 from lipzoo._paths import as_path
@@ -105,19 +105,7 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
         ids = task.node_ids
         words = not all(isinstance(each, int) and abs(each) < 2**63 for each in ids)
         arrays["node_ids"] = np.array([str(each) for each in ids] if words else ids)
-    scratch = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            scratch = Path(file.name)
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as fault:
-        raise OutputError(f"{path}: cannot be written ({fault.strerror or fault})") from fault
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
     return path
 
 

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -54,6 +55,16 @@ def ogbn_proteins(*, raw_dir: RawDir = None) -> GraphTask:
     return GraphTask.from_graph(graph, "ogbn-proteins", metric="roc_auc")
 
 
+def _check_there(folder: Path, name: str) -> None:
+    """Keep ogb, which asks nobody, from a network that is forbidden."""
+    from lipzoo._fetch.cache import check_online
+    from lipzoo._fetch.purpose import Purpose
+
+    if not (folder.is_dir() or folder.with_name(f"{folder.name}_dgl").is_dir()):
+        by_hand = f"put the files that ogb keeps into {folder}"
+        check_online(name, Purpose(error=DataError, stated_by="ogb", by_hand=by_hand))
+
+
 def _read(name: str, raw_dir: RawDir) -> tuple[AnyGraph, Tensor, dict[str, Tensor]]:
     """The graph as ogb gives it, the labels (N, 1) or (N, C), and the public split as masks."""
     need_dgl(name)  # ogb's class makes a DGLGraph, and keeps it
@@ -62,6 +73,7 @@ def _read(name: str, raw_dir: RawDir) -> tuple[AnyGraph, Tensor, dict[str, Tenso
     except ImportError:
         raise DataError(f"{name} needs the package ogb: pip install 'lipzoo[ogb]'") from None
     root = raw_root(raw_dir)
+    _check_there(root / name.replace("-", "_"), name)
     try:
         check_folder(root / name.replace("-", "_"))  # ogb opens files by their names
         # ogb reports, and may ask, on standard output, which belongs to our caller's results.

@@ -14,6 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ from lipzoo._memory import shown_bytes
 from lipzoo.datasets.columns import Table, feature_names
 from lipzoo.datasets.npz import room_of
 from lipzoo.datasets.parsing import parsing
-from lipzoo.datasets.tables import as_table, id_column
+from lipzoo.datasets.tables import INDEX, as_table, id_column
 from lipzoo.errors import DataError
 
 __all__ = ["read_node_parquet", "read_parquet"]
@@ -84,7 +85,7 @@ class _Apart:
         """Say which columns, if any: where they are known to be numbers, and many."""
         import pyarrow as pa
 
-        kinds = {field.name: field.type for field in parquet.schema_arrow}
+        kinds = {f.name: f.type for f in parquet.schema_arrow if f.name != INDEX}
         lists = {
             name
             for name, kind in kinds.items()
@@ -92,7 +93,9 @@ class _Apart:
             or pa.types.is_large_list(kind)
             or pa.types.is_fixed_size_list(kind)
         }
-        names = feature_names(list(kinds), lists.__contains__, self.features, id_column(kinds))
+        where = str(self.path)
+        key = id_column(kinds, where)
+        names = feature_names(list(kinds), lists.__contains__, self.features, key, where)
         if any(name not in kinds for name in names):
             return  # which `node_columns` says
         for name in names:
@@ -195,4 +198,4 @@ def _read(path: Path, folder: Path, apart: _Apart | None) -> Table:
             made = as_table(table, str(path))
     if apart is None or not apart.names:
         return made
-    return Table(made.where, {**made.columns, "feat": apart.mapped()}, made.row)
+    return replace(made, columns={**made.columns, "feat": apart.mapped()})

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
-import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -20,13 +18,11 @@ from typing import TypeVar
 
 from lipzoo._files import check_folder
 from lipzoo._paths import as_path
-from lipzoo.errors import DataError, LipzooError
+from lipzoo.errors import DataError, LipzooError, UnknownNameError
 
 __all__ = ["raw_root", "read_raw"]
 
 T = TypeVar("T")
-
-_TIMEOUT = 20  # seconds in which the server must answer
 
 
 def raw_root(raw_dir: str | os.PathLike | None = None) -> Path:
@@ -47,7 +43,7 @@ def read_raw(
         Takes the folder.
     archive : str
         What DGL calls it: ``archive.zip`` at ``https://data.dgl.ai/dataset``, or where
-        ``DGL_REPO`` says.
+        ``DGL_REPO`` says (https, as all that is fetched).
     name : str
         The dataset's name, for error messages.
     raw_dir : path, optional
@@ -80,19 +76,43 @@ def read_raw(
 
 
 def _fetch(url: str, folder: Path) -> None:
-    """Download a zip and unpack it as ``folder``, which appears complete or not at all."""
+    """Download a zip and unpack it as ``folder``, which appears complete or not at all.
+
+    What came of a download that broke off lies in ``LIPZOO_HOME``, as that of others does.
+    """
+    # Not at the top: those whose files are here need no HTTP library of ours.
+    from lipzoo._fetch.cache import MAX_BYTES, check_online, fetching, lipzoo_home
+    from lipzoo._fetch.download import Unreachable, download
+    from lipzoo._fetch.purpose import Purpose
+
+    by_hand = (
+        "put the raw files there, or let raw_dir or DGL_DOWNLOAD_DIR name the folder that holds "
+        f"{folder.name}"
+    )
+    purpose = Purpose(error=DataError, stated_by="the server", by_hand=by_hand)
+    place = lipzoo_home() / "data" / folder.name
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                archive = Path(scratch, "archive.zip")
-                with archive.open("wb") as file:
-                    shutil.copyfileobj(answer, file)
-                zipfile.ZipFile(archive).extractall(Path(scratch, "files"))
-                Path(scratch, "files").rename(folder)
-    except (OSError, zipfile.BadZipFile) as fault:
-        raise DataError(
-            f"there is no folder {folder}, and downloading {url} failed ({fault}); put the raw "
-            f"files there, or let raw_dir or DGL_DOWNLOAD_DIR name the folder that holds "
-            f"{folder.name}"
-        ) from fault
+        check_online(url, purpose)
+        with fetching(place, url, purpose) as watch:
+            if folder.is_dir():
+                return  # another process has fetched it
+            archive = place / "archive.zip.part"
+            download(url, archive, None, MAX_BYTES, watch, purpose)
+            try:
+                _unpack(archive, folder)
+            finally:
+                archive.unlink()
+    except (DataError, Unreachable, UnknownNameError, OSError, zipfile.BadZipFile) as fault:
+        hint = "" if by_hand in str(fault) else f"; {by_hand}"
+        raise DataError(f"there is no folder {folder}, and {fault}{hint}") from fault
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        zipfile.ZipFile(archive).extractall(Path(scratch, "files"))
+        try:
+            Path(scratch, "files").rename(folder)
+        except OSError:
+            if not folder.is_dir():  # which DGL may have fetched, too
+                raise

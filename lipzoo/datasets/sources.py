@@ -131,7 +131,7 @@ class Sources:
         ----------
         adjacency : sparse matrix or array (N, N)
             An entry ``[i, j]`` is the edge ``i -> j``, as in ``dgl.from_scipy`` and networkx.
-        feat : array, tensor or sparse matrix (N, F)
+        feat : array, tensor, DataFrame or sparse matrix (N, F)
         label : array, tensor or list (N,), or 0/1 (N, C), optional
             Numbers, or words; -1 or None where unknown.
         train_mask, val_mask, test_mask : array, tensor or list (N,), or (N, S), optional
@@ -179,7 +179,8 @@ class Sources:
             ``edge_index``. ``feat``, or ``edge_attr``, are features of the edges.
         nodes : DataFrame, pyarrow Table or dict of columns
             A node a row, in the order of the task: the id, a number or a word, in the column
-            ``node_id``, ``id`` or ``node`` (without one ids are 0..N-1); ``label`` or ``y``;
+            ``node_id``, ``id`` or ``node`` (without one the index of a DataFrame); ``label`` or
+            ``y``;
             ``train_mask``, ``val_mask``, ``test_mask``, or ``split`` with the words train, val,
             test; ``feat``, or ``x`` with lists, else each column that is left is a feature.
         source, target, node_id : str, optional

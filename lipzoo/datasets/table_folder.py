@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from lipzoo.datasets.matrix_market import read_matrix_market
 from lipzoo.datasets.npy_folder import read_features
 from lipzoo.datasets.parquet import read_node_parquet, read_parquet
 from lipzoo.datasets.parsing import parsing
-from lipzoo.datasets.tables import graph_of_tables, node_table
+from lipzoo.datasets.tables import as_index, graph_of_tables, node_table
 from lipzoo.errors import DataError
 
 __all__ = ["read_table_folder"]
@@ -98,12 +99,14 @@ def _nodes(
     feat = read_features(beside, folder)
     lengths = {name: len(column) for name, column in table.columns.items()}
     check_lengths(str(folder), {**lengths, _FEATURES: len(feat)})
-    return Table(table.where, {**table.columns, "feat": feat}, table.row), None
+    return replace(table, columns={**table.columns, "feat": feat}), None
 
 
 def _table(path: Path, folder: Path) -> Table:
     if path.suffix == ".csv":
-        return Table(str(path), dict(read_table(path, folder)), csv_row)
+        columns = dict(read_table(path, folder))
+        index = columns.pop("", None)  # pandas writes it first, and without a header
+        return Table(str(path), columns, csv_row, None if index is None else as_index(index))
     return read_parquet(path, folder)
 
 

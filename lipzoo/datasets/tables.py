@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,31 @@ from torch import Tensor
 
 from lipzoo._graph import AnyGraph
 from lipzoo.datasets.arrays import graph_with_columns
-from lipzoo.datasets.columns import Table, check_lengths, edge_columns, is_missing, node_columns
+from lipzoo.datasets.columns import (
+    Table,
+    check_lengths,
+    edge_columns,
+    is_missing,
+    node_columns,
+    plain,
+    usual_name,
+)
+from lipzoo.datasets.ids import read_ids, rows_of_ends
+from lipzoo.datasets.names import as_node_ids
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["as_table", "graph_of_tables", "id_column", "is_table", "node_table"]
+__all__ = [
+    "INDEX",
+    "as_index",
+    "as_table",
+    "graph_of_tables",
+    "id_column",
+    "is_table",
+    "node_table",
+]
 
+#: What pyarrow calls the index of a DataFrame that has no name.
+INDEX = "__index_level_0__"
 _NODE_IDS = ("node_id", "id", "node")
 _ENDS = (("src", "dst"), ("source", "target"), ("src_id", "dst_id"), ("from", "to"))
 
@@ -40,7 +61,7 @@ def graph_of_tables(
     nodes : Table
         A node a row, in the order that the graph has them; see `node_columns`. The column
         ``node_id``, by default ``node_id``, ``id`` or ``node``, holds the ids; without one they are
-        0..N-1.
+        the index of a DataFrame, where it has one, else 0..N-1.
     features, edge_features : sequence of str, optional
         Columns that are features, in this order; of the edges see `edge_columns`.
 
@@ -51,19 +72,10 @@ def graph_of_tables(
         one that is not among the nodes.
     """
     ids, columns, facts = node_table(nodes, node_id, features)
-    place = {each: row for row, each in enumerate(ids)}
-    ends = []
     edges, names = _ends(edges, source, target)
-    for name in names:
-        named = edges.ends(name)
-        places = [place.get(each) for each in named]
-        if None in places:
-            row = places.index(None)
-            raise DataError(
-                f"{edges.where}, {edges.row(row)}: {name} '{shown(named[row])}' is not among the "
-                f"{len(ids)} ids of the nodes{_hint(named[row], ids)}"
-            )
-        ends.append(np.array(places, np.int64))
+    key = _key(nodes, node_id)
+    hint = None if key else lambda end: _without_ids(end, nodes)
+    ends = [rows_of_ends(edges, name, ids, hint) for name in names]
     columns |= edge_columns(edges, edge_features, skip=names)
     return graph_with_columns(nodes.where, *ends, columns, node_ids=ids, **facts)
 
@@ -72,15 +84,61 @@ def node_table(
     nodes: Table, node_id: str | None, features: Sequence[str] | None
 ) -> tuple[list, dict[str, np.ndarray], dict[str, Any]]:
     """The ids, and what `node_columns` gives, of the nodes of `graph_of_tables`."""
-    key = id_column(nodes.columns) if node_id is None else [_named(nodes, node_id)]
+    key = _key(nodes, node_id)
     columns, facts = node_columns(nodes, features, skip=key)
-    ids = nodes.ids(key[0]) if key else list(range(len(columns["feat"])))
+    if key:
+        ids = read_ids(nodes, key[0])
+    elif nodes.index is not None:
+        ids = _ids_of_index(nodes)
+    else:
+        ids = list(range(len(columns["feat"])))
     return ids, columns, facts
 
 
-def id_column(columns: Container[str]) -> list[str]:
+def id_column(columns: Iterable[str], where: str) -> list[str]:
     """The column that holds the ids of nodes, where none is named; none where there is none."""
-    return [name for name in _NODE_IDS if name in columns][:1]
+    found = usual_name(columns, _NODE_IDS, where)
+    return [] if found is None else [found]
+
+
+def as_index(cells: Iterable[Any]) -> list[Any] | None:
+    """What rows are called, or None where they are just counted."""
+    cells = list(cells)
+    counted = list(range(len(cells)))
+    is_counted = cells == counted or cells == list(map(str, counted))  # as CSV files have them
+    return None if is_counted else cells
+
+
+def _key(nodes: Table, node_id: str | None) -> list[str]:
+    """The column of ids, in a list, if there is one."""
+    return id_column(nodes.columns, nodes.where) if node_id is None else [_named(nodes, node_id)]
+
+
+def _ids_of_index(nodes: Table) -> list:
+    try:
+        ids = read_ids(replace(nodes, columns={"index": nodes.index}), "index")
+        return as_node_ids(ids, len(ids), nodes.where) or []
+    except DataError as fault:
+        raise DataError(
+            f"{fault}; for want of a column node_id, id or node, the ids are the index of the "
+            "table: name the column, or count its rows with reset_index(drop=True)"
+        ) from None
+
+
+def _without_ids(end: str, nodes: Table) -> str:
+    """What to say of an end that is not there where no column holds ids."""
+    what = "counted from 0" if nodes.index is None else "the index of the table"
+    words = f"; there is no column node_id, id or node, so that the ids are {what}"
+    columns = {name: plain(column) for name, column in nodes.columns.items()}
+    texts = {
+        name: [str(cell) for cell in column]
+        for name, column in columns.items()
+        if not (isinstance(column, np.ndarray) and (column.ndim > 1 or column.dtype.kind == "f"))
+    }
+    holding = [name for name, held in texts.items() if end in held and len({*held}) == len(held)]
+    if holding:
+        return f"{words}; '{shown(holding[0])}' holds it: if these are the ids, call the column id"
+    return f"{words}; call the column of ids so, or add a row for it"
 
 
 def is_table(table: Any) -> bool:
@@ -96,12 +154,13 @@ def as_table(table: Any, where: str) -> Table:
     DataError
         If it is none of these, or two columns have the same name.
     """
-    kind = _kind(table)
+    kind, index = _kind(table), None
     if isinstance(table, Mapping):
         columns = [(str(name), column) for name, column in table.items()]
     elif kind == "pandas":
         names = map(str, table.columns)
         columns = [(name, _of_pandas(table.iloc[:, i])) for i, name in enumerate(names)]
+        index = as_index(table.index.tolist())
     elif kind == "pyarrow":
         names = table.column_names
         columns = [(name, _of_pyarrow(table.column(i))) for i, name in enumerate(names)]
@@ -113,8 +172,10 @@ def as_table(table: Any, where: str) -> Table:
     found = dict(columns)
     if len(found) < len(columns):
         raise DataError(f"{where}: two columns have the same name; rename one")
+    if kind == "pyarrow":
+        index = _index_of_pyarrow(table, found.pop(INDEX, None))
     check_lengths(where, {name: _rows(where, name, column) for name, column in found.items()})
-    return Table(where, found)
+    return Table(where, found, index=index)
 
 
 def _kind(table: Any) -> str | None:
@@ -146,6 +207,15 @@ def _of_pyarrow(column: Any) -> Any:
     return cells
 
 
+def _index_of_pyarrow(table: Any, cells: Any) -> list[Any] | None:
+    """The index of the DataFrame that it was made of: such cells, or a range beside the columns."""
+    for held in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+        if isinstance(held, dict) and held.get("kind") == "range":
+            rows = range(held["start"], held["stop"], held["step"])
+            cells = rows if len(rows) == table.num_rows else cells
+    return None if cells is None else as_index(cells)
+
+
 def _named(table: Table, name: str) -> str:
     if name not in table.columns:
         raise DataError(
@@ -166,20 +236,15 @@ def _ends(edges: Any, source: str | None, target: str | None) -> tuple[Table, li
         edges = Table("edges", dict(zip(("source", "target"), array)), lambda row: f"edge {row}")
     pair = (source, target)
     for usual in _ENDS:
-        if pair == (None, None) and all(name in edges.columns for name in usual):
-            pair = usual
+        if pair == (None, None):
+            found = [usual_name(edges.columns, [name], edges.where) for name in usual]
+            pair = pair if None in found else tuple(found)
     if None in pair:
         raise DataError(
             f"{edges.where}: no columns of sources and targets (found: "
             f"{shown(', '.join(edges.columns), 500)}); name them source and target, or say which"
         )
     return edges, [_named(edges, name) for name in pair]
-
-
-def _hint(missing: Any, ids: list) -> str:
-    if ids and isinstance(missing, str) != isinstance(ids[0], str):
-        return "; the ids of one table are numbers, those of the other words: convert one"
-    return "; add a row for it, or drop the edge"
 
 
 def _rows(where: str, name: str, column: Any) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lipzoo._graph import AnyGraph, with_all_formats
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
-from lipzoo.datasets.convert import MASKS, class_count, compress, tidy_graph
+from lipzoo.datasets.convert import MASKS, class_count, compress, count_classes, tidy_graph
 from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.names import as_class_names, as_node_ids, recount
@@ -117,7 +117,7 @@ class GraphTask(Sources):
         labels = graph.ndata.get("label")
         multilabel = labels is not None and labels.dim() == 2
         if num_classes is None:
-            num_classes = max(class_count(labels), len(class_names))
+            num_classes = max(count_classes(labels, name), len(class_names))
         more = {
             "class_names": as_class_names(class_names, int(num_classes), name),
             "node_ids": as_node_ids(node_ids, graph.num_nodes(), name),
@@ -298,18 +298,19 @@ class GraphTask(Sources):
     def with_classes(self, names: Sequence[str]) -> GraphTask:
         """The task with its classes counted as these names are: those that weights have learnt.
 
-        A task whose classes have no names is returned as it is.
+        Where one of both has none, a class is called by its number; several labels a node stay.
 
         Raises
         ------
         DataError
             If it has a class of another name.
         """
-        if not self.class_names or self.class_names == tuple(names):
+        is_one_sided = not (names and self.class_names)
+        if self.class_names == tuple(names) or (is_one_sided and self.multilabel):
             return self
-        labels = recount(self.labels, self.class_names, names, self.name)
-        task = self if labels is None else self.with_ndata(label=labels)
-        return replace(task, class_names=tuple(names), num_classes=len(names))
+        label = recount(self.labels, self.class_names, names, self.name)
+        task = self if label is None else self.with_ndata(label=label)
+        return replace(task, class_names=tuple(names), num_classes=len(names) or class_count(label))
 
     def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:
         """The task with :attr:`parts`: features without the labels of a part, and the part."""

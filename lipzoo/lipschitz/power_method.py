@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lipzoo._edges import check_tensors
 from lipzoo._rows import row_chunks
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
@@ -262,6 +263,7 @@ class _Local:
 
 
 def _check(module: nn.Module, feat: Tensor) -> None:
+    check_tensors(feat)
     if feat.is_complex() or feat.dim() < 2:
         raise DataError(
             f"estimate: features must be real numbers, (N, F); got {feat.dtype}, "

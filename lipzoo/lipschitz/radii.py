@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lipzoo._edges import check_tensors
 from lipzoo._figures import save_figure
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import ConfigError, DataError, did_you_mean
@@ -182,6 +183,7 @@ def _head_fault(model: DeepAttentionNet) -> str:
 
 def _dense(feat: Tensor, reader: nn.Module) -> Tensor:
     """Exactly the same numbers; in 64 bits, where they are not read by a linear map."""
+    check_tensors(feat)
     feat = feat.detach().to("cpu")
     feat = feat if feat.layout is torch.strided else feat.to_dense()
     return feat if isinstance(reader, nn.Linear) else feat.to(torch.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lipzoo._edges import check_tensors
 from lipzoo._graph import EID, is_graph
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
@@ -26,6 +27,8 @@ def structures_seen(
         return structure.without_self_loops() if sep else structure
 
     if isinstance(graph, (list, tuple)):
+        if feat is not None:
+            check_tensors(feat)
         if len(graph) != num_layers:
             raise DataError(
                 f"got {len(graph)} blocks for {num_layers} layers: sample as many "

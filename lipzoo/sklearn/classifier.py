@@ -128,8 +128,8 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         X : array or sparse matrix (N, F)
             A row a node.
         y : array (N,)
-            Numbers or words. -1 marks a node without a label; beside words so do None, NaN and
-            empty text (``""``).
+            Numbers or words. -1 marks a node without a label; beside words so do None, NaN,
+            empty text (``""``), and -1 or NaN as text.
         adjacency : graph with N nodes, optional
             A SciPy sparse matrix or array (N, N), an ``edge_index`` (2, E), a networkx graph, a
             ``DGLGraph`` or a PyG ``Data``. An entry ``[i, j]`` is the edge ``i -> j``, along which

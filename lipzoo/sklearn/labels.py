@@ -8,13 +8,10 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from lipzoo.datasets.columns import is_missing
+from lipzoo.datasets.columns import is_no_label
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["as_labels", "hidden", "hold_out", "read_labels"]
-
-#: NumPy makes the text of -1 where it joins it to words.
-_NO_LABEL = (-1, "-1")
 
 
 def as_labels(y: Any) -> np.ndarray:
@@ -23,7 +20,7 @@ def as_labels(y: Any) -> np.ndarray:
 
 
 def hidden(y: np.ndarray) -> np.ndarray:
-    """Which of the labels (N,) are unknown: -1; beside words also None, NaN and empty text.
+    """Which of the labels (N,) are unknown: -1; beside words see `is_no_label`.
 
     Raises
     ------
@@ -34,7 +31,7 @@ def hidden(y: np.ndarray) -> np.ndarray:
         raise DataError("y: holds NaN or infinity; -1 marks a node without a label")
     if y.dtype.kind in "biuf":
         return (y == -1) & (y.dtype.kind != "b")
-    return np.array([is_missing(cell) or cell in _NO_LABEL for cell in y.tolist()], bool)
+    return np.array([is_no_label(cell) for cell in y.tolist()], bool)
 
 
 def read_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -212,8 +212,11 @@ def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
     return tuple(card.dataset.class_names or ())
 
 
-def with_classes_of(model: nn.Module, task: GraphTask) -> GraphTask:
-    """The task with its classes counted as the model counts them, where both have names.
+def with_classes_of(model: nn.Module, task: GraphTask, is_judged: bool = True) -> GraphTask:
+    """The task with its classes counted as the model counts them; see `GraphTask.with_classes`.
+
+    Where nothing is judged by the labels, and the model starts from none, classes that have names
+    on one side alone may stay as they are.
 
     Raises
     ------
@@ -221,7 +224,11 @@ def with_classes_of(model: nn.Module, task: GraphTask) -> GraphTask:
         If the task has a class that the model does not know.
     """
     names = class_names(model, task)
-    return task.with_classes(names) if names else task
+    card = getattr(model, "card", None)
+    is_read = is_judged or (card is not None and card.start is not None)
+    if bool(names) != bool(task.class_names) and not is_read:
+        return task
+    return task.with_classes(names)
 
 
 def measure(

@@ -85,7 +85,7 @@ def predict_new(
     """
     check_has_head(model)
     _check_local(model)
-    task = with_classes_of(model, as_task(task, require_labels=False))
+    task = with_classes_of(model, as_task(task, require_labels=False), is_judged=False)
     feat_new, edges, edge_feat_new = check_growth(
         task, feat_new, edges_new, edge_feat_new, reads_edge_feat=bool(model.edge_feats)
     )

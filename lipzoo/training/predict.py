@@ -60,7 +60,7 @@ def predict(
         If there is no such node.
     """
     check_has_head(model)
-    task = with_classes_of(model, as_task(task, require_labels=False))
+    task = with_classes_of(model, as_task(task, require_labels=False), is_judged=False)
     options = validate(FitSettings, {"batching": batching}, "predict").batching
     logits = _logits(model, task, nodes, options, seed)
     warn_if_diverged(logits, task.name)

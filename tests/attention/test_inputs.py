@@ -5,9 +5,11 @@ import sys
 import types
 import warnings
 import weakref
+from functools import partial
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -18,6 +20,7 @@ from lipzoo._dgl import dgl
 from lipzoo._edges import read_edges
 from lipzoo.attention import Structure, as_structure, structure_of
 from lipzoo.errors import DataError
+from lipzoo.lipschitz import estimate, robustness
 from lipzoo.models import DeepGAT, DeepGraphTransformer
 from lipzoo.nn import GATConv, GATv2Conv, TransformerConv
 
@@ -416,6 +419,20 @@ def test_pyg_s_order_is_refused_in_words(graph):
     for module in (GATConv(4, 2, 2), DeepGAT(4, 3, 2, hidden_feats=8)):
         with pytest.raises(DataError, match=r"the graph comes first.*model\(graph, feat\)"):
             module(feat, graph)
+
+
+@pytest.mark.parametrize("make", [np.array, list, pd.DataFrame])
+def test_features_that_are_no_tensor(make):
+    feat, graph = make(np.ones((4, 4), np.float32)), dgl.add_self_loop(dgl.rand_graph(4, 6))
+    model = DeepGAT(4, 3, 2, hidden_feats=8)
+    words = r"features must be a tensor, got \w+; torch.tensor\(features\)"
+    for call in (model, GATConv(4, 2, 2), model.forward_features, partial(robustness, model)):
+        with pytest.raises(DataError, match=words):
+            call(graph, feat)
+    with pytest.raises(DataError, match=words):
+        estimate(model, graph, feat)
+    with pytest.raises(DataError, match=words):
+        model([graph, graph], feat)
 
 
 def test_features_of_another_number_of_nodes():

@@ -56,6 +56,9 @@ def test_eccentricities_written_out():
     assert eccentricities(src, dst, length, 4, 2).tolist() == [14, 11, 3, 6]
     # All: the ways may go against the edges, 0 - 1 - 2 - 3 is 7 long.
     assert eccentricities(src, dst, length, 4, 9).tolist() == [7, 6, 4, 7]
+    # Both ways of one street, of two lengths: each step has that of its own direction.
+    ways = np.array([0, 1]), np.array([1, 0]), np.array([5.0, 7.0])
+    assert eccentricities(*ways, 2, 1).tolist() == [7, 5]
     assert eccentricities(src[:1], dst[:1], length[:1], 3, 4).tolist() == [0, 9, 0]
 
 

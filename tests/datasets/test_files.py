@@ -1,3 +1,4 @@
+import errno
 import struct
 from pathlib import Path
 
@@ -97,6 +98,21 @@ class TestNpz:
         assert again.fingerprint == task.fingerprint
         assert again.num_classes == task.num_classes
         assert [file.name for file in tmp_path.iterdir()] == ["ring.npz"]
+        (tmp_path / "other").write_text("")
+        assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+    def test_what_is_not_written_leaves_the_old_file(self, task, tmp_path, monkeypatch):
+        path = save_npz(task, tmp_path / "ring.npz")
+
+        def full(file, **arrays):
+            file.write(b"PK")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(np, "savez_compressed", full)
+        with pytest.raises(OutputError, match=r"No space left on device.*choose a folder"):
+            save_npz(task, path)
+        assert [file.name for file in tmp_path.iterdir()] == ["ring.npz"]
+        assert load_dataset(path).fingerprint == task.fingerprint
 
     def test_several_splits_of_which_one_is_chosen(self, npz, tmp_path):
         parts = np.stack([np.random.default_rng(k).permutation(60) % 3 for k in range(5)])
@@ -360,11 +376,16 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("file", "old", "new", "expected"),
         [
-            ("edges.csv", "10,2,6", "11,2,6", "/edges.csv, row 3: src_id '11' is not among the no"),
+            ("edges.csv", "10,2,6", "11,2,6", "/edges.csv, row 3: src_id '11' is not among the 6 "),
             ("edges.csv", "dst_id", "dest", "/edges.csv: there is no column 'dst_id' (found: de"),
             ("edges.csv", "10,2,6", "10,2", "/edges.csv, row 3: 2 cells under 3 headers"),
             ("nodes.csv", "node_id", "id", "/nodes.csv: there is no column 'node_id' (found: id"),
-            ("nodes.csv", "\n10,", "\n2,", "/nodes.csv: node 2 is there twice; ids must differ"),
+            (
+                "nodes.csv",
+                "\n10,",
+                "\n2,",
+                "/nodes.csv, row 3: node '2' is there twice; ids must differ",
+            ),
             ("nodes.csv", "3, 0.5", "3", "/nodes.csv: the lists in column 'feat' differ in length"),
             (
                 "nodes.csv",

@@ -99,3 +99,55 @@ def test_a_class_that_the_model_has_not():
     model = lipzoo.create_model("gat_lip_2", in_feats=4, num_classes=2)
     with pytest.raises(DataError, match="has a class 2, and the model tells 2 apart"):
         evaluate(model, task)
+
+
+def numbered(labels, **facts):
+    """`graph` with these labels, again and again."""
+    made = graph()
+    made.ndata["label"] = torch.tensor(labels * 12)[:12]
+    return GraphTask.from_graph(made, **facts)
+
+
+def test_words_that_look_like_numbers_find_their_classes():
+    # Where "3+" is not among them, the words of a table are numbers.
+    model = named_model(("1", "2", "3+"))
+    words = numbered([0, 1, -1], num_classes=3, class_names=("1", "2", "3+"))
+    for mask in ("train_mask", "val_mask", "test_mask"):
+        words.graph.ndata[mask] = words.labels >= 0
+    numbers = words.with_ndata(label=torch.where(words.labels < 0, -1, words.labels + 1))
+    numbers = GraphTask.from_graph(numbers.graph)
+    assert numbers.class_names == ()
+    assert evaluate(model, numbers) == evaluate(model, words)
+    assert numbers.with_classes(("1", "2", "3+")).labels.equal(words.labels)
+
+
+def test_numbers_that_are_no_names_are_refused_where_they_count():
+    model, task = named_model(("bot", "human", "shop")), numbered([0, 1, 2])
+    words = "are the numbers 0, 1, 2, and the weights call theirs bot, human, shop: .*class_names"
+    with pytest.raises(DataError, match=words):
+        evaluate(model, task)
+    assert predict(model, task).shape == (12, 3), "which needs no labels"
+    named = GraphTask.from_graph(task.graph, class_names=("bot", "human", "shop"))
+    assert evaluate(model, named)
+
+
+def test_words_are_refused_by_weights_of_numbers():
+    model = named_model(("0", "1", "2"))
+    model.card = model.card.model_copy(
+        update={"dataset": model.card.dataset.model_copy(update={"class_names": None})}
+    )
+    words = "are called one, two, zero, and those of the weights are numbers from 0 on"
+    task = numbered([0, 1, 2], class_names=("2", "0", "1"))
+    counted = GraphTask.from_graph(task.with_ndata(label=(task.labels + 2) % 3).graph)
+    assert evaluate(model, task) == evaluate(model, counted)
+    task = GraphTask.from_graph(task.graph, class_names=("one", "two", "zero"))
+    with pytest.raises(DataError, match=words):
+        evaluate(model, task)
+    assert predict(model, task).shape == (12, 3)
+
+
+def test_columns_of_several_labels_stay_where_one_side_has_no_names():
+    several = graph()
+    several.ndata["label"] = torch.nn.functional.one_hot(several.ndata["label"], 3).float()
+    task = GraphTask.from_graph(several)
+    assert task.with_classes(("a", "b", "c")) is task

@@ -64,6 +64,14 @@ def test_proteins(ogb, tmp_path):
     assert "feat" not in task.graph.edata
 
 
+def test_without_a_network(ogb, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIPZOO_OFFLINE", "1")
+    with pytest.raises(DataError, match=f"the network is forbidden .*into {tmp_path}/ogbn_arxiv"):
+        load_dataset("ogbn-arxiv", raw_dir=tmp_path)
+    (tmp_path / "ogbn_arxiv").mkdir()  # fetched before
+    assert load_dataset("ogbn-arxiv", raw_dir=tmp_path).num_nodes == 6
+
+
 def test_without_ogb(monkeypatch):
     monkeypatch.setitem(sys.modules, "ogb", None)
     monkeypatch.setitem(sys.modules, "ogb.nodeproppred", None)

@@ -1,15 +1,18 @@
 """The real graphs where they are there, and small files of the same layout for the others."""
 
 import hashlib
+import io
 import json
 import pickle
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from loopback import file_server, quick_downloads
 
 from lipzoo._dgl import dgl
 from lipzoo.datasets import load_dataset
@@ -259,27 +262,88 @@ def test_absent_files_and_no_network(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_download(ppi_dir, tmp_path, monkeypatch, capfd):
-    source = next(ppi_dir.glob("ppi_*"))
-    (tmp_path / "dataset").mkdir()
-    with zipfile.ZipFile(tmp_path / "dataset" / "ppi.zip", "w") as archive:
-        for file in source.iterdir():
+@pytest.fixture
+def mirror(ppi_dir, tmp_path, monkeypatch):
+    """A server of the archive of ``"ppi"``, which ``DGL_REPO`` names."""
+    quick_downloads(monkeypatch, tmp_path / "home")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for file in next(ppi_dir.glob("ppi_*")).iterdir():
             archive.write(file, file.name)
-    monkeypatch.setenv("DGL_REPO", tmp_path.as_uri())
+    with file_server() as server:
+        server.files[PPI] = content.getvalue()
+        monkeypatch.setenv("DGL_REPO", server.url)
+        yield server
+
+
+PPI = "/dataset/ppi.zip"
+
+
+def fetched(server):
+    return server.log.count_of("GET", "ppi.zip", 200)
+
+
+def test_download(mirror, tmp_path, capfd):
     raw = tmp_path / "fresh"
     assert load_dataset("ppi", raw_dir=raw).num_nodes == 12
-    (folder,) = raw.iterdir()  # the archive is gone
+    (folder,) = raw.iterdir()
     assert len(list(folder.iterdir())) == 12
+    assert not list((tmp_path / "home").rglob("*.part")), "the archive is gone"
+    load_dataset("ppi", raw_dir=raw)
+    assert fetched(mirror) == 1
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_download_that_is_no_archive_leaves_nothing(tmp_path, monkeypatch):
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "ppi.zip").write_text("<html>not found</html>")
-    monkeypatch.setenv("DGL_REPO", tmp_path.as_uri())
+def test_a_download_that_breaks_off_is_gone_on_with(mirror, tmp_path):
+    size = len(mirror.files[PPI])
+    mirror.cuts[PPI] = [size // 2, 0, 0, 0]
+    with pytest.raises(DataError, match=r"there is no folder .* the next call goes on .*raw_dir"):
+        load_dataset("ppi", raw_dir=tmp_path / "fresh")
+    assert not (tmp_path / "fresh").exists()
+    mirror.log.clear()
+    assert load_dataset("ppi", raw_dir=tmp_path / "fresh").num_nodes == 12
+    assert [status for _, _, status in mirror.log] == [206], "the rest of it"
+
+
+def test_several_at_once_fetch_once(mirror, tmp_path):
+    mirror.pause = 0.02  # so that all have begun before one is done
+    raw = tmp_path / "fresh"
+    with ThreadPoolExecutor(4) as pool:
+        tasks = list(pool.map(lambda _: load_dataset("ppi", raw_dir=raw), range(4)))
+    assert {task.num_nodes for task in tasks} == {12}
+    assert fetched(mirror) == 1
+    assert len(list(raw.iterdir())) == 1
+
+
+def test_a_folder_that_appears_meanwhile_is_taken(mirror, ppi_dir, tmp_path, monkeypatch):
+    """As where DGL fetches it, too, which knows nothing of our lock."""
+    [theirs] = ppi_dir.glob("ppi_*")
+    name = f"ppi_{hashlib.sha1(f'{mirror.url}{PPI}'.encode()).hexdigest()[:8]}"
+
+    def extract(archive, path):
+        shutil.copytree(theirs, tmp_path / "fresh" / name)
+        path.mkdir()
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", extract)
+    assert load_dataset("ppi", raw_dir=tmp_path / "fresh").num_nodes == 12
+
+
+def test_without_a_network_nothing_is_fetched(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIPZOO_OFFLINE", "1")
+    words = r"ppi: there is no folder .*fetched before, and the network is forbidden .*DGL_DOWNLOAD"
+    with pytest.raises(DataError, match=words):
+        load_dataset("ppi", raw_dir=tmp_path / "fresh")
+    assert not mirror.log
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_a_download_that_is_no_archive_leaves_nothing(mirror, tmp_path):
+    mirror.files[PPI] = b"<html>not found</html>"
     with pytest.raises(DataError, match="not a zip file"):
         load_dataset("ppi", raw_dir=tmp_path / "fresh")
-    assert list((tmp_path / "fresh").iterdir()) == []
+    assert not list((tmp_path / "fresh").iterdir())
+    assert not list((tmp_path / "home").rglob("*.part"))
 
 
 @pytest.mark.parametrize("file", ["feats", "labels", "graph_id"])

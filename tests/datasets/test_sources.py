@@ -12,6 +12,7 @@ from lipzoo.datasets import GraphTask, load_dataset, save_npz
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.loading import as_task
 from lipzoo.errors import DataError, UnknownNameError
+from lipzoo.sklearn.labels import hidden
 
 pa = pytest.importorskip("pyarrow")
 geometric = pytest.importorskip("torch_geometric")
@@ -496,3 +497,157 @@ def test_names_in_a_file_that_are_none(task, tmp_path, changes, words):
     np.savez(path, **{**arrays, **changes})
     with pytest.raises(DataError, match=words):
         load_dataset(path)
+
+
+# ------------------------------------------------------------------- what cells say
+
+MISSING = [None, "", float("nan"), "NaN", "nan", -1, -1.0, "-1", "-1.0"]
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_label_that_is_missing_beside_words(missing):
+    nodes = {"a": [1.0, 2, 3], "label": ["x", missing, "y"]}
+    made = GraphTask.from_edges(np.zeros((2, 0), int), nodes)
+    assert (made.class_names, made.labels.tolist()) == (("x", "y"), [0, -1, 1])
+    assert hidden(np.array(nodes["label"], object)).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["01001", "02139", "94110"], ("01001", "02139", "94110")),
+        (["+1", "1", "2"], ("+1", "1", "2")),
+        (["0", "1", "-1"], ()),
+        (["1.0", "0.0", ""], ()),
+    ],
+)
+def test_labels_that_look_like_numbers(labels, names):
+    made = GraphTask.from_edges(np.zeros((2, 0), int), {"a": [1.0, 2, 3], "label": labels})
+    assert made.class_names == names
+
+
+def test_years_as_labels_are_noted():
+    nodes = {"a": [1.0, 2, 3], "label": [1990, 2000, 2010]}
+    words = "2,011 classes are counted, of which 3 occur .1990, 2000, 2010.: .*as words"
+    with pytest.warns(UserWarning, match=words):
+        assert GraphTask.from_edges(np.zeros((2, 0), int), nodes).num_classes == 2011
+    nodes["label"] = list(map(str, nodes["label"]))
+    nodes["label"][0] += "s"
+    assert GraphTask.from_edges(np.zeros((2, 0), int), nodes).num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("ids", "ends", "kept"),
+    [
+        (["u1", "u2", "1001"], ["1001"], ["u1", "u2", "1001"]),
+        (["u1", "u2", "1001"], [1001], ["u1", "u2", "1001"]),
+        (["7", "07", "007"], ["007"], ["7", "07", "007"]),
+        (["3", "5", "10"], ["10"], [3, 5, 10]),
+        (["3", "5", "10"], [10.0], [3, 5, 10]),
+        ([3, 5, 10], ["10"], [3, 5, 10]),
+    ],
+)
+def test_ids_decide_how_ends_are_read(ids, ends, kept, tmp_path):
+    nodes = {"id": ids, "a": [1.0, 2, 3]}
+    made = GraphTask.from_edges({"source": ends, "target": ends}, nodes)
+    assert made.node_ids == kept
+    assert [each.tolist() for each in made.graph.edges()] == [[2], [2]]
+    # So do DGL's folders.
+    (tmp_path / "meta.yaml").write_text(
+        "{node_data: [{file_name: n.csv}], edge_data: [{file_name: e.csv}]}"
+    )
+    rows = "".join(f"\n{each},{row}" for row, each in enumerate(ids))
+    (tmp_path / "n.csv").write_text(f"node_id,feat{rows}\n")
+    end = "10" if ends == [10.0] else ends[0]
+    (tmp_path / "e.csv").write_text(f"src_id,dst_id\n{end},{ids[0]}\n")
+    made = load_dataset(tmp_path, require_labels=False)
+    assert made.node_ids == sorted(kept)
+    assert made.feat[made.graph.edges()[0]].tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "end", "words"),
+    [
+        (["007", "008"], "7", "'7' is not among .*; '007' is, and ids are compared as they are wr"),
+        (["007", "008"], 7, "'7' is not among .*; '007' is"),
+        (["1", "2"], "1.0", "'1.0' is not among .*; '1' is"),
+        (["a", "b"], 7, "one table are numbers"),
+        (["1", "b"], 7, "add a row for it"),
+    ],
+)
+def test_ids_that_are_written_otherwise(ids, end, words):
+    with pytest.raises(DataError, match=words):
+        GraphTask.from_edges({"src": [end], "dst": [ids[0]]}, {"id": ids, "a": [1.0, 2]})
+
+
+def test_masks_of_floats_and_features_of_a_table():
+    feat = pd.DataFrame(np.arange(6.0).reshape(3, 2), columns=["b", "a"])
+    mask = pd.Series([1, np.nan, 0])
+    made = GraphTask.from_scipy(sp.coo_array((3, 3)), feat, [0, 1, 0], train_mask=mask)
+    assert made.feat.tolist() == feat.to_numpy().tolist()
+    assert made.train_mask.tolist() == [True, False, False]
+    nodes = pd.DataFrame({"a": [1.0, 2, 3], "train_mask": mask})
+    made = GraphTask.from_edges(np.zeros((2, 0), int), nodes)
+    assert made.train_mask.tolist() == [True, False, False]
+    square = pd.DataFrame(np.eye(3)[::-1])  # whose names are numbers, as many as there are nodes
+    made = GraphTask.from_scipy(sp.coo_array((3, 3)), square)
+    assert made.feat.tolist() == np.eye(3)[::-1].tolist()
+
+
+@pytest.mark.parametrize("write", [str.title, str.upper])
+def test_capital_letters_in_names_of_columns(graph, task, write):
+    edges, nodes = tables(graph, task)
+    edges = {write(name): column for name, column in edges.items()}
+    nodes = {name if len(name) == 1 else write(name): column for name, column in nodes.items()}
+    same(GraphTask.from_edges(edges, nodes), task)
+    with pytest.raises(DataError, match=r"the columns .* differ in capital letters; rename one"):
+        GraphTask.from_edges(edges, {**nodes, "label": [0] * 6})
+
+
+def test_large_coordinates_are_features():
+    made = GraphTask.from_edges(np.zeros((2, 0), int), {"X": [1.5, 2], "Y": [3.5, 4]})
+    assert made.feat.tolist() == [[1.5, 3.5], [2, 4]]
+    assert made.labels is None
+
+
+def turned(graph, task):
+    """`tables` of the nodes from last to first, their ids where a DataFrame has its index."""
+    edges, nodes = tables(graph, task)
+    return edges, pd.DataFrame(nodes).set_index("id")[::-1]
+
+
+def test_an_index_is_the_ids(graph, task, tmp_path):
+    edges, nodes = turned(graph, task)
+    wanted = GraphTask.from_edges(edges, nodes.reset_index())
+    found = GraphTask.from_edges(edges, nodes)
+    same(found, wanted)
+    assert found.node_ids == IDS[::-1]
+    numbered = nodes.set_axis(range(6)[::-1])
+    ends = np.array([[IDS.index(each) for each in edges[end]] for end in ("source", "target")])
+    for table in (numbered, pa.Table.from_pandas(numbered)):
+        found = GraphTask.from_edges(ends, table)
+        assert torch.equal(found.feat[found.graph.edges()[0]], task.feat[graph.edges()[0]])
+        assert (found.in_feats, found.node_ids) == (2, [5, 4, 3, 2, 1, 0])
+    # As pandas writes it by default.
+    numbered.to_csv(tmp_path / "nodes.csv")
+    pd.DataFrame({"source": ends[0], "target": ends[1]}).to_csv(tmp_path / "edges.csv")
+    found = load_dataset(tmp_path, require_labels=False)
+    assert (found.in_feats, found.node_ids) == (2, [5, 4, 3, 2, 1, 0])
+
+
+def test_an_index_that_is_no_ids(graph, task):
+    edges, nodes = turned(graph, task)
+    with pytest.raises(DataError, match=r"'fay' is there twice; .* index of the table"):
+        GraphTask.from_edges(edges, nodes.set_axis(["fay"] * 6))
+    with pytest.raises(DataError, match="whole numbers or words; for want of a column node_id"):
+        GraphTask.from_edges(edges, nodes.set_axis(pd.date_range("2020", periods=6)))
+    counted = nodes.reset_index(drop=True)
+    assert GraphTask.from_edges(np.zeros((2, 1), int), counted).node_ids == list(range(6))
+    with pytest.raises(DataError, match=r"'eve' is not .*no column node_id, id or node, so that"):
+        GraphTask.from_edges({"src": ["eve"], "dst": [0]}, counted)
+    named = counted.assign(user_id=range(100, 106))
+    with pytest.raises(DataError, match=r"from 0; 'user_id' holds it: .* call the column id"):
+        GraphTask.from_edges(np.array([[0], [104]]), named)
+    kept = named[named.user_id > 101]
+    with pytest.raises(DataError, match=r"'1' is not .* the ids are the index of the table"):
+        GraphTask.from_edges(np.array([[2], [1]]), kept)

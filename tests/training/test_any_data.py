@@ -191,3 +191,17 @@ def test_ids_of_a_dgl_graph_are_still_read(graph):
         graph.ndata["node_id"] = torch.arange(N) * 7
         assert node_ids(GraphTask.from_graph(graph))[-1] == 413
     assert node_ids(GraphTask.from_graph(graph)) == list(range(N))
+
+
+def test_a_task_without_masks_is_split_as_the_graph_is(tiny_source, graph):
+    bare = graph.local_var()
+    for mask in ("train_mask", "val_mask", "test_mask"):
+        del bare.ndata[mask]
+    task = GraphTask.from_graph(bare)
+    one, other = (lipzoo.finetune(tiny_source, data, **QUICK) for data in (bare, task))
+    assert one.metrics == other.metrics
+    assert evaluate(one.model, task) == evaluate(one.model, bare)
+    fitted = lipzoo.ClosedFormStack().fit(task).predict()
+    assert torch.equal(fitted, lipzoo.ClosedFormStack().fit(bare).predict())
+    assert not task.has_any_mask
+    assert lipzoo.datasets.as_task(task, require_labels=False) is task
