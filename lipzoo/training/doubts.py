@@ -33,7 +33,8 @@ def warn_of_data(task: GraphTask) -> None:
             stacklevel=4,
         )
     if not {"scaling", "encoding"} & task.options.keys():
-        words = _units(task.source)  # without the columns of a start
+        # The columns of a start are of one unit; a change of one's own counts.
+        words = _units(task.source if "start" in task.options else task)
         if words:
             warnings.warn(
                 f"{task.name}: {words}: read as they are, the large drown the rest; bring the "

@@ -57,6 +57,7 @@ def test_columns_in_units_of_their_own(columns, words):
         warn_of_data(task)
     assert said(encode_task(task, width=8)) == []
     assert said(scale_features(task, "standard")) == []
+    assert said(task.with_feat(torch.ones(N, 2))) == []
 
 
 def words_of(seed=0):
