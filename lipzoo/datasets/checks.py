@@ -11,15 +11,11 @@ from torch import Tensor
 
 from lipzoo._graph import AnyGraph
 from lipzoo._rows import row_chunks
-from lipzoo.datasets.convert import MASKS
+from lipzoo.datasets.convert import MASKS, MAX_CLASSES
 from lipzoo.datasets.metric import metric_fault, split_fault
 from lipzoo.errors import DataError
 
 __all__ = ["find_faults", "metric_faults", "validate_task"]
-
-
-#: A head with more outputs would be no classifier but somebody's mistake, or a trap.
-MAX_CLASSES = 2**20
 
 
 class Task(Protocol):

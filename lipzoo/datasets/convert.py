@@ -16,10 +16,12 @@ from lipzoo._edges import graph_kind
 from lipzoo._graph import AnyGraph, is_graph, with_all_formats
 from lipzoo.errors import DataError
 
-__all__ = ["MASKS", "class_count", "compress", "count_classes", "tidy_graph"]
+__all__ = ["MASKS", "MAX_CLASSES", "class_count", "compress", "count_classes", "tidy_graph"]
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 
+#: A head with more outputs would be no classifier but somebody's mistake, or a trap: refused.
+MAX_CLASSES = 2**20
 #: Classes, and how many times those that occur, from which on they are taken for a mistake.
 _MANY_CLASSES, _FAR_MORE = 100, 10
 
@@ -71,7 +73,7 @@ def class_count(labels: Tensor | None) -> int:
 def count_classes(labels: Tensor | None, name: str) -> int:
     """`class_count`, with a note where far more are counted than occur: years, postcodes."""
     counted = class_count(labels)
-    if labels is None or labels.dim() == 2 or counted < _MANY_CLASSES:
+    if labels is None or labels.dim() == 2 or not _MANY_CLASSES <= counted <= MAX_CLASSES:
         return counted
     found = labels[labels >= 0].unique().tolist()
     if counted > _FAR_MORE * len(found):
