@@ -319,15 +319,17 @@ def test_without_labels():
 
 def test_without_a_split():
     task = random_task(masks=False)
-    report = make_report(model_for(task), task, embedding="pca", radii="no")
+    drawn = make_report(model_for(task), task, embedding="pca", radii="no")
+    assert "drawn at random" in drawn.facts["split_note"]
+    assert "confusion" not in reasons(drawn)
+    none = torch.zeros(task.num_nodes, dtype=torch.bool)
+    masks = {"train_mask": ~none, "val_mask": none, "test_mask": none}
+    report = make_report(model_for(task), task.with_ndata(**masks), embedding="pca", radii="no")
     found = reasons(report)
     assert "no test nodes with a label; --split takes others" in found["confusion"]
     assert "gradients" not in found
-    assert set(reasons(make_report(model_for(task), task, split="all", radii="no"))) == {
-        "figures",
-        "curves",
-        "radii",
-    }
+    of_all = reasons(make_report(model_for(task), task, split="all", radii="no"))
+    assert set(of_all) == {"curves", "radii"}
 
 
 def test_labels_without_masks_are_split_as_evaluate_splits_them(run, tmp_path, capsys):
