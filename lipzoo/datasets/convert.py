@@ -16,7 +16,7 @@ from lipzoo._edges import graph_kind
 from lipzoo._graph import AnyGraph, is_graph, with_all_formats
 from lipzoo.errors import DataError
 
-__all__ = ["MASKS", "MAX_CLASSES", "class_count", "compress", "count_classes", "tidy_graph"]
+__all__ = ["MASKS", "MAX_CLASSES", "class_count", "compress", "noted_class_count", "tidy_graph"]
 
 MASKS = ("train_mask", "val_mask", "test_mask")
 
@@ -70,7 +70,7 @@ def class_count(labels: Tensor | None) -> int:
     return labels.shape[1] if labels.dim() == 2 else max(int(labels.max()), -1) + 1
 
 
-def count_classes(labels: Tensor | None, name: str) -> int:
+def noted_class_count(labels: Tensor | None, name: str) -> int:
     """`class_count`, with a note where far more are counted than occur: years, postcodes."""
     counted = class_count(labels)
     if labels is None or labels.dim() == 2 or not _MANY_CLASSES <= counted <= MAX_CLASSES:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lipzoo._graph import AnyGraph, with_all_formats
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
-from lipzoo.datasets.convert import MASKS, class_count, compress, count_classes, tidy_graph
+from lipzoo.datasets.convert import MASKS, class_count, compress, noted_class_count, tidy_graph
 from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.names import as_class_names, as_node_ids, recount
@@ -117,7 +117,7 @@ class GraphTask(Sources):
         labels = graph.ndata.get("label")
         multilabel = labels is not None and labels.dim() == 2
         if num_classes is None:
-            num_classes = max(count_classes(labels, name), len(class_names))
+            num_classes = max(noted_class_count(labels, name), len(class_names))
         more = {
             "class_names": as_class_names(class_names, int(num_classes), name),
             "node_ids": as_node_ids(node_ids, graph.num_nodes(), name),

@@ -18,6 +18,7 @@ import os
 import warnings
 from contextlib import closing
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.batching import check_batching
 from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.loop import CSV_FILE
-from lipzoo.training.metrics import only_class_words
+from lipzoo.training.metrics import only_class_words, shown_class
 from lipzoo.training.ranks import Ranks, check_several
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import (
@@ -268,11 +269,15 @@ def _to_go_on_with(output: OutputFolder, recipe: Recipe, processes: int) -> list
 
 
 def _warn_of_only_class(summary: dict[str, Any]) -> None:
-    found = summary.get("only_class", [])
-    for number in sorted({repr(each["class"]): each["class"] for each in found}.values(), key=repr):
-        seeds = [str(each["seed"]) for each in found if each["class"] == number]
+    def by_class(each: dict[str, Any]) -> str:
+        return shown_class(each["class"])
+
+    found = sorted(summary.get("only_class", []), key=by_class)
+    for _, group in groupby(found, by_class):
+        same = list(group)
+        seeds = [str(each["seed"]) for each in same]
         where = f"{summary['name']}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}:"
-        words = only_class_words(f"{where} the model", number, _REMEDIES)
+        words = only_class_words(f"{where} the model", same[0]["class"], _REMEDIES)
         warnings.warn(words, stacklevel=4)
 
 

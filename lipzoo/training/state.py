@@ -60,7 +60,7 @@ def load_state(
     """
     try:
         content = _read(path, data)
-        check_same_data(path.parent, content.get("fingerprint", fingerprint), fingerprint)
+        _check_content(path, content, fingerprint)
         for name, part in parts.items():
             part.load_state_dict(content[name])
         torch.set_rng_state(content["rng"])
@@ -103,8 +103,11 @@ def check_state_data(path: Path, fingerprint: str) -> None:
     OutputError
     """
     if path.is_file():
-        before = _read(path).get("fingerprint", fingerprint)
-        check_same_data(path.parent, before, fingerprint)
+        _check_content(path, _read(path), fingerprint)
+
+
+def _check_content(path: Path, content: Mapping[str, Any], fingerprint: str | None) -> None:
+    check_same_data(path.parent, content.get("fingerprint", fingerprint), fingerprint)
 
 
 def check_processes(path: Path, content: Mapping[str, Any], now: int) -> None:
