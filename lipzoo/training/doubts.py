@@ -27,9 +27,9 @@ def warn_of_data(task: GraphTask) -> None:
         label = task.labels[task.train_mask][0]
         what = shown_class(label.nonzero().flatten().tolist() if task.multilabel else int(label))
         warnings.warn(
-            f"{task.name}: all training nodes are of {what}: there is nothing else to learn from "
-            "them; label nodes of another class too, or take other masks (where there are none, "
-            "nodes of each class are drawn)",
+            f"{task.name}: all training nodes are of {what}: all that can be learnt from them is a "
+            f"model that predicts {what} for every node; label nodes of another class too, or take "
+            "other masks (where there are none, nodes of each class are drawn)",
             stacklevel=4,
         )
     if not {"scaling", "encoding"} & task.options.keys():
