@@ -229,7 +229,7 @@ def _prepare(
     missing_fill: str = "zero",
     require_labels: bool = True,
 ) -> GraphTask:
-    """Data as they came, scaled, split, checked and erased; see :func:`load_dataset`."""
+    """Data as they came, split, checked, erased and scaled; see :func:`load_dataset`."""
     name = task.name
     sizes = {"train_per_class": train_per_class, "num_val": num_val, "num_test": num_test}
     sizes = {option: int(size) for option, size in sizes.items() if size is not None}
@@ -250,8 +250,8 @@ def _prepare(
     if task.has_split:
         task.options.setdefault("split", "public")
     task.validate(require_labels)
-    task = scale_features(task, scaling)
-    return erase_features(task, missing_rate, missing_seed, missing_fill)
+    task = erase_features(task, missing_rate, missing_seed, missing_fill)
+    return scale_features(task, scaling)
 
 
 def with_any_split(task: GraphTask) -> GraphTask:

@@ -11,7 +11,7 @@ from lipzoo._graph import AnyGraph
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["FILLS", "erase_features", "propagate_features"]
+__all__ = ["FILLS", "erase_features", "known_nodes", "propagate_features"]
 
 #: What stands in for erased features: zeros; what the known ones spread along the edges; the same
 #: in few columns.
@@ -62,13 +62,7 @@ def erase_features(
         raise ConfigError(f"missing_fill: no choice {fill!r}{did_you_mean(fill, FILLS)}")
     if missing_rate == 0:
         return task
-    if task.train_mask is None:
-        raise DataError(f"{task.name}: missing_rate needs a train_mask, this graph has none")
-    pool = np.flatnonzero(~task.train_mask.cpu().numpy())
-    erased = np.random.default_rng(seed).permutation(pool)[: round(missing_rate * len(pool))]
-    is_known = torch.ones(task.num_nodes, dtype=torch.bool)
-    is_known[torch.from_numpy(erased)] = False
-    is_known = is_known.to(task.device)
+    is_known = known_nodes(task, missing_rate, seed)
     # What the data are told by: they themselves, erased, whatever the features were made to be.
     told = task.with_ndata(feat=_erased(task.source.feat.to(task.device), is_known))
     told._source = task.source
@@ -80,6 +74,23 @@ def erase_features(
     if fill == "propagate-svd":
         feat = _in_known_axes(feat, is_known)
     return told.with_feat(feat, **options)
+
+
+def known_nodes(task: GraphTask, missing_rate: float, seed: int = 0) -> torch.Tensor:
+    """The nodes, (N,) bool, whose features :func:`erase_features` leaves.
+
+    Raises
+    ------
+    DataError
+        If the task has no training mask.
+    """
+    if task.train_mask is None:
+        raise DataError(f"{task.name}: missing_rate needs a train_mask, this graph has none")
+    pool = np.flatnonzero(~task.train_mask.cpu().numpy())
+    erased = np.random.default_rng(seed).permutation(pool)[: round(missing_rate * len(pool))]
+    is_known = torch.ones(task.num_nodes, dtype=torch.bool)
+    is_known[torch.from_numpy(erased)] = False
+    return is_known.to(task.device)
 
 
 def _erased(feat: torch.Tensor, is_known: torch.Tensor) -> torch.Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from lipzoo.datasets.missing import erase_features
+from lipzoo.datasets.missing import erase_features, known_nodes
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean, shown
 
@@ -30,18 +30,27 @@ def _row(feat: Tensor, columns: Columns | None = None) -> Tensor:
 
 
 def _standard(feat: Tensor, columns: Columns | None = None) -> Tensor:
-    mean, scale = _fitted(feat) if columns is None else (columns.mean, columns.scale)
-    mean, scale = (torch.as_tensor(each, dtype=torch.float64) for each in (mean, scale))
+    columns = _fitted(feat) if columns is None else columns
+    mean, scale = (
+        torch.as_tensor(each, dtype=torch.float64) for each in (columns.mean, columns.scale)
+    )
     return ((feat.double() - mean) / scale).to(feat.dtype)
 
 
-def _fitted(feat: Tensor) -> tuple[list[float], list[float]]:
+class _Fitted(NamedTuple):
+    mean: list[float]
+    scale: list[float]
+
+
+def _fitted(feat: Tensor) -> _Fitted:
+    if not len(feat):
+        raise DataError("the features of all nodes are erased")
     scaler = StandardScaler().fit(feat.double().cpu().numpy())
-    return scaler.mean_.tolist(), scaler.scale_.tolist()
+    return _Fitted(scaler.mean_.tolist(), scaler.scale_.tolist())
 
 
-#: What :func:`erase_features` puts into a task's options.
-_ERASED = ("missing_rate", "missing_seed", "missing_fill")
+#: What :func:`erase_features` puts into a task's options, and what it calls that itself.
+_ERASED = {"missing_rate": "missing_rate", "missing_seed": "seed", "missing_fill": "fill"}
 
 #: Of features (N, F), and of the columns that a training was scaled by.
 SCALINGS: dict[str, Callable[[Tensor, Columns | None], Tensor]] = {
@@ -63,7 +72,8 @@ def scale_features(
         ``"row"`` divides the features of a node by their sum, where that is more than 1: words
         that are counted come to be shares (``NormalizeFeatures`` of PyTorch Geometric,
         ``RowFeatNormalizer`` of DGL). ``"standard"`` brings each column to mean 0 and variance 1
-        over all nodes: columns of different units, such as longitudes beside flags.
+        over all nodes whose features are not erased: columns of different units, such as
+        longitudes beside flags.
     columns : optional
         For ``"standard"``, what to scale by instead of the task's own means and deviations: a
         card's ``scaling``, so that a graph of few nodes is read as those of the training were.
@@ -86,22 +96,39 @@ def scale_features(
         raise ConfigError(f"{task.name}: is {before} already; pass the raw task")
     if "feat" not in task.graph.ndata or not task.feat.numel():
         raise DataError(f"{task.name}: has no node features to scale")
-    erased = {key: task.options[key] for key in _ERASED if key in task.options}
-    if erased:  # what is erased counts in no mean, and is 0 on the new scale
-        source = task.source
-        task = task.with_ndata(feat=source.feat.to(task.device))
-        task._source = source
-        task.options = {key: value for key, value in task.options.items() if key not in _ERASED}
-    feat = task.feat.cpu()
+    return _scaled(task, scaling, columns)
+
+
+def _scaled(task: GraphTask, scaling: str, columns: Columns | None) -> GraphTask:
+    """Scaled and then erased, whatever came first: what is erased is 0 on the new scale."""
+    erased = {_ERASED[key]: task.options[key] for key in _ERASED if key in task.options}
     try:
+        if erased and columns is None and scaling == "standard":
+            columns = _fitted(_known_rows(task))
+        if erased or "scaling" in task.options:
+            task = _as_it_came(task)
+        feat = task.feat.cpu()
         feat = SCALINGS[scaling](feat if feat.is_floating_point() else feat.float(), columns)
     except DataError as fault:
         raise DataError(f"{task.name}: {fault}") from None
     scaled = task.with_feat(feat.to(task.device), scaling=scaling)
-    if not erased:
-        return scaled
-    names = {"missing_rate": "missing_rate", "missing_seed": "seed", "missing_fill": "fill"}
-    return erase_features(scaled, **{names[key]: value for key, value in erased.items()})
+    return erase_features(scaled, **erased) if erased else scaled
+
+
+def _as_it_came(task: GraphTask) -> GraphTask:
+    """The task with its split, and with features that are neither scaled nor erased."""
+    raw = task.with_ndata(feat=task.source.feat.to(task.device))
+    raw._source = task.source
+    raw.options = {k: v for k, v in task.options.items() if k not in {"scaling", *_ERASED}}
+    return raw
+
+
+def _known_rows(task: GraphTask) -> Tensor:
+    """The features as they came, of the nodes that :func:`erase_features` left."""
+    feat, rate = task.source.feat.cpu(), task.options.get("missing_rate", 0.0)
+    if not rate:
+        return feat
+    return feat[known_nodes(task, rate, task.options["missing_seed"]).cpu()]
 
 
 def columns_of(task: GraphTask) -> tuple[list[float], list[float]] | None:
@@ -110,14 +137,13 @@ def columns_of(task: GraphTask) -> tuple[list[float], list[float]] | None:
     since."""
     if task.options.get("scaling") != "standard" or "scaling" in task.source.options:
         return None
-    return _fitted(task.source.feat)
+    return _fitted(_known_rows(task))
 
 
 def scaled_by(task: GraphTask, columns: Columns) -> GraphTask:
     """A task that was scaled by means and deviations of its own, scaled by others; itself where
     these are its own, are for other features, or :func:`columns_of` it is not known."""
     own, wanted = columns_of(task), (list(columns.mean), list(columns.scale))
-    is_erased = any(key in task.options for key in _ERASED)
-    if own in (None, wanted) or is_erased or task.source.in_feats != len(columns.mean):
+    if own in (None, wanted) or task.source.in_feats != len(columns.mean):
         return task
-    return task.with_feat(_standard(task.source.feat.cpu(), columns).to(task.device))
+    return _scaled(task, "standard", columns)

@@ -9,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 import lipzoo
 from lipzoo._graph import make_graph
 from lipzoo.card import Card
-from lipzoo.datasets import grown, load_dataset, scale_features
+from lipzoo.datasets import erase_features, grown, load_dataset, scale_features
 from lipzoo.datasets.loading import is_same_data
+from lipzoo.datasets.scaling import columns_of
 from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.training import export_run, finetune, predict, predict_new, train
@@ -64,7 +65,7 @@ def test_the_fingerprint_is_that_of_the_data():
 
 @pytest.mark.parametrize("fill", ["zero", "propagate"])
 def test_missing_features_are_erased_from_scaled_ones(fill):
-    """Whichever comes first: what is erased counts in no mean."""
+    """Whichever comes first: what is erased counts in no mean, neither as 0 nor as it was."""
     missing = {"missing_rate": 0.8, "missing_seed": 3, "missing_fill": fill}
     scaled = load_dataset("digits", scaling="standard", **missing)
     late = scale_features(load_dataset("digits", **missing), "standard")
@@ -74,6 +75,9 @@ def test_missing_features_are_erased_from_scaled_ones(fill):
     if fill == "zero":
         is_erased = (scaled.feat == 0).all(1)
         assert is_erased.sum() == round(0.8 * int((~scaled.train_mask).sum()))
+        known = load_dataset("digits").feat[~is_erased].double()
+        assert columns_of(scaled)[0] == pytest.approx(known.mean(0).tolist())
+        assert scaled.feat[~is_erased].mean(0).abs().max() < 1e-6
 
 
 def test_what_cannot_be_scaled_is_refused():
@@ -174,8 +178,12 @@ def test_other_graphs_are_scaled_as_the_training_was(tuned):
         found = encode_for(model, alone)
     assert found.feat.equal(scaled.feat[3:6]), "though it was scaled by its own columns"
     assert found.fingerprint == alone.fingerprint
-    erased = load_dataset("digits", scaling="standard", missing_rate=0.5)
-    assert encode_for(model, erased) is erased
+    raw_erased = erase_features(raw, 0.5)
+    erased = scale_features(raw_erased, "standard")
+    by_others, is_known = encode_for(model, erased), (erased.feat != 0).any(1)
+    assert by_others.feat.equal(scaled.feat * is_known.unsqueeze(1))
+    assert by_others.options == erased.options
+    assert encode_for(model, raw_erased).feat.equal(by_others.feat)
     relabelled = alone.with_ndata(label=torch.tensor([0, 1, 2]))  # how it came is not known
     assert encode_for(model, relabelled) is relabelled
     assert scaling_entry(relabelled) is None
