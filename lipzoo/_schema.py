@@ -30,8 +30,9 @@ def required_names(function: Callable) -> list[str]:
     return [p.name for p in _named_parameters(function) if p.default is p.empty]
 
 
-def check_arguments(function: Callable, args: dict[str, Any], where: str) -> None:
-    """Check names and types of ``args`` against a signature; nothing need be complete.
+def check_arguments(function: Callable, args: dict[str, Any], where: str) -> dict[str, Any]:
+    """``args``, with names and types checked against a signature; nothing need be complete.
+    NumPy's numbers in them become Python's.
 
     Parameters
     ----------
@@ -59,10 +60,12 @@ def check_arguments(function: Callable, args: dict[str, Any], where: str) -> Non
         ),
         **{name: (hints.get(name, Any), None) for name in argument_names(function)},
     )
+    args = _of_python(args)
     try:
         schema.model_validate(args)
     except pydantic.ValidationError as error:
         raise ConfigError(describe_faults(error, where, argument_names(function))) from None
+    return args
 
 
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)

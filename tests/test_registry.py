@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -140,6 +141,19 @@ def test_all_faults_at_once():
 def test_types_are_not_converted(argument, value):
     with pytest.raises(ConfigError, match=f"{argument}: input should be"):
         lipzoo.create_model("gat_2", **SIZES, **{argument: value})
+
+
+def test_numbers_of_numpy_count_as_python_s():
+    labels = np.array([0, 2, 1])
+    args = {"in_feats": np.int32(5), "num_classes": labels.max() + 1, "feat_drop": np.float64(0.2)}
+    model = lipzoo.create_model("gat_lip_2", **args)
+    assert type(model.num_classes) is int
+    assert model.num_classes == 3
+    task = lipzoo.load_dataset("wine", k=np.int64(3), encoding={"width": np.int64(8)})
+    assert task.options == lipzoo.load_dataset("wine", k=3, encoding={"width": 8}).options
+    assert type(task.options["k"]) is int
+    with pytest.raises(ConfigError, match="num_classes"):
+        lipzoo.create_model("gat_lip_2", in_feats=5, num_classes=np.float64(3))
 
 
 def test_an_integer_is_a_number():

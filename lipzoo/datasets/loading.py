@@ -152,8 +152,7 @@ def load_dataset(
     )
     if encoding is None:
         return task
-    check_arguments(encode_task, encoding, where=f"{name}: encoding")
-    return encode_task(task, **encoding)
+    return encode_task(task, **check_arguments(encode_task, encoding, where=f"{name}: encoding"))
 
 
 def as_task(data: Any, require_labels: bool = True) -> GraphTask:
@@ -311,7 +310,7 @@ def _load(
         hint = did_you_mean(unknown[0], [*argument_names(load_dataset), *own])
         raise ConfigError(f"{name}: no option {', '.join(map(repr, unknown))}{hint}")
     given = {key: value for key, value in options.items() if value is not None}
-    check_arguments(dataset.load, given, where=name)
+    given = check_arguments(dataset.load, given, where=name)
     options = {**own, **given}
     # Where raw files are is a matter of the machine: it stays off cards, and harms no dataset.
     where = {"raw_dir": raw_dir} if dataset.takes("raw_dir") else {}

@@ -80,7 +80,7 @@ def build_model(model: str, args: dict[str, Any], where: str = "create_model") -
     kind = find_class(model)
     if kind is None:
         raise UnknownNameError(f"{where}: no registered model class {unknown_class(model)}")
-    check_arguments(kind, args, where)
+    args = check_arguments(kind, args, where)
     missing = [name for name in required_names(kind) if name not in args]
     if missing:
         raise ConfigError(f"{where}: pass {', '.join(f'{name}=...' for name in missing)}")
