@@ -7,9 +7,9 @@ the same order of edges. So nobody else asks which of the two a graph is.
 from __future__ import annotations
 
 import copy
+import functools
 from collections import UserDict
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "batch",
     "is_graph",
     "make_graph",
+    "moved",
     "to_bidirected",
     "with_all_formats",
 ]
@@ -43,7 +44,7 @@ NTYPE = "_TYPE"
 
 class Graph:
     """N nodes and E edges ``src[e] -> dst[e]``, which do not change; what stands in for a
-    ``DGLGraph`` where DGL is not installed.
+    ``DGLGraph`` where DGL is not installed, or was not built for a device.
 
     Parameters
     ----------
@@ -151,11 +152,11 @@ class Graph:
         ends = (self._src[ids], self._dst[ids])
         return (*ends, ids) if form == "all" else ends
 
-    @cached_property
+    @functools.cached_property
     def _by_destination(self) -> tuple[Tensor, Tensor]:
         return _index(self._dst, self._num_nodes)
 
-    @cached_property
+    @functools.cached_property
     def _by_source(self) -> tuple[Tensor, Tensor]:
         return _index(self._src, self._num_nodes)
 
@@ -213,11 +214,34 @@ def is_graph(graph: Any) -> bool:
 
 
 def make_graph(src: Tensor, dst: Tensor, num_nodes: int) -> AnyGraph:
-    """A graph without columns: a ``DGLGraph`` where DGL is installed."""
+    """A graph without columns: a ``DGLGraph`` where there is a DGL that knows the device."""
     dgl = find_dgl()
-    if dgl is None:
+    if dgl is None or not _knows(src.device.type):
         return Graph(src, dst, num_nodes)
     return dgl.graph((src, dst), num_nodes=num_nodes)
+
+
+def moved(graph: AnyGraph, device: torch.device | str) -> AnyGraph:
+    """The graph and its columns on a device: a `Graph` where the installed DGL does not know it."""
+    if is_dgl_graph(graph) and not _knows(torch.device(device).type):
+        own = Graph(*graph.edges(order="eid"), graph.num_nodes())
+        own.ndata.update(graph.ndata)
+        own.edata.update(graph.edata)
+        graph = own
+    return graph.to(device)
+
+
+@functools.cache
+def _knows(kind: str) -> bool:
+    """Whether the installed DGL was built for a kind of device; that of PyPI is for CPUs alone."""
+    dgl = find_dgl()
+    if kind == "cpu" or dgl is None:
+        return True
+    try:
+        dgl.graph(([], [])).to(kind)
+    except (dgl.DGLError, KeyError):  # "Device API cuda is not enabled"
+        return False
+    return True
 
 
 def batch(graphs: Sequence[AnyGraph]) -> AnyGraph:

@@ -13,18 +13,17 @@ from lipzoo.cli.options import (
     add_json,
     add_out,
     add_progress,
-    add_raw_dir,
-    add_recipe,
     verbosity,
 )
+from lipzoo.cli.recipes import add_any_recipe, any_recipe
 
-HELP = "search for the settings of a recipe that do best on its validation nodes"
+HELP = "search for the settings of a recipe, or of an architecture on your data, that do best"
 GOES_ON = "the same command"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
-    add_recipe(parser)
+    add_any_recipe(parser)
     add_out(parser, "folder of the best recipe, the table of trials and the plots")
     parser.add_argument(
         "--space",
@@ -45,15 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-pruning", action="store_true", help="go on with trials that fall behind"
     )
-    add_raw_dir(parser)
     add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from lipzoo.training import load_recipe, load_space, tune
+    from lipzoo.training import load_space, tune
 
     found = tune(
-        load_recipe(args.recipe, args.set),
+        any_recipe(args, "tune"),
         load_space(args.space),
         args.out,
         trials=args.trials,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lipzoo._edges import graph_kind, read_edges
-from lipzoo._graph import AnyGraph
+from lipzoo._graph import AnyGraph, moved
 from lipzoo.datasets.arrays import graph_with_columns
 from lipzoo.datasets.columns import Table, edge_columns, node_columns
 from lipzoo.datasets.convert import MASKS
@@ -73,7 +73,7 @@ def graph_of_pyg(
     columns |= _edge_columns(fields, f"{name}: edges", edge_features)
     src, dst = (ends.cpu().numpy() for ends in (edges.src, edges.dst))
     graph, facts = graph_with_columns(name, src, dst, columns, **facts)
-    return graph.to(fields["x"].device) if isinstance(fields["x"], Tensor) else graph, facts
+    return moved(graph, fields["x"].device) if isinstance(fields["x"], Tensor) else graph, facts
 
 
 def _edge_columns(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lipzoo._graph import AnyGraph, with_all_formats
+from lipzoo._graph import AnyGraph, moved, with_all_formats
 from lipzoo.datasets.batch import batch_graphs
 from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, noted_class_count, tidy_graph
@@ -252,9 +252,10 @@ class GraphTask(Sources):
         return self.graph.device
 
     def to(self, device: torch.device | str) -> GraphTask:
-        """The same task on another device."""
+        """The same task on another device; its graph is one of lipzoo's own where the installed
+        DGL was not built for that (DGL's of PyPI knows CPUs alone)."""
         parts = tuple(part.to(device) for part in self.parts)
-        return replace(self, graph=self.graph.to(device), parts=parts, _sparse=None)
+        return replace(self, graph=moved(self.graph, device), parts=parts, _sparse=None)
 
     def with_ndata(self, **columns: Tensor) -> GraphTask:
         """A copy whose ``graph.ndata`` has these columns instead; the original is not touched.

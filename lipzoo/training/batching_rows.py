@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipzoo._graph import NID
+from lipzoo._graph import NID, moved
 from lipzoo.attention import as_structure
 from lipzoo.attention.structure_of import PARENT_DEGREES
 from lipzoo.datasets import GraphTask
@@ -124,7 +124,7 @@ class Rows:
         if device.type != "cpu":
             nodes, out, mask = nodes.to(device), out.to(device), mask.to(device)
             move = [block.to(device) for block in graph] if isinstance(graph, list) else None
-            graph = graph.to(device) if move is None else move
+            graph = moved(graph, device) if move is None else move
         sparse = task.sparse_feat if self.takes_sparse else None
         return Batch(
             graph,

@@ -32,6 +32,7 @@ from lipzoo.errors import ConfigError, LipzooError, OutputError
 from lipzoo.registry import get_architecture
 from lipzoo.training import tune_report
 from lipzoo.training.batching import check_batching
+from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.metrics import only_class_words
 from lipzoo.training.recipe import Recipe
 from lipzoo.training.run_seed import build_from_recipe, settled
@@ -155,6 +156,7 @@ def tune(
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
     task = load_kept(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
+    warn_of_data(task)
 
     def try_out(changed: Recipe) -> None:
         other = load_kept(changed, raw_dir, seeds[0])
@@ -200,7 +202,7 @@ def tune(
                 text = f"[{number}/{len(left)}] {line}"
                 say(verbose, text, "trial", number=number, of=len(left), result=line)
         found = tune_report.write(folder, study, asked, f"val_{task.metric}")
-    if found["only_class"] is not None:
+    if found["only_class"] is not None and not one_label(task):  # which was said before
         words = only_class_words(
             f"{recipe.full_name}: the best trial", found["only_class"], _REMEDIES
         )

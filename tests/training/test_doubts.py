@@ -95,13 +95,17 @@ def test_training_nodes_of_one_class(recwarn):
     assert "class_weight" not in words
 
 
-def test_a_training_on_one_class(tmp_path, capsys):
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_training_on_one_class(tmp_path, capsys, command):
     task = blocks()
     label = task.labels.clone()
     label[task.train_mask] = 1
     save_npz(task.with_ndata(label=label), tmp_path / "one.npz")
-    command = ["train", "test_tiny", "--data", tmp_path / "one.npz", "--epochs", 2, "--seeds", 0]
-    assert main([*map(str, command), "--out", str(tmp_path / "run"), "--json"]) == 0
+    call = [command, "test_tiny", "--data", tmp_path / "one.npz", "--epochs", 2, "--seeds", 0]
+    if command == "tune":
+        (tmp_path / "space.yaml").write_text("optimizer.lr: [0.01, 0.001]")
+        call += ["--space", tmp_path / "space.yaml", "--trials", 2]
+    assert main([*map(str, call), "--out", str(tmp_path / "run"), "--json"]) == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
     assert len(notes) == 1
     assert "all training nodes are of class 1" in notes[0]

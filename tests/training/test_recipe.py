@@ -1,11 +1,24 @@
+import re
 from pathlib import Path
 
 import pytest
 
 import lipzoo
 from lipzoo._paths import packaged_folder
+from lipzoo._yaml import parse_yaml
 from lipzoo.errors import ConfigError, UnknownNameError
-from lipzoo.training.recipe import load_recipe, parse_seeds
+from lipzoo.settings import (
+    BATCHINGS,
+    METRICS,
+    Consistency,
+    EarlyStopping,
+    Optimizer,
+    Schedule,
+    parse_seeds,
+)
+from lipzoo.training.recipe import Recipe, load_recipe, make_recipe
+
+ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 architecture: gat_lip_8
@@ -105,3 +118,18 @@ def test_every_shipped_recipe_names_an_architecture_and_a_dataset():
         assert recipe.full_name == path.stem
         assert recipe.architecture in lipzoo.list_models()
         assert recipe.dataset["name"] in lipzoo.datasets.list_datasets()
+
+
+def test_the_page_of_recipes_names_every_field():
+    """And its example is a recipe."""
+    page = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
+    recipe = make_recipe(parse_yaml(example), where="docs/recipes.md")
+    assert recipe.schedule.warmup == 20
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line[:3] == "| `"}
+    assert rows.keys() == Recipe.model_fields.keys()
+    parts = {"optimizer": Optimizer, "schedule": Schedule, "consistency": Consistency}
+    for name, part in {**parts, "early_stopping": EarlyStopping}.items():
+        assert all(f"`{field}`" in rows[name] for field in part.model_fields if field != "ties")
+    assert all(f"`{name}`" in rows["batching"] for name in BATCHINGS)
+    assert all(f"`{name}`" in rows["metric"] for name in METRICS)

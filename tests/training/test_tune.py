@@ -14,6 +14,7 @@ from waiting import wait_until
 
 from lipzoo import _torch
 from lipzoo._yaml import read_yaml
+from lipzoo.cli import main
 from lipzoo.datasets import load_dataset
 from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, LipzooError, OutputError
@@ -38,6 +39,23 @@ def test_the_best_recipe_is_written_and_is_worth_what_is_said(recipe, tmp_path):
     for name in ("history", "importance", "slices"):
         assert f"]({name}.svg)" in report
         assert b"<svg" in (tmp_path / f"out/{name}.svg").read_bytes()
+
+
+def test_an_architecture_is_searched_for_on_data_of_ones_own(tmp_path, capsys):
+    save_npz(load_dataset("iris"), tmp_path / "mine.npz")
+    (tmp_path / "space.yaml").write_text("optimizer.lr: [0.01, 0.003, 0.001]")
+    call = ["tune", "--architecture", "test_tiny", "--data", str(tmp_path / "mine.npz"), "--json"]
+    call += ["--epochs", "3", "--metric", "macro_f1", "--space", str(tmp_path / "space.yaml")]
+    assert main([*call, "--trials", "3", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metric"] == "val_macro_f1"
+    best = load_recipe(tmp_path / "out/best.yaml")
+    assert (best.architecture, best.epochs, best.metric) == ("test_tiny", 3, "macro_f1")
+    assert best.optimizer.lr == found["values"]["optimizer.lr"]
+    summary = train(best, tmp_path / "run", seeds=[0], verbose=False)
+    assert summary["metrics"]["val_macro_f1"]["mean"] == found["value"]
+    assert main([*call[:3], "--trials", "3", "--out", str(tmp_path / "other")]) == 2
+    assert "lipzoo tune --architecture test_tiny --data DATA" in capsys.readouterr().err
 
 
 def test_a_trial_is_worth_the_mean_over_its_seeds(recipe, tmp_path):
