@@ -11,7 +11,7 @@ from typing import Any
 
 from lipzoo._atomic import is_leftover, remove_leftovers, write_all
 from lipzoo._writing import LOCK_FILE, output_path, writing, writing_file
-from lipzoo._yaml import read_yaml, write_yaml
+from lipzoo._yaml import read_yaml, to_yaml, write_yaml
 from lipzoo.errors import ConfigError, OutputError
 
 __all__ = ["OutputFolder", "differing", "output_file"]
@@ -19,14 +19,16 @@ __all__ = ["OutputFolder", "differing", "output_file"]
 
 @contextmanager
 def output_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """Keep other writers from a file that is to be written, in a folder that exists.
+    """Keep other writers from a file that is to be written, in a folder that exists. A link is
+    followed: what it leads to is written, as by a shell's ``>``.
 
     Raises
     ------
     OutputError
         If the file exists and ``overwrite`` is false, cannot be written, or is being written.
     """
-    with writing_file(path) as target:
+    path = output_path(path)
+    with writing_file(path.resolve() if path.is_symlink() else path) as target:
         if os.path.lexists(target) and not overwrite:
             raise OutputError(f"{target}: exists; choose another file, or pass --overwrite")
         remove_leftovers(target.parent, target.name)
@@ -126,7 +128,7 @@ class OutputFolder:
         ConfigError
             If it was begun with another ``identity``.
         OutputError
-            See :meth:`prepare`.
+            See :meth:`prepare`; also if a file that a user wrote stands in the way.
         """
         with writing(self.path, wait):
             if resume and self.file.is_file():
@@ -142,9 +144,24 @@ class OutputFolder:
                 if changed:
                     write_yaml(self.file, identity)
                 return self.path
+            if self.file.is_file() and not self._is_ours():
+                raise OutputError(
+                    f"{self.file}: lies where this would be written, and nothing was begun here; "
+                    "choose another folder"
+                )
             self.prepare(overwrite, is_begun=self.file.is_file())
             write_yaml(self.file, identity)
             return self.path
+
+    def _is_ours(self) -> bool:
+        """Whether the file was written by :meth:`begin`, and not by hand: with others of ours
+        beside it, or as we write it."""
+        if any(self._found(self.own)):
+            return True
+        try:
+            return self.file.read_bytes() == to_yaml(read_yaml(self.file))
+        except ConfigError:
+            return False
 
     def _make(self, allowed: bool, refusal: str, unwanted: Collection[str] = ()) -> Path:
         with writing(self.path):

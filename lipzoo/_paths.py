@@ -9,10 +9,19 @@ from pathlib import Path
 
 from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, did_you_mean, shown
 
-__all__ = ["as_path", "find_config", "is_path", "name_of_path", "packaged_folder", "path_hint"]
+__all__ = [
+    "YAML",
+    "as_path",
+    "find_config",
+    "is_path",
+    "name_of_path",
+    "packaged_folder",
+    "path_hint",
+]
 
 _MAX_COMPONENT = 255  # bytes, on every common file system
-_YAML = (".yaml", ".yml")
+#: How the files end that hold YAML.
+YAML = (".yaml", ".yml")
 
 
 def packaged_folder(name: str) -> Path:
@@ -105,7 +114,7 @@ def find_config(path: str | os.PathLike, folder: Path, what: str) -> Path:
     ConfigError
         If it is a path that no file can have.
     """
-    if is_path(path, _YAML):
+    if is_path(path, YAML):
         return as_path(path, what)
     shipped = {f.stem: f for f in folder.glob("*.yaml")}
     if path not in shipped:

@@ -130,7 +130,9 @@ def _acquire(target: Path, file: Path, made: list[Path] | None, wait: float) -> 
                 if made is None:
                     raise
             except Timeout:
-                raise _busy(target, file) from None
+                if file.exists():
+                    raise _busy(target, file) from None
+                wait = 0  # it is free by now, or no file can be made there
             else:
                 if lock.lock_counter == 1:
                     with contextlib.suppress(OSError):  # a full disk: then it names no process

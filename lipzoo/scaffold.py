@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from pathlib import Path
 
 from lipzoo._atomic import remove_leftovers, write_all, write_atomically
@@ -113,12 +114,14 @@ def new_architecture(name: str, out: str | os.PathLike | None = None) -> list[Pa
     """
     _check_new_name(name)
     folder = output_path(name if out is None else out)
+    _check_config_folder(folder)
     texts = {
         folder / "recipes" / f"{name}.wine.yaml": _RECIPE,
         folder / f"test_{name}.py": _TEST,
         folder / f"{name}.yaml": _ARCHITECTURE,
     }
-    files = {path: text.format(name=name, folder=folder).encode() for path, text in texts.items()}
+    words = {"name": name, "folder": shlex.quote(str(folder))}
+    files = {path: text.format(**words).encode() for path, text in texts.items()}
     architecture = folder / f"{name}.yaml"
     with writing(folder):
         # A call that was killed has left some of these very files, but no architecture.
@@ -185,6 +188,7 @@ def copy_config(name: str, out: str | os.PathLike | None = None) -> tuple[Path, 
         raise UnknownNameError(f"no recipe and no architecture '{shown(name)}'{hint}")
     file = output_path(f"my_{name}/my_{name}.yaml" if out is None else out)
     _check_new_name(file.stem)
+    _check_config_folder(file.parent)
     if file.suffix != ".yaml":
         raise ConfigError(f"{file}: an architecture's file must end in .yaml")
     found = get_architecture(name)
@@ -201,6 +205,15 @@ def _copied(data: bytes, out: str | os.PathLike) -> Path:
         remove_leftovers(file.parent, file.name)
         write_atomically(file, data)
         return file
+
+
+def _check_config_folder(folder: Path) -> None:
+    """Refuse one that ``LIPZOO_CONFIG_PATH`` would read as two."""
+    if os.pathsep in str(folder):
+        raise ConfigError(
+            f"{folder}: an architecture's folder must not have {os.pathsep!r} in its name, which "
+            "separates folders in LIPZOO_CONFIG_PATH; choose another --out"
+        )
 
 
 def _check_new_name(name: str) -> None:

@@ -1,11 +1,11 @@
 """Graphs on devices that the installed DGL was not built for."""
 
-import dgl
 import pytest
 import torch
 
 import lipzoo
 from lipzoo import _graph
+from lipzoo._dgl import dgl
 from lipzoo._graph import Graph, make_graph, moved
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.training import predict

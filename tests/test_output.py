@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from lipzoo._output import OutputFolder, differing
+from lipzoo._atomic import write_atomically
+from lipzoo._output import OutputFolder, differing, output_file
 from lipzoo._writing import LOCK_FILE
 from lipzoo.errors import ConfigError, OutputError
 
@@ -126,3 +127,40 @@ def test_what_a_kill_left_in_folders_of_the_folder_is_nothing(tmp_path):
     (inner / "away").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="already holds files"):
         OutputFolder(out).prepare()
+
+
+@pytest.mark.parametrize("text", ["# mine\nname: mine\n", "name: 'mine'\n", "name: [", ""])
+def test_a_file_that_was_written_by_hand_is_not_replaced(tmp_path, text):
+    """A recipe in the folder that --out names, say."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"settings\.yaml: .*nothing was begun here"):
+            begin(tmp_path, overwrite=overwrite)
+        assert file.read_text() == text
+    (tmp_path / "result.txt").write_text("by an older version, say")
+    begin(tmp_path, overwrite=True)
+    assert file.read_text() != text
+
+
+def test_what_was_begun_and_left_at_once_is_replaced(tmp_path):
+    begin(tmp_path)
+    begin(tmp_path, overwrite=True, seed=1)
+    assert "seed: 1" in (tmp_path / "settings.yaml").read_text()
+
+
+def test_a_link_to_a_file_is_followed(tmp_path):
+    (tmp_path / "far").mkdir()
+    there, link = tmp_path / "far/there.csv", tmp_path / "link.csv"
+    there.write_text("old")
+    link.symlink_to(there)
+    with pytest.raises(OutputError, match=r"there\.csv: exists"), output_file(link, False):
+        pass
+    with output_file(link, overwrite=True) as target:
+        write_atomically(target, b"new")
+    assert there.read_text() == "new"
+    assert link.is_symlink()
+    there.unlink()
+    with output_file(link, overwrite=False) as target:
+        write_atomically(target, b"newer")
+    assert there.read_text() == "newer"

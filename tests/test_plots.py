@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 import lipzoo
 from lipzoo import plots
+from lipzoo._dgl import dgl
 from lipzoo._figures import rendered
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
@@ -155,6 +156,19 @@ def test_entropy_against_the_definition():
     assert found == pytest.approx([zeroth, 0, 0, third], abs=1e-6)
     with pytest.raises(DataError, match=r"must be \(E, H\)"):
         plots.attention_entropy(structure, weights[:3])
+    with pytest.raises(DataError, match="a list: pass those of one layer"):
+        plots.attention_entropy(structure, [weights])
+
+
+def test_entropy_of_what_a_model_gives():
+    graph = dgl.graph(([0, 1, 2], [1, 2, 0]))
+    model = lipzoo.create_model("gat_lip_2", in_feats=3, num_classes=2).eval()
+    _, attention = model(graph, torch.randn(3, 3), return_attention=True)
+    found = plots.attention_entropy(graph, attention[0])
+    assert found.shape == (3, attention[0].shape[1])
+    own = attention[0][3:].double()  # the self-loops that the model added come last
+    wanted = -torch.special.xlogy(own, own) - torch.special.xlogy(1 - own, 1 - own)
+    assert torch.allclose(found, wanted, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------- curves
@@ -182,6 +196,8 @@ def test_curves_show_each_seed_its_best_epoch_and_the_mean():
         [[1, 2.0], [2, 1.0]],
     ]
     assert ax.get_ylabel() == "training loss"
+    alone = plots.training_curves(HISTORIES[0], ["train_loss"])
+    assert alone.lines[0].get_xydata().tolist() == drawn[0]
     assert len(plots.training_curves(HISTORIES).get_legend().get_texts()) == 2
     with pytest.raises(DataError, match="no seed has a value of 'accuracy'"):
         plots.training_curves(HISTORIES, ["accuracy"])

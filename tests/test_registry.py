@@ -243,6 +243,25 @@ def test_a_name_given_twice_in_a_folder(folder):
         lipzoo.add_config_dir(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (architecture(family={"residual": ["a/b"]}), "read as a path; write a file of its own"),
+        (architecture(family={"feat_drop": [0.5]}), "read as a tag; write a file of its own"),
+    ],
+)
+def test_names_that_nobody_could_ask_for(folder, content, words):
+    with pytest.raises(ConfigError, match=words):
+        lipzoo.add_config_dir(folder(deep=content))
+
+
+@pytest.mark.parametrize("suffix", [".yml", ".YAML"])
+def test_every_file_of_yaml_counts(folder, suffix):
+    path = folder(one=architecture(), other=architecture())
+    (path / "other.yaml").rename(path / f"other{suffix}")
+    assert lipzoo.add_config_dir(path) == ["one", "other"]
+
+
 def test_a_dot_in_a_name_would_be_a_tag(folder):
     with pytest.raises(ConfigError, match="would be read as a tag"):
         lipzoo.add_config_dir(folder(**{"a.b": architecture()}))

@@ -1,5 +1,6 @@
 """``lipzoo new``: what it writes runs as it is, and nothing is ever replaced."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,21 @@ def test_what_is_written(tmp_path, monkeypatch, capsys):
     assert sorted(str(p) for p in Path().rglob("*") if p.is_file()) == wanted
     assert lipzoo.add_config_dir("my_gat") == ["my_gat"]
     assert lipzoo.create_model("my_gat", in_feats=3, num_classes=2).num_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "out"), [("new my_gat", "my zoo's"), ("copy gat_2", "my zoo's/my_gat.yaml")]
+)
+def test_what_is_to_be_copied_is_quoted(tmp_path, monkeypatch, capsys, command, out):
+    monkeypatch.chdir(tmp_path)
+    Path("my zoo's").mkdir()
+    assert main([*command.split(), "--out", out]) == 0
+    words = capsys.readouterr().out.splitlines()
+    setting, *then = shlex.split(words[-1].removeprefix("then: "))
+    assert setting == "LIPZOO_CONFIG_PATH=my zoo's"
+    assert then[:2] == ["lipzoo", "train"]
+    assert main([*command.split(), "--out", out.replace(" ", ":")]) == 2
+    assert "must not have ':' in its name" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -410,6 +410,38 @@ def test_a_fit_that_fails_leaves_what_was(moons):
     with pytest.raises(UnknownNameError):
         model.set_params(model="gat_lip_17").fit(X + 1, y)
     assert (model.predict_proba() == before).all()
+    with pytest.raises(DataError, match="one class"):
+        model.set_params(model="test_tiny").fit(X[:, :2], np.zeros(N))
+    assert model.n_features_in_ == 3
+    assert len(model.predict(X[:2])) == 2
+
+
+def test_names_of_columns_are_those_of_the_last_fit(moons):
+    X, y, _ = moons
+    model = NodeClassifier(**QUICK).fit(pd.DataFrame(X, columns=["a", "b", "c"]), y)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    with pytest.raises(DataError, match="one class"):
+        model.fit(X, np.zeros(N))
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    assert not hasattr(model.fit(X, y), "feature_names_in_")
+
+
+@pytest.mark.parametrize("name", ["test_tiny", "gat_lip_2.cora"])
+def test_a_model_of_one_class_is_told_of(moons, name):
+    X, y, _ = moons
+    with pytest.warns(UserWarning, match=r"predicts class . for every node"):
+        NodeClassifier(**{**QUICK, "model": name}).fit(0 * X, y)
+
+
+def test_columns_in_their_own_units_are_told_of(moons):
+    X, y, _ = moons
+    with pytest.warns(UserWarning, match="of very different sizes"):
+        NodeClassifier(**QUICK).fit(X * [1, 1, 1e6], y)
+
+
+def test_a_score_of_no_labels_is_refused(fitted):
+    with pytest.raises(DataError, match="nothing to score"):
+        fitted.score(None, [-1] * N)
 
 
 # ---------------------------------------------------------- with scikit-learn

@@ -75,6 +75,15 @@ def test_a_file_has_one_writer_and_its_neighbours_have_theirs(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_folder_that_takes_no_files_is_not_busy():
+    with (
+        pytest.raises(OutputError, match=r"x\.csv: cannot be written"),
+        writing_file("/proc/x.csv"),
+    ):
+        pass
+
+
 def test_one_folder_by_two_names(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "out")
     refused = pytest.raises(OutputError, match="being written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from lipzoo.cli.command import show
 from lipzoo.cli.options import add_json
@@ -24,12 +25,12 @@ def run(args: argparse.Namespace) -> None:
     from lipzoo.scaffold import copy_config
 
     file, kind = copy_config(args.name, args.out)
-    then = f"lipzoo train {file} --out DIR"
+    then = f"lipzoo train {shlex.quote(str(file))} --out DIR"
     if kind == "architecture":
         from lipzoo.models import InContextGATv2  # not for a recipe: it imports PyTorch
         from lipzoo.registry import get_architecture
 
-        name, folder = file.stem, file.parent
+        name, folder = file.stem, shlex.quote(str(file.parent))
         then = f"LIPZOO_CONFIG_PATH={folder} lipzoo train --architecture {name} --data D --out DIR"
         if get_architecture(args.name).model == InContextGATv2.__name__:  # learns from no one graph
             tool = f"tools/pretrain.py context_8 --set architecture={name} --out DIR"

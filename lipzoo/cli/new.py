@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from lipzoo.cli.command import show
 from lipzoo.cli.options import add_json
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     from lipzoo.scaffold import new_architecture
 
     files = [str(path) for path in new_architecture(args.name, args.out)]
-    folder, recipe, test = args.out or args.name, files[1], files[2]
+    folder, recipe, test = map(shlex.quote, (args.out or args.name, files[1], files[2]))
     lines = [
         *(f"written: {path}" for path in files),
         f"try it: pytest {test}",

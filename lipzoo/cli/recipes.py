@@ -60,7 +60,7 @@ def any_recipe(args: argparse.Namespace, command: str) -> Recipe:
     ConfigError
         If neither is said, or both; if a field does not exist or does not fit.
     """
-    from lipzoo._paths import is_path
+    from lipzoo._paths import YAML, is_path
     from lipzoo.registry import get_architecture, is_architecture
     from lipzoo.training.recipe import apply_change, load_recipe, make_recipe, recipe_names
 
@@ -74,7 +74,7 @@ def any_recipe(args: argparse.Namespace, command: str) -> Recipe:
     if (batching := batching_of(args)) is not None:
         fields.append(f"batching={json.dumps(batching)}")
     name = args.architecture
-    if name is None and args.recipe is not None and not is_path(args.recipe, (".yaml", ".yml")):
+    if name is None and args.recipe is not None and not is_path(args.recipe, YAML):
         is_recipe = args.recipe in recipe_names()
         if not is_recipe and is_architecture(args.recipe):
             name, args.recipe = args.recipe, None

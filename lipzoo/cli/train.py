@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from lipzoo._tables import figure_lines
@@ -70,7 +71,9 @@ def run(args: argparse.Namespace) -> None:
     summary = train(recipe, args, options)
     if summary is None:  # another process, or host, has it
         return
-    show(args, summary, f"{_text(summary)}\nlipzoo export {args.out} writes the weights")
+    show(
+        args, summary, f"{_text(summary)}\nlipzoo export {shlex.quote(args.out)} writes the weights"
+    )
 
 
 def _train(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lipzoo._figures import need
-from lipzoo.attention import Structure
+from lipzoo.attention import as_structure
 from lipzoo.errors import DataError
 from lipzoo.plots.arrays import as_numbers
 from lipzoo.plots.style import COLOURS, GREY, INK, PAPER, drawing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["attention", "attention_entropy"]
 
 
-def attention_entropy(structure: Structure, weights: Tensor) -> Tensor:
+def attention_entropy(graph: Any, weights: Tensor) -> Tensor:
     r"""Entropy of the attention of each node and head, in nats, float64 (N, H).
 
     .. math:: -\sum_{j \in N(i)} p_{ij} \log p_{ij}
@@ -31,16 +31,25 @@ def attention_entropy(structure: Structure, weights: Tensor) -> Tensor:
 
     Parameters
     ----------
-    structure : Structure
+    graph : DGLGraph, Structure or any other graph
         The E edges that attention is over.
     weights : Tensor (E, H)
-        Attention weights, in the order of these edges.
+        Attention weights of a layer, in the order of these edges; also those that a model gives,
+        where the self-loops that it added come last.
 
     Raises
     ------
     DataError
         If there are not as many weights as edges.
     """
+    if not isinstance(weights, Tensor):
+        raise DataError(
+            f"attention weights are a {type(weights).__name__}: pass those of one layer, a tensor "
+            "(E, H)"
+        )
+    structure = as_structure(graph)
+    if len(weights) != structure.num_edges and not structure.is_bipartite:
+        structure = structure.with_self_loops()
     if weights.dim() != 2 or len(weights) != structure.num_edges:
         raise DataError(
             f"attention weights are {tuple(weights.shape)}, and there are {structure.num_edges} "

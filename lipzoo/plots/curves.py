@@ -32,7 +32,7 @@ def mean_curve(histories: Mapping[int, History], column: str) -> list[tuple[floa
 
 
 def training_curves(
-    histories: Mapping[int, History],
+    histories: History | Mapping[int, History],
     columns: Sequence[str] = ("train_loss", "val_loss"),
     ax: Axes | None = None,
     *,
@@ -42,9 +42,9 @@ def training_curves(
 
     Parameters
     ----------
-    histories : mapping of int to sequence of dict
-        By seed, what was recorded: ``fit(…).history``, or the rows of ``metrics.csv``. Values that
-        are not finite are left out.
+    histories : sequence of dict, or mapping of int to sequence of dict
+        What was recorded, of one training or by seed: ``fit(…).history``, or the rows of
+        ``metrics.csv``. Values that are not finite are left out.
     columns : sequence of str
         Keys of the rows.
     ax : matplotlib Axes, optional
@@ -63,6 +63,8 @@ def training_curves(
     ConfigError
         If matplotlib is not installed.
     """
+    if not isinstance(histories, Mapping):
+        histories = {0: histories}
     with drawing(ax) as ax:
         for number, column in enumerate(columns):
             colour, dashes = COLOURS[number % len(COLOURS)], ("-", "--", ":", "-.")[number % 4]

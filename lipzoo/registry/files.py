@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 
+from lipzoo._paths import YAML, is_path
 from lipzoo._schema import validate
 from lipzoo._yaml import read_yaml
 from lipzoo.errors import ConfigError
@@ -72,7 +73,7 @@ def architectures_in(folder: Path) -> dict[str, Architecture]:
         If a file is wrong, or two give the same name. Arguments are not checked here.
     """
     found: dict[str, Architecture] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in YAML):
         for architecture in read_architectures(path):
             if architecture.name in found:
                 raise ConfigError(
@@ -81,6 +82,19 @@ def architectures_in(folder: Path) -> dict[str, Architecture]:
                 )
             found[architecture.name] = architecture
     return found
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Refuse a name by which nobody could ask for the architecture."""
+    if "." in name:
+        why = "the part after a dot would be read as a tag"
+    elif is_path(name):
+        why = "it would be read as a path"
+    else:
+        return
+    is_of_file = "." in path.stem or is_path(path.stem)
+    remedy = "rename the file" if is_of_file else "write a file of its own for that value"
+    raise ConfigError(f"{path}: architecture {name!r}: {why}; {remedy}")
 
 
 def read_architectures(path: Path) -> list[Architecture]:
@@ -97,11 +111,7 @@ def read_architectures(path: Path) -> list[Architecture]:
         variants = [(f"{path.stem}_{value}", {argument: value}) for value in values]
     architectures = []
     for name, varied in variants:
-        if "." in name:
-            raise ConfigError(
-                f"{path}: architecture {name!r}: the part after a dot would be read as a tag; "
-                "rename the file"
-            )
+        _check_name(path, name)
         args = {**file.args, **varied}
         architectures.append(
             Architecture(

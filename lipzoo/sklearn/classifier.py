@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -148,8 +148,9 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         if self.graph not in _GRAPHS:
             raise ConfigError(f"graph: no choice {self.graph!r}{did_you_mean(self.graph, _GRAPHS)}")
         wanted = {} if y is not None else {"y": None}  # which is refused in scikit-learn's words
+        seen = clone(self, safe=False)  # told of X: a fit that fails must not change this one
         X = validate_data(
-            self, X, **wanted, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2
+            seen, X, **wanted, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2
         )
         y = as_labels(y)
         check_consistent_length(X, y)
@@ -168,6 +169,9 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         if self.model != _STACK:
             model, epoch, history = learn(task, self.get_params(deep=False), classes, seed)
         # Nothing is set before all has gone well.
+        self.n_features_in_ = seen.n_features_in_
+        vars(self).pop("feature_names_in_", None)
+        vars(self).update({k: v for k, v in vars(seen).items() if k == "feature_names_in_"})
         self.classes_, self.edge_index_, self.model_ = classes, edges, model
         self.best_epoch_, self.history_ = epoch, history
         self._X, self._codes, self._held_out, self._seed = X, codes, held_out, seed
@@ -241,6 +245,8 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         said = self.predict(X, adjacency)
         check_consistent_length(said, y, sample_weight)
         known = ~hidden(y)
+        if not known.any():
+            raise DataError("y: no node has a label (all are -1); there is nothing to score")
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(accuracy_score(y[known], said[known], sample_weight=weight))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +25,18 @@ from lipzoo.settings import FitSettings
 from lipzoo.training import finetune, fit
 from lipzoo.training.class_weight import class_weights
 from lipzoo.training.data_entry import dataset_entry, with_result
+from lipzoo.training.doubts import one_label, warn_of_data
 from lipzoo.training.fresh import arguments_for, fresh_model
+from lipzoo.training.metrics import only_class_words
 from lipzoo.training.starting import AUTO, best_start
 
 __all__ = ["learn"]
+
+#: What to try where the model predicts one class for every node.
+_REMEDIES = (
+    "another lr, more epochs, features on one scale (scikit-learn's StandardScaler before it), "
+    "class_weight='balanced', or start='stack'"
+)
 
 
 def learn(
@@ -123,7 +132,11 @@ def _train(
     what = (task, architecture, overrides, start)
     torch.manual_seed(seed)
     model = fresh_model(*what)
+    warn_of_data(task)
     result = fit(model, task, settings, class_weight=weights, title=name, **options)
+    if result.only_class is not None and not one_label(task):  # which was said before
+        words = only_class_words(f"{name}: the model", result.only_class, _REMEDIES)
+        warnings.warn(words, stacklevel=4)
     card = Card(
         name=name,
         tag="fit",
