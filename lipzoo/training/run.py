@@ -167,7 +167,8 @@ def train(
             ranks.told((recipe.to_dict(), seeds[0], None))
         task = load() if ranks is None else ranks.same_task(load)
     check_splits(recipe, task, seeds)
-    if ranks is None:  # one of several processes may hold a part of the nodes
+    is_whole = ranks is None or ranks.parts is None
+    if is_whole:
         warn_of_data(task)
     variants = _variants(recipe) if baselines else {"": recipe}
     raw = recipe.model_copy(update={"start": None})  # what estimators see
@@ -227,7 +228,7 @@ def train(
         ranks.told(None)  # that is all
     summary = summarize(folder, recipe)
     write_yaml(folder / SUMMARY_FILE, summary)
-    if ranks is not None or not one_label(task):  # which was said before
+    if not (is_whole and one_label(task)):  # which was said before
         _warn_of_only_class(summary)
     return summary
 

@@ -9,6 +9,7 @@ from launch import SMALL, TESTS, ended, recipe_file, start, train
 
 from lipzoo._yaml import read_yaml
 from lipzoo.cli import main
+from lipzoo.datasets import load_dataset, save_npz
 from lipzoo.errors import ConfigError
 from lipzoo.training.ranks import seed_of
 from lipzoo.training.ranks_parts import Parts
@@ -68,6 +69,19 @@ def test_a_run_is_that_of_one_process_and_goes_on_to_the_bit(tmp_path):
     assert code == 2
     assert "was begun by 2 processes, and now there is 1" in words
     assert contents(tmp_path / "halves") == before
+
+
+def test_the_first_process_tells_of_training_nodes_of_one_class(tmp_path):
+    task = load_dataset("digits")
+    label = task.labels.clone()
+    label[task.train_mask] = 1
+    save_npz(task.with_ndata(label=label), tmp_path / "one.npz")
+    recipe = recipe_file(tmp_path, dataset={"name": str(tmp_path / "one.npz")}, epochs=1)
+    first, second = ended(train(2, recipe, tmp_path / "out"))
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert first[2].count("all training nodes are of class 1") == 1
+    assert "class 1 for every node, and has" not in first[2]
+    assert "class 1" not in second[2]
 
 
 def test_a_killed_process_ends_all_with_a_line_each(tmp_path):
