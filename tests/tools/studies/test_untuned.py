@@ -1,5 +1,7 @@
 """Recipes drawn at random: each seed trains with a draw of its own, the same for all models."""
 
+import csv
+
 import pytest
 
 from lab.studies import load_sweep, run_sweep, write_report
@@ -134,3 +136,35 @@ def test_thirds_are_even_on_the_scale_of_the_interval(interval, inner):
     low, *found, high = make_space({"x.y": interval}, "space")["x.y"].thirds()
     assert (low, high) == (interval["low"], interval["high"])
     assert found == pytest.approx(inner)
+
+
+def replaced(folder, metrics):
+    """The rows of a folder with other figures, ``metrics[model, depth][seed]`` (val and test)."""
+    with (folder / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        figures = metrics.get((row["model"], int(row["depth"])))
+        if figures:
+            row["val"] = row["test"] = str(figures[int(row["seed"])])
+    with (folder / "runs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_recipes_that_were_picked_out_count_in_no_share(untuned, tmp_path):
+    """Of 4 layers seeds 0 and 2: the shares are those of seed 0."""
+    untuned = {**untuned, "depths": [2, 4], "levels": [0.5]}
+    plain, normed = untuned["models"]
+    for depth, seeds in ((2, [0, 1, 2]), (4, [0, 2])):
+        run_sweep(untuned, tmp_path, depths=[depth], seeds=seeds, say=lambda line: None)
+    figures = {(plain, 2): (0.1, 0.1, 0.9), (normed, 2): (0.2, 0.8, 0.9)}
+    replaced(tmp_path, {**figures, (plain, 4): (0.1, 0, 0.2), (normed, 4): (0.9, 0, 0.7)})
+    text = write_report(untuned, tmp_path)
+    assert f"| {plain} | 2 | 3 |" in text
+    assert f"| {normed} | 4 | 1 | 90.0 |" in text
+    words = (
+        "Recipes that reach 50 at 2 layers with some model on the validation nodes: 2, with more"
+    )
+    assert f"{words} layers trained of these: 1. How many" in text
+    assert text.splitlines()[-4:-2] == ["| 2 | 1 | 1 |", "| 4 | 0 | 1 |"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,10 @@ def _accuracy_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, by
 
 
 def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, bytes]]:
-    cells, others = collect(sweep, table.rows)
+    _, others = collect(sweep, table.rows)
+    mine = [row for row in table.rows if row not in others]
+    in_order = _in_order(sweep, mine)
+    cells, _ = collect(sweep, in_order)
     lines = [
         f"# {_title(sweep)}",
         "",
@@ -92,7 +96,8 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
         *markdown_table(["field", "values"], [[k, _words(v)] for k, v in sweep.space.items()]),
         "",
         f"Test {_metric(table)} in % at the epoch chosen on the validation nodes: quartiles and "
-        "largest over the recipes, and the share of recipes (± standard error) that reach a level.",
+        "largest over the recipes, and the share of recipes (± standard error) that reach a level; "
+        "of a depth the first recipes, by their seeds, that all models were trained with.",
         "",
     ]
     header = ["model", "layers", "recipes", "lower quartile", "median", "upper quartile", "largest"]
@@ -104,11 +109,58 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
         row += [f"{100 * np.quantile(test, q):.1f}" for q in (0.25, 0.5, 0.75, 1.0)]
         rows.append(row + [_share(test >= level) for level in sweep.levels])
     lines += markdown_table(header, rows, figures=True)
-    mine = [row for row in table.rows if row not in others]
-    lines += _beside_plain(sweep, mine)
-    lines += _by_thirds(sweep, mine)
+    lines += _beside_plain(sweep, in_order)
+    lines += _by_thirds(sweep, in_order)
+    lines += _deeper(sweep, mine)
     lines += _remarks(sweep, table, others)
     return lines, plots.share_of_recipes(sweep, cells, _title(sweep), f"untuned_{sweep.dataset}")
+
+
+def _seeds_of(rows: list[dict[str, Any]]) -> dict[int, set[int]]:
+    """The seeds that all models were trained with, by depth."""
+    found: dict[int, dict[str, set[int]]] = {}
+    for row in rows:
+        by_model = found.setdefault(int(row["depth"]), {})
+        by_model.setdefault(row["model"], set()).add(int(row["seed"]))
+    return {depth: set.intersection(*by_model.values()) for depth, by_model in found.items()}
+
+
+def _in_order(sweep: Sweep, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each depth the rows of the first recipes: of others that were trained, which somebody may
+    have picked, no share could be told."""
+    first = {
+        depth: {*takewhile(seeds.__contains__, sweep.seeds)}
+        for depth, seeds in _seeds_of(rows).items()
+    }
+    return [row for row in rows if int(row["seed"]) in first[int(row["depth"])]]
+
+
+def _deeper(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
+    """Whether recipes that train the least deep networks train the deeper ones."""
+    seeds = _seeds_of(rows)
+    if len(seeds) < 2 or not sweep.levels:
+        return []
+    least, level = min(seeds), sweep.levels[len(sweep.levels) // 2]
+    train = {
+        int(row["seed"])
+        for row in rows
+        if int(row["depth"]) == least and float(row["val"]) >= level
+    }
+    picked = set.intersection(train, *seeds.values())
+    counts: dict[int, dict[str, int]] = {}
+    for row in rows:
+        if int(row["seed"]) in picked:
+            reached = counts.setdefault(int(row["depth"]), dict.fromkeys(sweep.models, 0))
+            reached[row["model"]] += float(row["test"]) >= level
+    lines = [
+        "",
+        f"Recipes that reach {100 * level:g} at {least} layers with some model on the validation "
+        f"nodes: {len(seeds[least] & train)}, with more layers trained of these: {len(picked)}. How "
+        f"many of the latter reach {100 * level:g} on the test nodes:",
+        "",
+    ]
+    table = [[str(d), *map(str, reached.values())] for d, reached in sorted(counts.items())]
+    return lines + markdown_table(["layers", *sweep.models], table, figures=True)
 
 
 def _beside_plain(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
