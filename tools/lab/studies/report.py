@@ -155,8 +155,8 @@ def _deeper(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "",
         f"Recipes that reach {100 * level:g} at {least} layers with some model on the validation "
-        f"nodes: {len(seeds[least] & train)}, with more layers trained of these: {len(picked)}. How "
-        f"many of the latter reach {100 * level:g} on the test nodes:",
+        f"nodes: {len(seeds[least] & train)}, with more layers trained of these: {len(picked)}. "
+        f"How many of the latter reach {100 * level:g} on the test nodes:",
         "",
     ]
     table = [[str(d), *map(str, reached.values())] for d, reached in sorted(counts.items())]
