@@ -28,7 +28,6 @@ __all__ = [
     "add_out",
     "add_progress",
     "add_raw_dir",
-    "add_recipe",
     "add_settings",
     "batching_of",
     "data_options",
@@ -52,19 +51,6 @@ def add_name(parser: argparse.ArgumentParser) -> None:
         "name",
         metavar="NAME",
         help="weights by name (gat_lip_16.cora), folder (./mine), URL or hf-hub:USER/REPO",
-    )
-
-
-def add_recipe(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """The recipe, and ``--set``."""
-    parser.add_argument(
-        "recipe",
-        metavar="RECIPE",
-        nargs=None if required else "?",
-        help="a YAML file, a card, or a shipped name",
-    )
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
     )
 
 

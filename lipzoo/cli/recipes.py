@@ -10,7 +10,6 @@ from lipzoo.cli.options import (
     add_batching,
     add_data,
     add_metric,
-    add_recipe,
     batching_of,
     data_options,
 )
@@ -39,7 +38,12 @@ _FIELDS: tuple[tuple[str, str, type, str, str], ...] = (
 def add_any_recipe(parser: argparse.ArgumentParser) -> None:
     """RECIPE, or ``--architecture`` with ``--data``, and what changes them; `any_recipe` reads
     them."""
-    add_recipe(parser, required=False)
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="a YAML file, a card, or a shipped name"
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a recipe field"
+    )
     parser.add_argument(
         "--architecture", metavar="NAME", help="take this one on --data, without a recipe"
     )

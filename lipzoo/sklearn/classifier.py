@@ -20,7 +20,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.registry import build_pretrained
 from lipzoo.sklearn.edges import edges_of, edges_to_new, neighbour_edges
-from lipzoo.sklearn.labels import as_labels, hidden, hold_out, read_labels
+from lipzoo.sklearn.labels import as_labels, hold_out, labelled, read_labels
 from lipzoo.sklearn.learning import learn
 from lipzoo.training import predict
 from lipzoo.weights import pack, unpack
@@ -148,9 +148,9 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         if self.graph not in _GRAPHS:
             raise ConfigError(f"graph: no choice {self.graph!r}{did_you_mean(self.graph, _GRAPHS)}")
         wanted = {} if y is not None else {"y": None}  # which is refused in scikit-learn's words
-        seen = clone(self, safe=False)  # told of X: a fit that fails must not change this one
+        given, other = X, clone(self, safe=False)  # a fit that fails must not change this one
         X = validate_data(
-            seen, X, **wanted, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2
+            other, X, **wanted, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2
         )
         y = as_labels(y)
         check_consistent_length(X, y)
@@ -169,9 +169,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         if self.model != _STACK:
             model, epoch, history = learn(task, self.get_params(deep=False), classes, seed)
         # Nothing is set before all has gone well.
-        self.n_features_in_ = seen.n_features_in_
-        vars(self).pop("feature_names_in_", None)
-        vars(self).update({k: v for k, v in vars(seen).items() if k == "feature_names_in_"})
+        validate_data(self, given, skip_check_array=True)  # keeps number and names of columns
         self.classes_, self.edge_index_, self.model_ = classes, edges, model
         self.best_epoch_, self.history_ = epoch, history
         self._X, self._codes, self._held_out, self._seed = X, codes, held_out, seed
@@ -244,9 +242,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         y = as_labels(y)
         said = self.predict(X, adjacency)
         check_consistent_length(said, y, sample_weight)
-        known = ~hidden(y)
-        if not known.any():
-            raise DataError("y: no node has a label (all are -1); there is nothing to score")
+        known = labelled(y, "there is nothing to score")
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return float(accuracy_score(y[known], said[known], sample_weight=weight))
 

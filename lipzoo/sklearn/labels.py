@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 from lipzoo.datasets.columns import is_no_label
 from lipzoo.errors import ConfigError, DataError
 
-__all__ = ["as_labels", "hidden", "hold_out", "read_labels"]
+__all__ = ["as_labels", "hidden", "hold_out", "labelled", "read_labels"]
 
 
 def as_labels(y: Any) -> np.ndarray:
@@ -34,6 +34,20 @@ def hidden(y: np.ndarray) -> np.ndarray:
     return np.array([is_no_label(cell) for cell in y.tolist()], bool)
 
 
+def labelled(y: np.ndarray, otherwise: str) -> np.ndarray:
+    """The nodes that have a label, bool (N,).
+
+    Raises
+    ------
+    DataError
+        If there are none; ``otherwise`` ends the message.
+    """
+    known = ~hidden(y)
+    if not known.any():
+        raise DataError(f"y: no node has a label (all are -1); {otherwise}")
+    return known
+
+
 def read_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number of each node's class, int64 (N,), -1 where unknown; and the classes, sorted.
 
@@ -42,9 +56,7 @@ def read_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If there are less than two classes, or something is no class.
     """
-    known = ~hidden(y)
-    if not known.any():
-        raise DataError("y: no node has a label (all are -1); label some of two classes at least")
+    known = labelled(y, "label some of two classes at least")
     labels = y[known]
     if labels.dtype.kind == "O":
         words = [isinstance(cell, str) for cell in labels]

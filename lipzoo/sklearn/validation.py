@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 
-from lipzoo.errors import ConfigError, DataError
-from lipzoo.sklearn.labels import as_labels, hidden
+from lipzoo.errors import ConfigError
+from lipzoo.sklearn.labels import as_labels, labelled
 
 __all__ = ["cross_val_score_nodes"]
 
@@ -55,10 +55,8 @@ def cross_val_score_nodes(
         If the estimator has no ``transduction_`` once it is fitted.
     """
     y = as_labels(y)
-    labelled = np.flatnonzero(~hidden(y))
-    if not len(labelled):
-        raise DataError("y: no node has a label (all are -1); there is nothing to score")
-    known = y[labelled]
+    nodes = np.flatnonzero(labelled(y, "there is nothing to score"))
+    known = y[nodes]
     # Words must not become numbers, nor -1 a word.
     kinds = {"f": y.dtype, "i": np.int64, "u": np.int64, "b": np.int64}
     unknown = y.astype(kinds.get(y.dtype.kind, object))
@@ -66,13 +64,13 @@ def cross_val_score_nodes(
     name = "adjacency" if steps is None else f"{steps[-1][0]}__adjacency"
     given = {} if adjacency is None else {name: adjacency}
     scores = []
-    for _, fold in check_cv(cv, known, classifier=True).split(labelled, known):
+    for _, fold in check_cv(cv, known, classifier=True).split(nodes, known):
         seen = unknown.copy()
-        seen[labelled[fold]] = -1
+        seen[nodes[fold]] = -1
         fitted = clone(estimator).fit(X, seen, **given)
         said = _Said(fitted if steps is None else fitted.steps[-1][1])
-        rows = labelled[fold].reshape(-1, 1)
-        scores.append(check_scoring(said, scoring=scoring)(said, rows, y[labelled[fold]]))
+        rows = nodes[fold].reshape(-1, 1)
+        scores.append(check_scoring(said, scoring=scoring)(said, rows, y[nodes[fold]]))
     return np.array(scores)
 
 

@@ -116,6 +116,10 @@ def _untuned_report(sweep: Sweep, table: Rows) -> tuple[list[str], dict[str, byt
     return lines, plots.share_of_recipes(sweep, cells, _title(sweep), f"untuned_{sweep.dataset}")
 
 
+def _middle_level(sweep: Sweep) -> float:
+    return sweep.levels[len(sweep.levels) // 2]
+
+
 def _seeds_of(rows: list[dict[str, Any]]) -> dict[int, set[int]]:
     """The seeds that all models were trained with, by depth."""
     found: dict[int, dict[str, set[int]]] = {}
@@ -140,7 +144,7 @@ def _deeper(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     seeds = _seeds_of(rows)
     if len(seeds) < 2 or not sweep.levels:
         return []
-    least, level = min(seeds), sweep.levels[len(sweep.levels) // 2]
+    least, level = min(seeds), _middle_level(sweep)
     train = {
         int(row["seed"])
         for row in rows
@@ -199,7 +203,7 @@ def _by_thirds(sweep: Sweep, rows: list[dict[str, Any]]) -> list[str]:
     """Which recipes train, by thirds of the fields that ``sweep.thirds`` names."""
     if not (sweep.thirds and rows):
         return []
-    level = sweep.levels[len(sweep.levels) // 2]
+    level = _middle_level(sweep)
     parts = {
         seed: tuple(sweep.third_of(name, int(seed)) for name in sweep.thirds)
         for seed in {row["seed"] for row in rows}
