@@ -28,6 +28,7 @@ __all__ = [
     "ScoreNorm",
     "divide",
     "make_score_norm",
+    "power_between",
 ]
 
 
@@ -192,7 +193,7 @@ class DotProductLipschitzNorm(ScoreNorm):
         divisor = self._divisor(scores, ops, _SquareLength.apply).unsqueeze(-1)
         unit = divisor.detach().clamp(max=torch.finfo(divisor.dtype).max)
         queries, keys = _largest(scores.query), _largest(scores.key)
-        power = _power_between(divide(queries, unit), keys, unit)
+        power = power_between(divide(queries, unit), keys, unit)
         by, one = unit / power, divide(unit, divisor)
         is_nothing = (by < torch.finfo(by.dtype).tiny) | (one == 0)
         by = (by * scores.query.shape[-1] ** 0.5).masked_fill(is_nothing, float("inf"))
@@ -208,7 +209,7 @@ def _largest(x: Tensor) -> Tensor:
     return torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True))
 
 
-def _power_between(queries: Tensor, keys: Tensor, unit: Tensor) -> Tensor:
+def power_between(queries: Tensor, keys: Tensor, unit: Tensor) -> Tensor:
     """The power of two, (), by which to multiply the queries and divide the keys for both to be
     of one size, from the largest entries of their rows; ``unit`` divided by it stays a number."""
     one = torch.ones((), dtype=unit.dtype, device=unit.device)
