@@ -16,6 +16,7 @@ from torch._functorch.pyfunctorch import (
     coerce_cinterpreter,
     temporarily_pop_interpreter_stack,
 )
+from torch.overrides import TorchFunctionMode
 
 __all__ = [
     "added",
@@ -28,6 +29,7 @@ __all__ = [
     "lasting",
     "threads",
     "unseen",
+    "without_numbers",
 ]
 
 
@@ -99,6 +101,22 @@ def lasting() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         while is_in_func():
             stack.enter_context(temporarily_pop_interpreter_stack())
+        yield
+
+
+class _NoDraws(TorchFunctionMode):
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        named = named or {}
+        if getattr(function, "__name__", "").endswith("normal_"):  # also of torch.nn.init
+            return arguments[0] if arguments else named["tensor"]
+        return function(*arguments, **named)
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Make tensors that have shapes alone. Nothing is drawn for them from a normal distribution:
+    PyTorch would load its compiler for that, which takes as long as PyTorch itself."""
+    with torch.device("meta"), _NoDraws():
         yield
 
 

@@ -137,13 +137,12 @@ def _of_args(args: dict[str, Any]) -> dict[str, Any]:
 
 def _count_parameters(name: str) -> int | None:
     """At the nominal sizes; None of a class that takes others."""
-    import torch
-
+    from lipzoo._torch import without_numbers
     from lipzoo.models import count_parameters
     from lipzoo.registry import create_model
 
     try:
-        with torch.device("meta"):
+        with without_numbers():
             return count_parameters(create_model(name, **NOMINAL))
     except LipzooError:
         return None

@@ -16,7 +16,7 @@ from torch import nn
 from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._processes import results
 from lipzoo._tables import to_csv
-from lipzoo._torch import threads
+from lipzoo._torch import threads, without_numbers
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture
@@ -106,7 +106,7 @@ def _stacks(work: Sequence[Work], raw_dir: str | None, tasks: Tasks) -> list[lis
     groups: dict[tuple, list[Work]] = defaultdict(list)
     for recipe, folder, seed, architecture in work:
         task = tasks(recipe, raw_dir, seed)
-        with torch.device("meta"):
+        with without_numbers():
             model = build_from_recipe(recipe, task, architecture)
         own = per_seed(recipe.dataset)
         data = {key: value for key, value in recipe.dataset.items() if key not in own}

@@ -56,8 +56,9 @@ def check_fit(
     CheckpointError
         See :func:`load_weights`.
     """
-    import torch
     from torch import nn
+
+    from lipzoo._torch import without_numbers
 
     thread, made, limit = threading.get_ident(), 0, 4 * len(checkpoint.tensors) + 64
 
@@ -72,7 +73,7 @@ def check_fit(
 
     handle = nn.modules.module.register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with without_numbers():
             model = build()
     except ConfigError as fault:
         if isinstance(fault.__cause__, NotImplementedError):
