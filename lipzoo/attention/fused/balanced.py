@@ -36,6 +36,9 @@ class BalancedRows:
     in_edges : tuple of arrays
         As the kernels take them.
     q, k, v : arrays (N_dst, H * D), (N_src, H * D), (N_src, H * D)
+        As the operator is given them.
+    heads : int
+        H.
 
     Attributes
     ----------

@@ -66,7 +66,8 @@ def _backward(index, dropout, query, key, value, is_normed, out, kept, grad):
         balanced = BalancedRows(kernels, launch, index.in_edges(), q, k, v, heads)
         q, k = balanced.query, balanced.key
     dst = columns.with_kept("dot_product", kept.numpy(), heads)
-    d_q, d_k, d_v = (np.empty(x.shape, kernels.number if is_normed else x.dtype) for x in (q, k, v))
+    of = kernels.number if is_normed else q.dtype  # rounded once, when all is added up
+    d_q, d_k, d_v = (np.empty(x.shape, of) for x in (q, k, v))
     nodes, numbers = (v, k, q, v, v, dst), (kernels.number(0), *dropout.numbers)
     # The in-edges first: they give c to the out-edges.
     sums = g, d_q, d_q, d_q, np.empty((0, heads), index.in_ends.numpy().dtype)
