@@ -63,14 +63,14 @@ class BalancedRows:
             launch(kernels.lengths, rows, lengths, column)
         self._longest = np.empty((len(q), 2 * heads), kernels.number)
         launch(kernels.longest_in, in_edges, self._src, self._longest)
-        with np.errstate(all="ignore"):
-            self._divide(q.shape[1] // heads)
+        self._divide(q.shape[1] // heads)
         self.query, self.key = np.empty_like(q), k
         launch(kernels.multiply_rows, q, self._by, self.query)
         if self._power != 1:
             self.key = np.empty_like(k)
             launch(kernels.multiply_rows, k, self._by_key(), self.key)
 
+    @np.errstate(all="ignore")
     def _divide(self, width: int) -> None:
         u, (v, w) = self._own.astype(np.float64), np.split(self._longest.astype(np.float64), 2, 1)
         longer = np.maximum(v, w)
@@ -92,20 +92,17 @@ class BalancedRows:
         kernels, launch, heads = self._kernels, self._launch, self._heads
         q, k, v = self._rows
         products = np.empty_like(self._own)
-        with np.errstate(all="ignore"):
-            slopes = self._slopes()
-        launch(kernels.multiply_back, q, self._by, slopes, d_query, products)
+        launch(kernels.multiply_back, q, self._by, self._slopes(), d_query, products)
         if self._power != 1:
             launch(kernels.multiply_rows, d_key, self._by_key(), d_key)
         winner = np.empty(self._longest.shape, self._in_edges[2].dtype)
         launch(kernels.find_longest, self._in_edges, self._src, self._longest, winner)
         d_src = np.zeros_like(self._src)
-        with np.errstate(all="ignore"):
-            d_longest = self._of_longest(products)
-        kernels.give_to_winners(winner, d_longest, d_src)
+        kernels.give_to_winners(winner, self._of_longest(products), d_src)
         launch(kernels.add_from_lengths, k, self._src, d_src, 0, 0, d_key)
         launch(kernels.add_from_lengths, v, self._src, d_src, heads, heads, d_value)
 
+    @np.errstate(all="ignore")
     def _slopes(self) -> np.ndarray:
         """What a product of a query and its gradient times the query adds to the gradient of ``q``:
         ``-max(v, w) / u`` over the factor of all queries, where ``m = u max(v, w)``."""
@@ -114,6 +111,7 @@ class BalancedRows:
         np.divide(-of_uvw * np.maximum(v, w), u * self._factor, out=slopes, where=u * one_over > 0)
         return slopes.clip(np.finfo(self._own.dtype).min).astype(self._own.dtype)
 
+    @np.errstate(all="ignore")
     def _of_longest(self, products: np.ndarray) -> np.ndarray:
         """The gradients of ``[v | w]``."""
         u, v, w, of_uvw, one_over = self._numbers
