@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lipzoo
+from lab.benchmark.process import in_turns
 from lab.command_line import Parser, run_command
 
 
@@ -55,13 +56,7 @@ def measure(name: str, turns: int, raw_dir: str | None) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         passes = ways(name, Path(folder), raw_dir)
-        seconds: dict[str, list[float]] = {way: [] for way in passes}
-        for turn in range(turns + 1):
-            for way, run in passes.items():
-                start = time.process_time()
-                run()
-                if turn:  # the first compiles and fills caches
-                    seconds[way].append(time.process_time() - start)
+        seconds = in_turns(passes, turns, time.process_time)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     for way, median in medians.items():
         print(f"{way}: {median:.3g} s, {median / medians['fused']:.3g}x")

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,8 @@ def _run_points(
 ) -> None:
     """Measure each point, and keep its rows as soon as they are there."""
     failed: list[str] = []
-    found = _here(work, measure) if jobs == 1 else in_processes(measure, work, jobs, _one_thread)
+    one_thread = partial(torch.set_num_threads, 1)
+    found = _here(work, measure) if jobs == 1 else in_processes(measure, work, jobs, one_thread)
     with closing(found):
         for number, (point, rows_of) in enumerate(found, 1):
             line = f"[{number}/{len(work)}] {point}"
@@ -223,7 +225,3 @@ def _here(work: Sequence[Any], measure: Measure) -> Found:
     with threads(1):
         for point in work:
             yield point, lambda point=point: measure(point)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -52,14 +51,12 @@ def measure_batching(
     """
     if num_nodes < 1000 or not depths or min(depths) < 1:
         raise ConfigError("nodes must be at least 1,000, depths at least 1")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     items = product([num_nodes], depths, range(len(_BATCHINGS)))
     rows_apart(file, _row, items, say)
 
 
 def _row(item: tuple[int, int, int]) -> dict[str, object]:
     num_nodes, depth, number = item
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     batching = _BATCHINGS[number]
     task = planted_task(num_nodes, num_nodes * _DEGREE, _CLASSES, _WIDTH)

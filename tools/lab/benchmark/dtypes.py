@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import apart, growth_of, rows_apart
+from lab.benchmark.process import apart, growth_of, in_turns, rows_apart
 from lipzoo._malloc import giving_back
 from lipzoo.attention import (
     AdditiveScores,
@@ -45,26 +44,17 @@ def measure_dtypes(file: Path, num_edges: int, say: Callable = print) -> None:
     """
     if num_edges < 10 * _DEGREE:
         raise ConfigError(f"edges must be at least {10 * _DEGREE}")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     rows_apart(file, _row, [(layer, num_edges) for layer in _LAYERS], say)
 
 
 def _row(item: tuple[str, int]) -> dict[str, object]:
     layer, num_edges = item
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     graph = powerlaw_graph(num_edges // _DEGREE, num_edges)
     passes = {name: _attention(layer, graph, dtype) for name, dtype in _DTYPES.items()}
-    for each in passes.values():
-        each()  # compiles
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for _ in range(_REPEATS):
-        for name, each in passes.items():
-            begin = time.process_time()
-            each()
-            times[name].append(time.process_time() - begin)
+    times = in_turns(passes, _REPEATS, time.process_time)
     seconds = {name: statistics.median(turns) for name, turns in times.items()}
-    del each, passes  # gigabytes, which other processes may need
+    del passes  # gigabytes, which other processes may need
     peaks = {f"{name}_mib": apart(_peak_of_step, layer, num_edges // 5, name) for name in _DTYPES}
     return {
         "layer": layer,
@@ -104,7 +94,6 @@ def _attention(layer: str, graph, dtype: torch.dtype) -> Callable[[], None]:
 
 def _peak_of_step(layer: str, num_edges: int, name: str) -> int | str:
     """MiB."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     dtype, graph = _DTYPES[name], powerlaw_graph(num_edges // _DEGREE, num_edges)
     options = {"hidden_feats": 64, "num_heads": 8, "backend": "fused"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,14 +39,12 @@ def measure_large(file: Path, sizes: Sequence[int], epochs: int = 1, say: Callab
     """
     if not sizes or min(sizes) < 1000 or epochs < 1:
         raise ConfigError("edges must be at least 1,000, and epochs 1")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     work = [(size, name, epochs) for size in sizes for name in _NETWORKS]
     rows_apart(file, _row, work, say)
 
 
 def _row(item: tuple[int, str, int]) -> dict[str, object]:
     num_edges, name, epochs = item
-    torch.set_num_threads(1)
     _learn(name, planted_task(1000, 10_000), 1)  # compiles
     begin = time.process_time()
     task = planted_task(num_edges // _DEGREE, num_edges)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -38,14 +37,12 @@ def measure_mapped(file: Path, num_nodes: int, width: int, say: Callable = print
         raise ConfigError("nodes must be at least 100, and feats 1")
     if anonymous_memory() is None:
         raise ConfigError("mapped: only Linux says what memory is a process's own")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     rows_apart(file, _row, [(num_nodes, width, kind) for kind in _KINDS], say)
 
 
 def _row(item: tuple[int, int, str]) -> dict[str, object]:
     num_nodes, width, kind = item
     dtype, is_mapped = _KINDS[kind]
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     sizes = {"in_feats": width, "num_classes": _CLASSES, "hidden_feats": _WIDTH, "num_heads": 2}
     model = create_model("gat_lip_2", **sizes, backend="fused").eval()

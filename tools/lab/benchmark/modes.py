@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -47,7 +46,6 @@ def measure_modes(
     LipzooError
         If a training ends without a result; its own words stand before.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"
     runs = file.with_suffix("")
     items = [(mode, seed) for seed in seeds for mode in _MODES]
     work = partial(_row, recipe=recipe, raw_dir=raw_dir, runs=runs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,7 +46,6 @@ def measure_needs(
     """
     if num_nodes < 10:
         raise ConfigError("nodes must be at least 10")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     items = [(num_nodes, *case) for case in cases]
     rows_apart(file, _row, items, say, names=("num_nodes", "architecture", "way"))
 
@@ -69,7 +67,6 @@ def _said(item: tuple[int, str, str]) -> dict[str, int]:
 
 def _measured(item: tuple[int, str, str]) -> int:
     num_nodes, name, way = item
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     task = _task(num_nodes)
     options = {"checkpoint_layers": True} if way == "checkpoint_layers" else {}

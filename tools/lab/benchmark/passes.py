@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import peak_of, resident, rows_apart, trim
+from lab.benchmark.process import growth_of, rows_apart, timed
 from lipzoo._malloc import giving_back
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError
@@ -66,7 +65,6 @@ def measure_malloc(
 def _prepare(num_nodes: int, depths: Sequence[int]) -> None:
     if num_nodes < 1 or not depths or min(depths) < 1:
         raise ConfigError("nodes and depths must be at least 1")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
 
 
 def _inference_row(item: tuple[int, str, int, str]) -> dict[str, object]:
@@ -114,7 +112,6 @@ def _training_row(item: tuple[int, int, str, bool]) -> dict[str, object]:
 
 
 def _network(num_nodes: int, name: str, depth: int, **options):
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     sizes = {"in_feats": _WIDTH, "num_classes": _CLASSES, "hidden_feats": _WIDTH, "num_heads": 8}
     model = create_model(name, **sizes, num_layers=depth, backend="fused", **options)
@@ -125,10 +122,7 @@ def _network(num_nodes: int, name: str, depth: int, **options):
 def _cost(step: Callable[[], None], num_nodes: int) -> dict[str, object]:
     """Of the second call: the first compiles, makes the index, and moves malloc's threshold."""
     step()
-    trim()
-    before = resident()
-    begin = time.process_time()
-    _, peak = peak_of(step)
-    seconds = time.process_time() - begin
-    size = "" if None in (before, peak) else round(1024 * (peak - before) / num_nodes)
-    return {"bytes": size, "seconds": round(seconds, 2)}
+    seconds: list[float] = []
+    growth = growth_of(lambda: seconds.append(timed(step, time.process_time)))
+    size = "" if growth is None else round(1024 * growth / num_nodes)
+    return {"bytes": size, "seconds": round(seconds[0], 2)}

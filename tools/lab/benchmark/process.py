@@ -5,26 +5,40 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from lipzoo._atomic import write_atomically
 from lipzoo._memory import resident_memory
 from lipzoo._processes import in_processes
 from lipzoo._tables import read_csv, to_csv
 
-__all__ = ["apart", "growth_of", "peak_of", "resident", "rows_apart", "timed", "trim"]
+__all__ = [
+    "apart",
+    "growth_of",
+    "in_turns",
+    "peak_of",
+    "resident",
+    "rows_apart",
+    "timed",
+    "trim",
+]
 
 T = TypeVar("T")
 
 
 def apart(function: Callable[..., T], *arguments: Any) -> T:
-    """What a function of a module returns in a process of its own."""
-    with closing(in_processes(partial(function, *arguments[:-1]), arguments[-1:], 1)) as found:
+    """What a function of a module returns in a process of its own, which has one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when the process imports torch
+    work, one_thread = partial(function, *arguments[:-1]), partial(torch.set_num_threads, 1)
+    with closing(in_processes(work, arguments[-1:], 1, one_thread)) as found:
         [(_, result)] = found
     return result()
 
@@ -52,11 +66,29 @@ def rows_apart(
         say(", ".join(f"{name} {value}" for name, value in rows[key].items()))
 
 
-def timed(step: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    begin = time.perf_counter()
+def timed(step: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of a call; with ``time.process_time`` those of the processor."""
+    begin = clock()
     step()
-    return time.perf_counter() - begin
+    return clock() - begin
+
+
+def in_turns(
+    steps: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each step, ``repeats`` times: what slows the machine down meanwhile, slows all.
+
+    A first turn, which compiles and fills caches, is not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 1):
+        for name, step in steps.items():
+            taken = timed(step, clock)
+            if turn:
+                seconds[name].append(taken)
+    return seconds
 
 
 def trim() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -56,14 +55,12 @@ def measure_structures(
     """
     if not sizes or min(sizes) < _DEGREE:
         raise ConfigError(f"edges must be at least {_DEGREE}")
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     work = [(size, form, drop) for size in sizes for form in forms for drop in (False, True)]
     rows_apart(file, _row, work, say)
 
 
 def _row(item: tuple[int, str, bool]) -> dict[str, object]:
     num_edges, form, drop = item
-    torch.set_num_threads(1)
     build = _compact_of if form == COMPACT else _index_of
     build(FORMS[form](*_edges(100), 10), drop, 10)  # compiles
     num_nodes = num_edges // _DEGREE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 import lipzoo
-from lab.benchmark.process import apart, growth_of, timed
+from lab.benchmark.process import apart, growth_of, in_turns
 from lipzoo._atomic import write_atomically
 from lipzoo._tables import read_csv, to_csv
 from lipzoo.encoding import encode_for
@@ -37,7 +36,6 @@ def measure_weights(
     what a step holds at its peak above what the process holds before it. ``dgl_…`` is the same
     model with ``backend="dgl"``, measured in turns with ours. A body without a head is given one.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # OpenMP reads it when a worker imports torch
     known = lipzoo.list_models(pretrained=True)
     for name in names:
         if name not in known:
@@ -50,7 +48,6 @@ def measure_weights(
 
 
 def _row(raw_dir: str | None, name: str) -> dict[str, object]:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     models = {backend: lipzoo.load_pretrained(name, backend=backend) for backend in BACKENDS}
     card = models["auto"].card
@@ -66,11 +63,9 @@ def _row(raw_dir: str | None, name: str) -> dict[str, object]:
             model.reset_classifier(task.num_classes)
         passes[backend] = partial(_forward, model, task)
         steps[backend] = _training_step(model, task)
-        passes[backend]()  # kernels, indices of the graph
-        steps[backend]()
     for what, actions in {"forward": passes, "step": steps}.items():
-        turns = [{b: timed(action) for b, action in actions.items()} for _ in range(_REPEATS)]
-        times[what] = {b: statistics.median(turn[b] for turn in turns) for b in BACKENDS}
+        turns = in_turns(actions, _REPEATS)
+        times[what] = {backend: statistics.median(turns[backend]) for backend in BACKENDS}
     for backend, step in steps.items():
         growth = growth_of(step)
         peaks[backend] = "" if growth is None else round(growth / 1024)

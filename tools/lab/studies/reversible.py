@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lab.benchmark.graphs import load_graph, read_graph, save_graph
-from lab.benchmark.process import apart, peak_of, resident, trim
+from lab.benchmark.process import apart, in_turns, peak_of, resident, trim
 from lab.command_line import Parser, numbers, run_command
 from lab.engine import made_with
 from lab.studies import plots
@@ -70,7 +71,6 @@ def memory_of(graph: Path, num_layers: int) -> dict[str, dict[str, float | None]
 
     ``kept`` between forward and backward pass, ``peak`` at most, above what is held between steps.
     """
-    torch.set_num_threads(1)
     structure = as_structure(read_graph(graph))
     return {way: _memory_of(structure, make(way, num_layers)) for way in WAYS}
 
@@ -99,17 +99,15 @@ def _memory_of(structure: Structure, model: nn.Module) -> dict[str, float | None
 
 def time_of(graph: Path, num_layers: int, repeats: int) -> dict[str, float]:
     """Processor seconds of a training step on one thread, the ways in turns, the least of each."""
-    torch.set_num_threads(1)
     structure = as_structure(read_graph(graph))
     feat, labels = task_of(structure)
-    models = {way: make(way, num_layers) for way in WAYS}
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(repeats + 1):
-        for way, model in models.items():
-            begin = time.process_time()
-            F.cross_entropy(model(structure, feat), labels).backward()
-            found[way].append(time.process_time() - begin)
-    return {way: min(seconds[1:]) for way, seconds in found.items()}
+
+    def step(model: nn.Module) -> None:
+        F.cross_entropy(model(structure, feat), labels).backward()
+
+    steps = {way: partial(step, make(way, num_layers)) for way in WAYS}
+    found = in_turns(steps, repeats, time.process_time)
+    return {way: min(seconds) for way, seconds in found.items()}
 
 
 @contextmanager
@@ -125,15 +123,13 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 def _memory_rows(args: argparse.Namespace, depths: list[int]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    threads = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.npz"
         loaded = load_graph(args.graph, args.raw_dir)
         save_graph(loaded, graph)
         for depth in depths:
-            with _environment(threads):
-                seconds = apart(time_of, graph, depth, args.repeats)
-            with _environment(threads | _GIVEN_BACK):
+            seconds = apart(time_of, graph, depth, args.repeats)
+            with _environment(_GIVEN_BACK):
                 memory = apart(memory_of, graph, depth)
             for way in WAYS:
                 rows.append(
