@@ -77,7 +77,8 @@ class Schedule(Part):
     """How the learning rate changes over the epochs.
 
     ``plateau`` multiplies it by ``factor`` after ``patience`` epochs without a better validation
-    loss; ``cosine`` lets it go to 0 over all epochs; ``warmup`` epochs rise linearly in each.
+    loss (so many evaluations, where these are some epochs apart); ``cosine`` lets it go to 0 over
+    all epochs; ``warmup`` epochs rise linearly in each.
     """
 
     name: Literal["constant", "plateau", "cosine"] = "constant"
@@ -279,6 +280,17 @@ class FitSettings(Part):
     consistency: Consistency | None = None
     ema_decay: Annotated[float, pydantic.Field(gt=0, lt=1)] | None = None
     batching: Batching = Full(name="full")
+
+    @pydantic.model_validator(mode="after")
+    def _waits_for_an_evaluation(self) -> FitSettings:
+        patience = self.early_stopping.patience
+        if patience < self.eval_every < self.epochs:
+            raise ValueError(
+                f"early_stopping: patience is {patience} epochs, and eval_every {self.eval_every}: "
+                "training would stop before the second evaluation; patience must be at least "
+                "eval_every"
+            )
+        return self
 
     @pydantic.model_serializer(mode="wrap")
     def _without_default(self, dump: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -528,3 +528,14 @@ def test_attention_and_its_entropy_need_one_forward_pass():
     assert layers.entropy(again).facts == both[1].facts
     assert layers.attention(again).facts == both[0].facts
     assert len(passes) == 3
+
+
+def test_masks_of_several_splits_are_refused_with_words():
+    task = random_task()
+    masks = {f"{name}_mask": getattr(task, f"{name}_mask") for name in ("train", "val", "test")}
+    several = GraphTask.from_graph(task.with_ndata(**masks).graph)
+    for name, mask in masks.items():
+        several.graph.ndata[name] = mask.unsqueeze(1).expand(-1, 2)
+    model = lipzoo.create_model("gat_lip_2", in_feats=5, num_classes=3).eval()
+    with pytest.raises(DataError, match=r"holds several splits; choose with_split\(0\)"):
+        make_report(model, several)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import index
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,7 +53,7 @@ def encode_task(task: GraphTask, width: int = 64, seed: int = 0) -> GraphTask:
     DataError
         If the task has no usable features.
     """
-    spec = {"width": width, "seed": seed}
+    spec = {"width": index(width), "seed": index(seed)}  # plain numbers, as cards have them
     present = task.options.get("encoding")
     if present == spec:
         return task

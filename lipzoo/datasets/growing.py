@@ -110,7 +110,7 @@ def check_growth(
     DataError
         See :func:`grown`.
     """
-    if made := sorted({"scaling", "encoding", "start"} & task.options.keys()):
+    if made := sorted({"scaling", "encoding", "start", "missing_fill"} & task.options.keys()):
         raise DataError(
             f"{task.name}: the features were made of the data's ({', '.join(made)}), and those of "
             "new nodes are not; pass the raw task: the weights say by themselves what they read"

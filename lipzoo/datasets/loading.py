@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,14 @@ from lipzoo.errors import (
     shown,
 )
 
-__all__ = ["as_task", "is_same_data", "list_datasets", "load_dataset", "load_graph"]
+__all__ = [
+    "as_task",
+    "default_options",
+    "is_same_data",
+    "list_datasets",
+    "load_dataset",
+    "load_graph",
+]
 
 _ALL = "lipzoo.datasets.list_datasets() names all"
 #: Where masks may come from.
@@ -284,6 +292,14 @@ def _with_fixed_split(
 def load_graph(path: str | os.PathLike, require_labels: bool = True) -> GraphTask:
     """`load_dataset` for a path; ``require_labels=False`` takes a graph to predict on."""
     return load_dataset(Path(path), require_labels=require_labels)
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """What :func:`load_dataset` takes for a dataset where nothing else is said."""
+    own = inspect.signature(load_dataset).parameters.values()
+    options = {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY}
+    dataset = DATASETS.get(name)
+    return options if dataset is None else {**options, **dataset.random_split, **dataset.options()}
 
 
 def _find(name_or_path: str | os.PathLike, name: str) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -144,6 +145,13 @@ def scaled_by(task: GraphTask, columns: Columns) -> GraphTask:
     """A task that was scaled by means and deviations of its own, scaled by others; itself where
     these are its own, are for other features, or :func:`columns_of` it is not known."""
     own, wanted = columns_of(task), (list(columns.mean), list(columns.scale))
+    if own is None and task.options.get("scaling") == "standard":
+        warnings.warn(
+            f"{task.name}: was scaled by its own columns and changed since, so that nobody knows "
+            "how its features came; the weights read features scaled by those of their training: "
+            "pass the raw task, which they scale themselves",
+            stacklevel=2,  # said once
+        )
     if own in (None, wanted) or task.source.in_feats != len(columns.mean):
         return task
     return _scaled(task, "standard", columns)

@@ -18,7 +18,7 @@ from lipzoo.datasets.metric import default_metric
 from lipzoo.datasets.names import as_class_names, as_node_ids, recount
 from lipzoo.datasets.sources import Sources
 from lipzoo.datasets.splits import one_split
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["GraphTask"]
 
@@ -165,6 +165,8 @@ class GraphTask(Sources):
     @property
     def stored_feat(self) -> Tensor:
         """The node features (N, F), of the type in which they lie there."""
+        if "feat" not in self.graph.ndata:
+            raise DataError(f"{self.name}: no node features: put a float array (N, F) under 'feat'")
         return self.graph.ndata["feat"]
 
     def feat_of(self, nodes: Tensor | slice) -> Tensor:
@@ -233,8 +235,8 @@ class GraphTask(Sources):
 
     @property
     def in_feats(self) -> int:
-        """F."""
-        return self.stored_feat.shape[-1]
+        """F; 0 without features."""
+        return self.stored_feat.shape[-1] if "feat" in self.graph.ndata else 0
 
     @property
     def edge_feats(self) -> int:
@@ -311,6 +313,8 @@ class GraphTask(Sources):
             return self
         label = recount(self.labels, self.class_names, names, self.name)
         task = self if label is None else self.with_ndata(label=label)
+        if task is not self and self._source is not None:
+            task._source = self._source.with_classes(names)  # nothing else has changed
         return replace(task, class_names=tuple(names), num_classes=len(names) or class_count(label))
 
     def with_parts(self, parts: Iterable[tuple[GraphTask, Tensor]]) -> GraphTask:
@@ -339,7 +343,7 @@ class GraphTask(Sources):
         chosen = self.source.with_ndata(**columns)
         chosen.metric = self.metric
         if columns:
-            chosen.options |= {"split": "public", "split_index": index}
+            chosen.options |= {"split": "public", "split_index": int(index)}
         return chosen
 
     def _public_masks(self) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, LipzooError, did_you_mean
 from lipzoo.plots.embedded import METHODS
-from lipzoo.training.metrics import class_names, infer, is_multilabel
+from lipzoo.training.metrics import class_names, infer, is_multilabel, nodes_of
 from lipzoo.training.predict import node_ids, probabilities
 
 __all__ = ["RADII", "SPLITS", "Absent", "Subject", "split_if_labelled"]
@@ -154,7 +154,7 @@ class Subject:
         """Nodes of a split with a label, bool (N,); maybe none."""
         if split == "all":
             return self.known
-        mask = getattr(self.task, f"{split}_mask")
+        mask = nodes_of(self.task, split)
         return torch.zeros_like(self.known) if mask is None else mask.cpu() & self.known
 
     @cached_property

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from lipzoo.context import ClosedFormStack
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, LipzooError
 from lipzoo.training.metrics import score, score_estimator
 
 __all__ = ["ESTIMATORS", "fit_estimator"]
@@ -27,15 +27,15 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     Raises
     ------
     ConfigError
-        If an argument is not the estimator's, or one of scikit-learn's is asked for several labels
-        a node.
+        If an argument is not the estimator's, the training nodes are too few for it or of one
+        class, or one of scikit-learn's is asked for several labels a node.
     """
     splits = (("val", task.val_mask), ("test", task.test_mask))
     if name == "closed_form_stack":
         try:
             stack = ClosedFormStack(**args)
         except TypeError as fault:
-            raise _not_its_argument(name, fault) from None
+            raise _does_not_do(name, fault) from None
         logits = stack.fit(task).predict_logits()
         return {
             f"{split}_{task.metric}": score(logits[mask], task.labels[mask], task.metric)
@@ -47,13 +47,15 @@ def fit_estimator(name: str, args: dict[str, Any], task: GraphTask) -> dict[str,
     train = task.train_mask.numpy()
     try:
         estimator = ESTIMATORS[name](**args).fit(features[train], labels[train])
-    except TypeError as fault:
-        raise _not_its_argument(name, fault) from None
-    return {
-        f"{split}_{task.metric}": score_estimator(estimator, features, task, mask)
-        for split, mask in splits
-    }
+        return {
+            f"{split}_{task.metric}": score_estimator(estimator, features, task, mask)
+            for split, mask in splits
+        }
+    except LipzooError:
+        raise
+    except (TypeError, ValueError) as fault:  # the latter of the data, some only when it predicts
+        raise _does_not_do(name, fault) from None
 
 
-def _not_its_argument(name: str, fault: TypeError) -> ConfigError:
+def _does_not_do(name: str, fault: Exception) -> ConfigError:
     return ConfigError(f"baseline {name!r}: {fault}")

@@ -23,7 +23,7 @@ from lipzoo.lipschitz import bound
 from lipzoo.registry import split_name
 from lipzoo.training.data_entry import dataset_entry, scaling_entry
 from lipzoo.training.history import read_history
-from lipzoo.training.metrics import evaluate
+from lipzoo.training.metrics import evaluate, selection_key
 from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.run_architecture import architecture_of_run
 from lipzoo.training.run_seed import RESULT_FILE, model_args
@@ -144,4 +144,4 @@ def _measured_here(
 
 def _best_seed(folder: Path, seeds: list[int], metric: str) -> dict:
     results = [read_yaml(folder / f"seed_{seed}" / RESULT_FILE) for seed in seeds]
-    return max(results, key=lambda r: (r["metrics"][f"val_{metric}"], -r["metrics"]["val_loss"]))
+    return max(results, key=lambda result: selection_key(result["metrics"], metric, "metric"))

@@ -17,7 +17,8 @@ from lipzoo._malloc import giving_back
 from lipzoo._progress import EpochsProgress, Verbose, stage
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, OutputError
+from lipzoo.models import check_has
 from lipzoo.models.reversible import is_reversible
 from lipzoo.training.batching import make_batches, train_epoch
 from lipzoo.training.metrics import (
@@ -29,10 +30,11 @@ from lipzoo.training.metrics import (
     warn_if_diverged,
 )
 from lipzoo.training.ranks import Logits, Ranks
-from lipzoo.training.recipe import FitSettings, Optimizer, Schedule
+from lipzoo.training.recipe import FitSettings, Optimizer
+from lipzoo.training.schedules import Plateau, make_scheduler
 from lipzoo.training.state import STATE_FILE, check_processes, load_state, save_state
 
-__all__ = ["FitResult", "fit", "make_optimizer", "make_scheduler"]
+__all__ = ["FitResult", "fit", "make_optimizer"]
 
 CSV_FILE = "metrics.csv"
 
@@ -68,6 +70,7 @@ class _State:
     best_key: tuple[float, float] | None = None
     best_epoch: int = 0
     risen_epoch: int = 0  # when what is monitored was last better, ties left out
+    judged_by: str | None = None  # the metric on the validation nodes, where these are looked at
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -135,7 +138,7 @@ def fit(
     CheckpointError
         If the state in ``folder`` does not belong to this model and recipe.
     OutputError
-        If it was begun on other data.
+        If it was begun on other data, or its epochs were judged by another metric.
     ConfigError
         If ``settings.consistency`` is given for a multilabel task, or ``settings.batching`` is not
         for this model and task (:func:`~lipzoo.training.batching.check_batching`).
@@ -157,7 +160,7 @@ def fit(
         batches, logits_of = ranks.divided(model, task, settings.batching, class_weight)
         ranks.begin_draws()
     optimizer = make_optimizer(model, settings.optimizer, parameters)
-    scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs)
+    scheduler = make_scheduler(optimizer, settings.schedule, settings.epochs, settings.eval_every)
     # What a state holds beside the epochs' results.
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     judged = model
@@ -165,12 +168,12 @@ def fit(
         average = get_ema_multi_avg_fn(settings.ema_decay)
         parts["average"] = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         judged = parts["average"].module
-    state = _State()
+    validates = "val" in splits
+    state = _State(judged_by=task.metric if validates else None)
     if resume:
-        state = _resumed(folder, parts, task, ranks) or state
+        state = _resumed(folder, parts, task, ranks, state.judged_by) or state
     log = _Log(folder, state.history)
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
-    validates = "val" in splits
     if validates and task.parts and state.best_key is None:
         # What it starts from is a result too.
         _keep_best(
@@ -206,9 +209,8 @@ def fit(
                 progress.evaluated(row, *_best(state, task.metric, monitor))
             if on_evaluation is not None:
                 on_evaluation(row)
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            latest = state.history[-1] if state.history else {}
-            scheduler.step(latest.get("val_loss", train_loss))
+        if isinstance(scheduler, Plateau):
+            scheduler.step(row.get("val_loss", train_loss) if is_evaluated else None)
         else:
             scheduler.step()
         progress.step(state.epoch)
@@ -235,7 +237,11 @@ def _save(
 
 
 def _resumed(
-    folder: Path | None, parts: dict, task: GraphTask, ranks: Ranks | None
+    folder: Path | None,
+    parts: dict,
+    task: GraphTask,
+    ranks: Ranks | None,
+    judged_by: str | None,
 ) -> _State | None:
     """The state in the folder, which the first process tells the others; None where there is none.
 
@@ -246,7 +252,7 @@ def _resumed(
     ConfigError
         If there were more processes, or fewer.
     OutputError
-        If it was begun on other data.
+        If it was begun on other data, or its epochs were judged by something else.
     """
     path = Path(STATE_FILE) if folder is None else folder / STATE_FILE
     data = path.read_bytes() if folder is not None and path.is_file() else None
@@ -255,6 +261,13 @@ def _resumed(
     if data is None:
         return None
     content = load_state(path, parts, dict, data, task.fingerprint)
+    before = content["fit"].get("judged_by", judged_by)
+    if before != judged_by:
+        raise OutputError(
+            f"{path.parent}: its epochs were judged by {before or 'nothing'} on the validation "
+            f"nodes, and now by {judged_by or 'nothing'}; choose another folder, or train anew "
+            "with overwrite"
+        )
     check_processes(path, content, 1 if ranks is None else ranks.number)
     if ranks is not None:
         ranks.set_draws(content["draws"])
@@ -293,12 +306,19 @@ def _is_over(state: _State, settings: FitSettings) -> bool:
 def make_optimizer(
     model: nn.Module, options: Optimizer, parameters: list[dict[str, Any]] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser, with a weight decay of its own for the attention layers."""
+    """The optimiser, with a weight decay of its own for the attention layers.
+
+    Raises
+    ------
+    ConfigError
+        If the model does not tell these from its other parameters.
+    """
     if parameters is None:
         decays = (options.weight_decay, options.attention_weight_decay)
-        if decays[1] is None or not hasattr(model, "layer_groups"):
+        if decays[1] is None:
             parameters = [{"params": list(model.parameters()), "weight_decay": decays[0]}]
         else:
+            check_has(model, ["layer_groups"], "optimizer.attention_weight_decay")
             groups = model.layer_groups()
             body = [p for name, ps in groups.items() if name.startswith("layer_") for p in ps]
             ends = [*groups["input"], *groups["head"]]
@@ -308,25 +328,6 @@ def make_optimizer(
             ]
     kind = torch.optim.AdamW if options.name == "adamw" else torch.optim.Adam
     return kind(parameters, lr=options.lr, weight_decay=options.weight_decay)
-
-
-def make_scheduler(optimizer, options: Schedule, epochs: int):
-    if options.name == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=options.factor, patience=options.patience
-        )
-    schedules = torch.optim.lr_scheduler
-    main = (
-        schedules.CosineAnnealingLR(optimizer, max(1, epochs - options.warmup))
-        if options.name == "cosine"
-        else schedules.ConstantLR(optimizer, factor=1.0)
-    )
-    if not options.warmup:
-        return main
-    rise = schedules.LinearLR(
-        optimizer, start_factor=1 / options.warmup, total_iters=options.warmup
-    )
-    return schedules.SequentialLR(optimizer, [rise, main], milestones=[options.warmup])
 
 
 class _Log:

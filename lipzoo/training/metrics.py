@@ -31,12 +31,14 @@ __all__ = [
     "is_multilabel",
     "measure",
     "model_feat",
+    "nodes_of",
     "only_class",
     "only_class_words",
     "score",
     "score_estimator",
     "selection_key",
     "shown_class",
+    "smooth",
     "task_loss",
     "warn_if_diverged",
     "with_classes_of",
@@ -52,10 +54,14 @@ def task_loss(
 ) -> Tensor:
     """Mean cross entropy, (N, C) against (N,); binary against (N, C) where ``multilabel``."""
     if multilabel:
-        return F.binary_cross_entropy_with_logits(
-            logits, labels.to(logits.dtype), pos_weight=class_weight
-        )
+        labels = smooth(labels.to(logits.dtype), label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=class_weight)
     return F.cross_entropy(logits, labels, weight=class_weight, label_smoothing=label_smoothing)
+
+
+def smooth(labels: Tensor, label_smoothing: float) -> Tensor:
+    """Labels y that are 0 or 1 as ``(1 - s) y + s / 2``: yes and no are the two classes of each."""
+    return labels * (1 - label_smoothing) + label_smoothing / 2 if label_smoothing else labels
 
 
 def score(logits: Tensor, labels: Tensor, metric: str) -> float:
@@ -237,10 +243,9 @@ def measure(
     """What :func:`evaluate` gives of a model with these logits (N, C)."""
     metrics = {}
     for split in splits:
-        mask = getattr(task, f"{split}_mask")
-        if mask is None or mask.dim() != 1:
-            fault = "is missing" if mask is None else "holds several splits; choose with_split(0)"
-            raise DataError(f"{task.name}: {split}_mask {fault}")
+        mask = nodes_of(task, split)
+        if mask is None:
+            raise DataError(f"{task.name}: {split}_mask is missing")
         labels = task.labels[mask]
         try:
             metrics[f"{split}_{task.metric}"] = score(logits[mask], labels, task.metric)
@@ -248,6 +253,20 @@ def measure(
             raise DataError(f"{task.name}: {split}_mask: {fault}") from None
         metrics[f"{split}_loss"] = task_loss(logits[mask], labels, task.multilabel).item()
     return metrics
+
+
+def nodes_of(task: GraphTask, split: str) -> Tensor | None:
+    """The mask (N,) of a split, where the task has one.
+
+    Raises
+    ------
+    DataError
+        If it holds several splits.
+    """
+    mask = getattr(task, f"{split}_mask")
+    if mask is not None and mask.dim() != 1:
+        raise DataError(f"{task.name}: {split}_mask holds several splits; choose with_split(0)")
+    return mask
 
 
 def has_diverged(val: dict[str, float]) -> bool:

@@ -16,6 +16,7 @@ from lipzoo._torch import threads
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.loading import default_options
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
@@ -177,4 +178,5 @@ def settled(recipe: Recipe, task: GraphTask) -> dict[str, Any]:
     args = model_args(recipe, task, get_architecture(recipe.architecture))
     content = recipe.model_dump(mode="json")
     batching = recipe.batching.model_dump(mode="json")  # which a dump leaves out where it is full
-    return {**content, "batching": batching, "overrides": args}
+    dataset = {**default_options(recipe.dataset["name"]), **content["dataset"]}
+    return {**content, "batching": batching, "dataset": dataset, "overrides": args}

@@ -14,9 +14,10 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from lipzoo.attention import as_structure
 from lipzoo.nn.dropout import Dropout
-from lipzoo.training.loop import make_optimizer, make_scheduler
-from lipzoo.training.metrics import only_class, score, selection_key, warn_if_diverged
+from lipzoo.training.loop import make_optimizer
+from lipzoo.training.metrics import only_class, score, selection_key, smooth, warn_if_diverged
 from lipzoo.training.recipe import Schedule
+from lipzoo.training.schedules import make_scheduler
 
 __all__ = ["Stack", "has_own_rate"]
 
@@ -141,7 +142,7 @@ class Stack:
         """Mean loss over the nodes of each model, (R,)."""
         flat = logits.flatten(0, 1)
         if self.task.multilabel:
-            labels = self.labels.to(flat.dtype).repeat(self.size, 1)
+            labels = smooth(self.labels.to(flat.dtype), smoothing).repeat(self.size, 1)
             each = F.binary_cross_entropy_with_logits(flat, labels, reduction="none").mean(1)
         else:
             labels = self.labels.repeat(self.size)

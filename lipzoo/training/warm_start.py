@@ -13,7 +13,7 @@ from lipzoo.encoding import encode_for
 from lipzoo.errors import ConfigError
 from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import FitResult
-from lipzoo.training.metrics import model_feat, score_estimator
+from lipzoo.training.metrics import has_diverged, model_feat, score_estimator
 
 __all__ = ["best_regression", "check_warm_start", "or_start", "warm_start_head"]
 
@@ -146,6 +146,6 @@ def or_start(result: FitResult, start: dict[str, float], metric: str) -> FitResu
     metric : str
         Which of them decides, such as ``"val_accuracy"``; larger is better.
     """
-    if result.metrics[metric] > start[metric]:
+    if result.metrics[metric] > start[metric] and not has_diverged(result.metrics):
         return result
     return FitResult(start, 0, result.history)

@@ -185,8 +185,33 @@ def test_other_graphs_are_scaled_as_the_training_was(tuned):
     assert by_others.options == erased.options
     assert encode_for(model, raw_erased).feat.equal(by_others.feat)
     relabelled = alone.with_ndata(label=torch.tensor([0, 1, 2]))  # how it came is not known
-    assert encode_for(model, relabelled) is relabelled
+    with pytest.warns(UserWarning, match="nobody knows how its features came"):
+        assert encode_for(model, relabelled) is relabelled
     assert scaling_entry(relabelled) is None
+
+
+def test_classes_that_are_counted_otherwise_leave_the_scaling_alone():
+    """A graph with some of the classes: they are counted as the weights count them."""
+    torch.manual_seed(0)
+    ring, label = torch.arange(60), torch.arange(60) % 3
+    graph = make_graph(ring, (ring + 3) % 60, 60)
+    graph.ndata["feat"] = 100 * label.unsqueeze(1) + torch.rand(60, 2)
+    graph.ndata["label"] = label
+    for part, name in enumerate(("train", "val", "test")):
+        graph.ndata[f"{name}_mask"] = ring // 3 % 3 == part
+    whole = lipzoo.GraphTask.from_graph(graph, "whole", class_names=["a", "b", "c"])
+    model = finetune(
+        "gat_lip_2.cora", scale_features(whole, "standard"), epochs=1, verbose=False
+    ).model
+    some = graph.local_var()
+    some.ndata["label"] = (label - 1).clamp(min=0)
+    some.ndata["feat"] = graph.ndata["feat"].clamp(min=100)
+    rest = lipzoo.GraphTask.from_graph(some, "rest", class_names=["b", "c"])
+    scaled = scale_features(rest, "standard")
+    assert scaled.with_classes("abc").source.feat.equal(rest.feat)
+    wanted, found = predict(model, rest), predict(model, scaled)
+    assert torch.equal(torch.as_tensor(wanted), torch.as_tensor(found))
+    assert evaluate(model, rest) == evaluate(model, scaled)
 
 
 def test_an_older_card_warns_where_the_graph_is_not_its_own(tuned):

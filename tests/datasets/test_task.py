@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
 import lipzoo
 from lipzoo._dgl import dgl
+from lipzoo._graph import make_graph
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import DataError
+from lipzoo.training import predict
 
 
 def test_from_graph_knows_sizes_and_leaves_the_graph_alone(graph):
@@ -143,3 +146,21 @@ def test_a_graph_without_nodes_has_a_fingerprint():
     nodes = {"feat": torch.zeros(0, 2), "label": label}
     task = GraphTask.from_edges(torch.zeros(2, 0, dtype=torch.int64), nodes)
     assert len(task.fingerprint) == 64
+
+
+def test_a_task_without_features_is_shown_and_refused_with_words():
+    bare = lipzoo.GraphTask.from_graph(make_graph(torch.tensor([0]), torch.tensor([1]), 3))
+    bare.graph.ndata.pop("feat", None)
+    assert "features=0" in repr(bare)
+    model = lipzoo.create_model("gat_lip_2", in_feats=4, num_classes=2)
+    with pytest.raises(DataError, match="no node features"):
+        predict(model, bare)
+
+
+def test_a_split_index_is_a_plain_number():
+    graph = make_graph(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), 3)
+    graph.ndata["feat"], graph.ndata["label"] = torch.rand(3, 2), torch.arange(3)
+    for i, name in enumerate(("train", "val", "test")):
+        graph.ndata[f"{name}_mask"] = (torch.arange(3) == i).unsqueeze(1).expand(3, 2)
+    task = lipzoo.GraphTask.from_graph(graph)
+    assert type(task.with_split(np.int64(1)).options["split_index"]) is int

@@ -8,11 +8,15 @@ import torch
 from block_graphs import blocks
 
 import lipzoo
+from lipzoo._yaml import write_yaml
 from lipzoo.cli import main
 from lipzoo.datasets import save_npz
 from lipzoo.settings import FitSettings
 from lipzoo.training import evaluate, fit, predict
+from lipzoo.training.export import _best_seed
+from lipzoo.training.loop import FitResult
 from lipzoo.training.metrics import selection_key
+from lipzoo.training.warm_start import or_start
 
 DIVERGED = "outputs are NaN or infinite: the network has diverged"
 
@@ -25,6 +29,22 @@ def test_the_least_of_all_epochs(monitor):
         poor = {"val_roc_auc": 0.0, "val_loss": loss}
         assert selection_key(poor, "roc_auc", monitor) > least
     assert not least > selection_key({**diverged, "val_loss": math.inf}, "roc_auc", monitor)
+
+
+def test_no_seed_is_exported_that_has_diverged(tmp_path):
+    for seed, loss in enumerate((0.7, math.nan, 0.6, math.inf)):
+        (tmp_path / f"seed_{seed}").mkdir()
+        metrics = {"val_accuracy": 0.5 + 0.1 * (seed % 2), "val_loss": loss}
+        write_yaml(tmp_path / f"seed_{seed}" / "result.yaml", {"seed": seed, "metrics": metrics})
+    assert _best_seed(tmp_path, [0, 1, 2, 3], "accuracy")["seed"] == 2
+
+
+def test_a_training_that_has_diverged_is_not_better_than_its_start():
+    start = {"val_accuracy": 0.5, "val_loss": 0.7}
+    result = FitResult({"val_accuracy": 0.6, "val_loss": math.nan}, 3, [])
+    assert or_start(result, start, "val_accuracy").metrics == start
+    result.metrics["val_loss"] = 0.6
+    assert or_start(result, start, "val_accuracy") is result
 
 
 class Diverging(torch.nn.Module):

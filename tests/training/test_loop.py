@@ -9,10 +9,11 @@ import torch
 import lipzoo
 from lipzoo._progress import say
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import CheckpointError
+from lipzoo.errors import CheckpointError, ConfigError, OutputError
 from lipzoo.training.loop import fit, make_optimizer
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
+from lipzoo.training.schedules import make_scheduler
 
 
 def tiny(task, seed=0, **overrides):
@@ -305,3 +306,72 @@ def test_memory_goes_back_where_layers_run_again(iris, monkeypatch, options, wan
     monkeypatch.setattr("lipzoo.training.loop.giving_back", giving_back)
     fit(tiny(iris, **options), iris, settings(epochs=2), verbose=False)
     assert found == [wanted, wanted]
+
+
+def rates(losses, eval_every=1, **schedule):
+    """The rate of each epoch, beginning with 1; ``losses`` are those behind them, or None."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    options = settings(schedule={"name": "plateau", **schedule}).schedule
+    scheduler, found = make_scheduler(optimizer, options, len(losses), eval_every), []
+    for loss in losses:
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(loss)
+    return found
+
+
+def test_a_plateau_is_told_of_evaluations_alone():
+    """A loss that falls at each of them keeps the rate, however many epochs lie between."""
+    falls = [loss if epoch % 4 == 3 else None for epoch, loss in enumerate(range(40, 0, -1))]
+    assert set(rates(falls, 4, patience=2)) == {1.0}
+    still = [5.0 if epoch % 4 == 3 else None for epoch in range(24)]
+    # 8 epochs of patience are two evaluations without a better one; the third lets the rate fall.
+    assert rates(still, 4, patience=8) == [1.0] * 16 + [0.5] * 8
+    assert rates([5.0] * 5, patience=2) == [1.0] * 4 + [0.5]
+
+
+def test_a_plateau_takes_no_training_loss_for_one_of_validation(iris):
+    changes = {"epochs": 12, "eval_every": 4, "optimizer": {"lr": 0.01}}
+    chosen = settings(**changes, schedule={"name": "plateau", "patience": 1})
+    found = fit(tiny(iris), iris, chosen, verbose=False).history
+    losses = [row["val_loss"] for row in found]
+    assert losses == sorted(losses, reverse=True), "each is better"
+    assert {row["lr"] for row in found} == {0.01}
+
+
+def test_warmup_rises_before_a_plateau():
+    """And what is told of during it does not count."""
+    assert rates([9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0], warmup=4, patience=1) == pytest.approx(
+        [0.25, 0.4375, 0.625, 0.8125, 1, 1, 1]
+    )
+    assert rates([5.0] * 7, warmup=2, patience=1, factor=0.1)[-2:] == pytest.approx([0.1, 0.1])
+
+
+def test_patience_is_no_shorter_than_what_lies_between_evaluations():
+    with pytest.raises(ValueError, match="must be at least eval_every"):
+        settings(eval_every=10, early_stopping={"patience": 9})
+    assert settings(eval_every=10, early_stopping={"patience": 10})
+    assert settings(eval_every=20, early_stopping={"patience": 1}), "the only evaluation"
+
+
+def test_attention_layers_that_nobody_can_tell_have_no_weight_decay_of_their_own(iris):
+    options = settings(optimizer={"attention_weight_decay": 0.2}).optimizer
+    with pytest.raises(ConfigError, match=r"attention_weight_decay: a Linear has no layer_groups"):
+        make_optimizer(torch.nn.Linear(2, 2), options)
+
+
+def test_a_state_that_was_judged_by_something_else_is_refused(iris, tmp_path):
+    for splits in (("train",), ("train", "val")):
+        folder = tmp_path / splits[-1]
+        folder.mkdir()
+        fit(tiny(iris), iris, settings(epochs=2), folder=folder, splits=splits, verbose=False)
+    begun = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    other = copy.copy(iris)
+    other.metric = "macro_f1"
+    for name, task, words in (
+        ("train", iris, "nothing on the validation nodes, and now by accuracy"),
+        ("val", other, "accuracy on the validation nodes, and now by macro_f1"),
+    ):
+        with pytest.raises(OutputError, match=words):
+            fit(tiny(task), task, settings(), folder=tmp_path / name, resume=True, verbose=False)
+    assert begun == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}

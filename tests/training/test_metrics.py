@@ -14,6 +14,7 @@ from sklearn.metrics import (
     precision_recall_curve,
     roc_auc_score,
 )
+from torch.testing import assert_close
 
 import lipzoo
 from lipzoo.cli import main
@@ -22,7 +23,7 @@ from lipzoo.datasets.metric import METRICS
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.training import evaluate, export_run, fit, predict, train
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.metrics import is_multilabel, score
+from lipzoo.training.metrics import is_multilabel, score, task_loss
 from lipzoo.training.recipe import FitSettings
 from lipzoo.training.warm_start import PENALTIES, best_regression
 
@@ -282,3 +283,16 @@ def test_splits_that_are_none():
     for index in (True, 1.0, "0", None):
         with pytest.raises(ConfigError, match="split_index must be a whole number"):
             several.with_split(index)
+
+
+def test_smoothed_labels_of_several_classes_a_node():
+    """Yes and no are the two classes of each: the loss against (1 - s) y + s / 2."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(2, (20, 4), generator=generator)
+    soft = 0.8 * labels + 0.1
+    p = logits.sigmoid()
+    wanted = -(soft * p.log() + (1 - soft) * (1 - p).log()).mean()
+    assert_close(task_loss(logits, labels, True, 0.2), wanted)
+    plain = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    assert_close(task_loss(logits, labels, True), plain)

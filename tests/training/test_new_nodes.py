@@ -7,7 +7,7 @@ import torch
 from checkpoints import card
 
 import lipzoo
-from lipzoo.datasets import GraphTask, grown, scale_features
+from lipzoo.datasets import GraphTask, erase_features, grown, scale_features
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.training import predict, predict_new
 
@@ -172,17 +172,25 @@ def test_a_grown_task():
     assert grown(counted, feat, edges).node_ids[-2:] == [OLD + NEW - 1, OLD + NEW]
 
 
-@pytest.mark.parametrize("scaling", ["row", "standard"])
-def test_features_that_were_scaled_are_refused(scaling):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda task: scale_features(task, "row"), "scaling"),
+        (lambda task: scale_features(task, "standard"), "scaling"),
+        (lambda task: erase_features(task, 0.5, fill="propagate"), "missing_fill"),
+        (lambda task: erase_features(task, 0.5, fill="propagate-svd"), "missing_fill"),
+    ],
+)
+def test_features_that_were_made_of_the_data_s_are_refused(change, words):
     task = old_task()
     task.graph.ndata["feat"] = task.graph.ndata["feat"].abs()
-    task = scale_features(task, scaling)
+    task = change(task)
     feat, edges, _ = growth()
     for make in (
         lambda: grown(task, feat, edges),
         lambda: predict_new(network("gat").float(), task, feat, edges),
     ):
-        with pytest.raises(DataError, match=r"\(scaling\).*pass the raw task"):
+        with pytest.raises(DataError, match=rf"\({words}\).*pass the raw task"):
             make()
 
 

@@ -160,6 +160,11 @@ def test_estimators_see_training_labels_only(iris):
     assert got["test_accuracy"] < 0.3 < 0.7 < expected["test_accuracy"]
     with pytest.raises(ConfigError, match="baseline 'knn'"):
         fit_estimator("knn", {"neighbours": 3}, iris)
+    with pytest.raises(ConfigError, match=r"baseline 'knn': Expected n_neighbors <= n_samples_fit"):
+        fit_estimator("knn", {"n_neighbors": 1000}, iris)
+    one_class = iris.with_ndata(train_mask=iris.train_mask & (iris.labels == 1))
+    with pytest.raises(ConfigError, match=r"baseline 'logistic_regression': .* 2 classes"):
+        fit_estimator("logistic_regression", {}, one_class)
 
 
 def test_a_wrong_dataset_option_is_named(recipe, tmp_path):

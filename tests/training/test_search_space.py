@@ -1,12 +1,16 @@
+from functools import partial
+
 import pytest
 
 from lipzoo.errors import ConfigError, UnknownNameError
-from lipzoo.training.run_seed import build_from_recipe
+from lipzoo.training.recipe import make_recipe
+from lipzoo.training.run_seed import build_from_recipe, settled
 from lipzoo.training.search_space import (
     check_space,
     draw,
     load_space,
     make_space,
+    own_values,
     to_dict,
     with_values,
 )
@@ -184,3 +188,25 @@ def test_a_draw_does_not_depend_on_other_fields():
     one = space_of(a={"low": 0.0, "high": 1.0})
     two = space_of(b=[1, 2, 3], a={"low": 0.0, "high": 1.0})
     assert all(draw(one, seed)["a"] == draw(two, seed)["a"] for seed in range(20))
+
+
+def test_what_a_recipe_has_of_its_data_by_default_is_its_own():
+    """Also where it says nothing of it: null is the absence of an option."""
+    recipe = make_recipe({"architecture": "gat_lip_2", "dataset": {"name": "digits"}}, "test")
+    space = space_of(
+        dataset__scaling=[None, "standard"],
+        dataset__missing_rate={"low": 0.0, "high": 0.5},
+        dataset__k=[4, 8],
+        dataset__num_val=[400, 500],
+    )
+    task = load_task(recipe)
+    found = own_values(recipe, space, partial(settled, task=task))
+    assert found.keys() == space.keys()
+    assert found["dataset.missing_rate"] == 0.0
+    other = make_recipe(
+        {"architecture": "gat_lip_2", "dataset": {"name": "digits", "scaling": "standard", "k": 4}},
+        "test",
+    )
+    kept = own_values(other, space, partial(settled, task=task))
+    assert kept["dataset.scaling"] != found["dataset.scaling"]
+    assert kept["dataset.k"] != found["dataset.k"]
