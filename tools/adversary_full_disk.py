@@ -4,16 +4,14 @@ python tools/adversary_full_disk.py --cases 30 --seed 0 --out results/trust
 
 A command that finds no room says so in one line, with exit code 2; the old output stays as it was,
 nothing half written stays behind, and the same command makes the output whole once there is room.
-The exit code is 1 where it is otherwise.
+The exit code is 1 where it is otherwise. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 
 # Before torch and Numba are imported: threads would not survive the fork.
@@ -23,52 +21,17 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 
 
 def main() -> int:
+    from adversary.each_writer import attack_each
     from adversary.full_disk import attack, small_disk
-    from adversary.network import NETWORK_WRITERS, network_writers
-    from adversary.writers import WRITERS, warm_up
 
-    known = ",".join([*WRITERS, *NETWORK_WRITERS])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=30, help="of each command and kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--writers", default=known, help=f"some of {known}")
-    parser.add_argument("--out", type=Path, help="folder of full_disk.json")
-    args = parser.parse_args()
-    rows = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        small_disk() as disk,
-        network_writers(folder) as remote,
-    ):
+    with small_disk() as disk:
         if disk is None:
             print("no tmpfs: this process may not mount one", flush=True)
-        everyone = {**WRITERS, **remote}
-        sources, scratch = Path(folder, "sources"), Path(folder, "scratch")
-        sources.mkdir()
-        scratch.mkdir()
-        warm_up(sources)
-        for name in args.writers.split(","):
-            rows[name] = attack(everyone[name], sources, scratch, disk, args.cases, args.seed)
-            print(name, json.dumps(rows[name]), flush=True)
-            if args.out is not None:
-                write(args, rows, disk is not None)
-    return 1 if any(row["number of findings"] for row in rows.values()) else 0
-
-
-def write(args: argparse.Namespace, rows: dict, has_tmpfs: bool) -> None:
-    from adversary.children import commit
-    from lipzoo._atomic import write_atomically
-
-    summary = {
-        "command": " ".join(["python", "tools/adversary_full_disk.py", *sys.argv[1:]]),
-        "commit": commit(ROOT),
-        "tmpfs": "yes" if has_tmpfs else "not permitted here",
-        "findings": sum(row["number of findings"] for row in rows.values()),
-        "writers": rows,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(summary, indent=2)
-    write_atomically(args.out / "full_disk.json", f"{text}\n".encode())
+        words, has_tmpfs = __doc__.splitlines()[0], "yes" if disk else "not permitted here"
+        attack_on = partial(attack, disk=disk)
+        return attack_each(
+            "full_disk", words, ("cases", 30), attack_on, lambda rows: {"tmpfs": has_tmpfs}
+        )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def small_disk() -> Iterator[Path | None]:
 
 
 def attack(
-    writer: Writer, sources: Path, scratch: Path, disk: Path | None, cases: int, seed: int
+    writer: Writer, sources: Path, scratch: Path, cases: int, seed: int, *, disk: Path | None
 ) -> dict[str, Any]:
     """``cases`` full disks of each kind; what became of them, and all that is wrong."""
     began, rng = time.monotonic(), random.Random(f"{writer.name} {seed}")
