@@ -33,7 +33,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or p == 0:
         return x
     kept = round((1 - p) * _LANES)
-    if x.device.type != "cpu" or kept == 0 or is_transformed():
+    # 16 bits tell neither none nor all of the elements: the threshold below would wrap around.
+    if x.device.type != "cpu" or kept in (0, _LANES) or is_transformed():
         return F.dropout(x, p)
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: x.numel()].view(x.shape)

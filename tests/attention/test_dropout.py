@@ -47,6 +47,19 @@ def test_nothing_happens_in_evaluation_or_at_rate_zero():
     assert dropout(x, 0.0) is x
 
 
+@pytest.mark.parametrize("p", [1e-12, 1e-6, 2**-17, 2**-16, 1 - 2**-16, 1 - 2**-18])
+def test_rates_that_round_to_none_or_all_of_the_16_bits(p):
+    """2**-17 and less once dropped everything."""
+    torch.manual_seed(0)
+    number = 400_000
+    for x in (torch.ones(number), torch.ones(number, requires_grad=True)):
+        kept = dropout(x, p).detach()
+        kept = kept[kept != 0].double()
+        spread = max(1.0, (number * p * (1 - p)) ** 0.5)
+        assert len(kept) == pytest.approx(number * (1 - p), abs=5 * spread)
+        assert torch.allclose(kept, torch.full_like(kept, 1 / (1 - p)), rtol=1e-3)
+
+
 def test_vmap():
     x = torch.ones(3, 100)
     out = torch.func.vmap(lambda row: dropout(row, 0.5), randomness="different")(x)

@@ -165,7 +165,7 @@ def test_dropout_follows_the_seed_and_not_the_threads():
     assert not torch.equal(output(3, 1)[0], output(4, 1)[0])
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.6, 0.9])
+@pytest.mark.parametrize("rate", [1e-12, 2**-17, 0.1, 0.6, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate):
     number = 20_000
     structure = Structure(torch.arange(number), torch.arange(number), number, number)
