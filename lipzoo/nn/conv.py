@@ -100,8 +100,10 @@ class AttentionConv(nn.Module):
         ``"symmetric"`` puts the square roots of the in-degrees around the layer,
         :math:`D^{1/2} \, \mathrm{conv}(D^{-1/2} x)`, but for its bias. Where attention is uniform,
         that is the symmetrically normalised adjacency matrix of GCN (``norm="both"`` of
-        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. A block or part has
-        to tell the degrees: :func:`~lipzoo.nn.keep_degrees`.
+        ``dgl.nn.GraphConv``) in place of the mean over the neighbours. Of a pair of features,
+        each is divided by the roots of its own nodes. A block or part has to tell the degrees:
+        :func:`~lipzoo.nn.keep_degrees`; where source and destination nodes differ, the former
+        have none.
     sep : bool
         Keep a node and its neighbours apart: attention leaves out self-loops, and the node's own
         features go through weights of their own, ``residual="linear"``,
@@ -324,7 +326,10 @@ class AttentionConv(nn.Module):
         if roots is None:
             return structure, h_src, h_dst
         divided = h_src / roots
-        return structure, divided, divided if h_dst is h_src else divided[: structure.num_dst]
+        if not isinstance(feat, tuple):
+            return structure, divided, divided if h_dst is h_src else divided[: structure.num_dst]
+        # The nodes of a pair are the same ones, with the same degrees; their features are not.
+        return structure, divided, h_dst / self._degree_roots(structure, h_dst)
 
     def _edges(self, graph, structure: Structure, edge_feat: Tensor | None, feat: Tensor):
         """``w_ij`` of the edges attended over, (E, *, H, D); None without edge features."""

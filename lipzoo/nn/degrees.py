@@ -86,11 +86,17 @@ def degree_roots(structure: Structure, dtype: torch.dtype) -> Tensor:
     Raises
     ------
     DataError
-        If the structure is a block that does not tell them.
+        If the structure is a block that does not tell them, or its source nodes have none.
     """
+    if structure.is_bipartite:
+        raise DataError(
+            "degree_norm needs the in-degrees of all nodes, and the source nodes of this graph, "
+            "which are others than its destination nodes, have none: construct the layer with "
+            "degree_norm='none', or pass dgl.to_homogeneous(graph)"
+        )
     degrees = structure.parent_degrees
     if degrees is None:
-        if structure.num_src != structure.num_dst or structure.is_bipartite:
+        if structure.num_src != structure.num_dst:
             raise DataError(
                 "degree_norm needs the degrees of all nodes, which these blocks do not tell: "
                 f"{_ADVICE}; or pass the whole graph"

@@ -13,9 +13,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from lipzoo._dgl import dgl
-from lipzoo.attention import LipschitzNorm, ScoreNorm
+from lipzoo.attention import LipschitzNorm, ScoreNorm, Structure, as_structure
 from lipzoo.errors import ConfigError, DataError
-from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
+from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv, keep_degrees
 from lipzoo.nn.conv import IdentityMappedLinear
 
 LAYERS = {
@@ -104,6 +104,96 @@ def test_a_score_norm_with_parameters(kind):
     assert layer.score_norm.temperature.item() == 2.0, "it is not the layer's to initialise"
     layer(homogeneous(), torch.rand(10, 5)).square().sum().backward()
     assert layer.score_norm.temperature.grad.item() != 0
+
+
+# ------------------------------------------------------ pairs, blocks and single features
+
+
+def roots_of(graph, of_layer):
+    """Square roots of the in-degrees of the source nodes in the whole graph, (N, 1)."""
+    src, dst = (ends.numpy() for ends in homogeneous().edges())
+    counted = dst[src != dst] if of_layer.sep else dst
+    degrees = np.bincount(counted, minlength=10).clip(1)
+    nodes = graph.srcdata[dgl.NID].numpy() if graph.is_block else np.arange(10)
+    return np.sqrt(degrees[nodes])[:, None] if of_layer.degree_norm == "symmetric" else 1.0
+
+
+def by_reference(layer, graph, x, y):
+    """The output (N_dst, H * D) for source and destination features, in NumPy."""
+    src, dst = (ends.numpy() for ends in graph.edges(order="eid"))
+    if layer.sep:
+        src, dst = src[src != dst], dst[src != dst]
+    num_dst, roots = len(y), roots_of(graph, layer)
+    own_roots = roots[:num_dst] if isinstance(roots, np.ndarray) else roots
+    x, y = x.numpy() / roots, y.numpy() / own_roots
+
+    def heads(linear, rows):
+        out = rows @ linear.weight.numpy().T
+        return (out if linear.bias is None else out + linear.bias.numpy()).reshape(len(rows), 2, 3)
+
+    alpha = getattr(layer.score_norm, "alpha", None)
+    scope = getattr(layer.score_norm, "scope", None)
+    if isinstance(layer, GATConv):
+        v, t = heads(layer.fc, x), heads(layer.fc, y)
+        vectors = layer.attn_l.numpy(), layer.attn_r.numpy()
+        scores = reference.additive_scores(src, dst, v, t, *vectors, alpha, with_own=layer.sep)
+    elif isinstance(layer, GATv2Conv):
+        v, t = heads(layer.fc_src, x), heads(layer.fc_dst, y)
+        scores = reference.gatv2_scores(src, dst, v, t, layer.attn.numpy(), alpha)
+    else:
+        maps = ("fc",) * 3 if isinstance(layer, DotGatConv) else ("fc_query", "fc_key", "fc_value")
+        q, k, v = (heads(getattr(layer, m), h) for m, h in zip(maps, (y, x, x)))
+        scores = reference.dot_scores(src, dst, q, k, v, scope)
+    out = reference.aggregate(src, dst, num_dst, reference.softmax(dst, num_dst, scores), v)
+    out, biases = out.reshape(num_dst, 6), [layer.bias, getattr(layer.res_fc, "bias", None)]
+    if layer.res_fc is not None:
+        weight = layer.res_fc.weight.numpy() if isinstance(layer.res_fc, nn.Linear) else np.eye(6)
+        out = out + y @ weight.T
+    return own_roots * out + sum(b.numpy() for b in biases if b is not None)
+
+
+#: DotGatConv has no residual.
+PAIRED = {"plain": {}, "residual": {"residual": True}, "linear": {"residual": "linear"}}
+PAIRED["sep"] = {"sep": True}
+CASES = [(layer, o) for layer in LAYERS for o in PAIRED if o == "plain" or layer != "DotGatConv"]
+
+
+@pytest.mark.parametrize("given", ["single", "pair", "block"])
+@pytest.mark.parametrize("degree_norm", ["none", "symmetric"])
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(("name", "option"), CASES)
+def test_source_and_destination_features_are_read_as_they_are(
+    name, option, normed, degree_norm, given
+):
+    kind, norm = LAYERS[name]
+    torch.manual_seed(0)
+    options = {**PAIRED[option], "degree_norm": degree_norm, "score_norm": norm if normed else None}
+    layer = kind(6, 3, 2, **options).double().requires_grad_(False)
+    for name, parameter in layer.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    graph = block() if given == "block" else homogeneous()
+    if given == "block":
+        keep_degrees([graph], homogeneous())
+    x = torch.randn(graph.num_src_nodes(), 6, dtype=torch.float64)
+    y = torch.randn(graph.num_dst_nodes(), 6, dtype=torch.float64)
+    if given == "single":
+        out = layer(graph, x)
+        y = x
+    else:
+        out = layer(graph, (x, y))
+        assert (layer(graph, (x, 2 * y + 1)) - out).abs().max() > 1e-4, "it reads the second"
+    np.testing.assert_allclose(out.flatten(1), by_reference(layer, graph, x, y), atol=1e-12)
+
+
+@EACH
+def test_nodes_of_another_kind_have_no_degrees(kind, norm):
+    layer = kind((5, 4), 3, 2, allow_zero_in_degree=True, degree_norm="symmetric")
+    pair, known = (torch.rand(4, 5), torch.rand(3, 4)), as_structure(bipartite())
+    told = Structure(known.src, known.dst, 4, 3, is_bipartite=True, parent_degrees=torch.ones(4))
+    for graph in (bipartite(), told):
+        with pytest.raises(DataError, match=r"source nodes of this graph.*have none"):
+            layer(graph, pair)
 
 
 # ---------------------------------------------------------------------- checks
