@@ -110,10 +110,10 @@ class BatchNorm(FeatureNorm):
         self.norm = nn.BatchNorm1d(num_feats, eps=eps, momentum=momentum)
 
     def forward(self, graph, feat: Tensor) -> Tensor:
-        exchange = _exchange_of(graph)
-        if exchange is not None and self.norm.training:
+        exchange, is_counting = _exchange_of(graph), self.norm.training  # it may be frozen alone
+        if exchange is not None and is_counting:
             return self._over_all(exchange, feat)
-        if self.training and feat.shape[0] == 1:
+        if is_counting and feat.shape[0] == 1:
             # One node has no spread; batch norm's limit there is its bias.
             return self.norm.bias.expand_as(feat)
         return self.norm(feat)

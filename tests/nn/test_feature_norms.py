@@ -124,6 +124,21 @@ def test_batchnorm_uses_its_running_statistics_in_evaluation():
     torch.testing.assert_close(one, wanted)
 
 
+def test_a_frozen_batchnorm_in_a_training_model_uses_its_running_statistics():
+    """Of one node as of several: the norm is asked, not the module around it."""
+    norm = BatchNorm(3, momentum=1.0).double()
+    x = features(10)
+    norm(None, x)
+    norm.norm.eval()
+    assert norm.training
+    wanted = (x - x.mean(0)) / (x.var(0) + 1e-5).sqrt()
+    torch.testing.assert_close(norm(None, x), wanted)
+    torch.testing.assert_close(norm(None, x[:1]), wanted[:1])
+    norm.eval()
+    norm.norm.train()
+    assert torch.equal(norm(None, x[:1]), torch.zeros_like(x[:1])), "one node has no spread"
+
+
 def test_neighbornorm_needs_the_neighbours():
     """A layer on a block puts out destination nodes only; their neighbours' features are gone."""
     graph = block()
