@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,11 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
 
     per head, the maxima over the keys that query i may attend to. The divisor belongs to the
     query, so it is the query that is divided, and PyTorch's fused kernels do the rest.
+
+    A key may not be attended to where a boolean mask is true, where what masks add up to is
+    ``-inf``, and where it lies so far below the largest entry of its row that its weight is 0
+    whatever the scores are: by 112 and more, in float64 by 753. So ``-1e9`` closes as ``-inf``
+    does, and a bias that leaves some weight does not.
 
     Takes the arguments and has the ``state_dict`` keys of ``torch.nn.MultiheadAttention``. The
     inference fast path of ``torch.nn.TransformerEncoderLayer``, which would read the weights and
@@ -48,7 +55,7 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
     ConfigError
         If the score norm is for something else.
     DataError
-        If shapes do not fit.
+        If shapes do not fit, or a mask is of neither truth values nor floating-point numbers.
 
     Notes
     -----
@@ -133,6 +140,8 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
         allowed, added = self._mask(q, k, attn_mask, key_padding_mask)
         k, v, allowed, added = self._with_constant_keys(k, v, allowed, added)
         if self.score_norm is not None:
+            if added is not None:
+                allowed = _in_reach(allowed, added)
             q = divide(q, self._divisor(q, k, v, allowed).unsqueeze(-1))
         out, weights = self._attend(q, k, v, allowed, added, need_weights)
         out = self.out_proj(out.transpose(1, 2).flatten(2))
@@ -200,12 +209,20 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
             else:
                 mask = mask.view(1, 1, length, source)
             if mask.dtype == torch.bool:
-                open_ = ~mask
+                allowed = ~mask if allowed is None else allowed & ~mask
+            elif mask.is_floating_point():
+                mask = mask.to(q.dtype)
+                added = mask if added is None else added + mask
             else:
-                open_ = mask != -torch.inf
-                finite = mask.to(q.dtype).masked_fill(~open_, 0)
-                added = finite if added is None else added + finite
+                raise DataError(
+                    f"LipschitzMultiheadAttention: {name} is of type {mask.dtype}: neither true "
+                    "where attention is not allowed nor what is added to the scores; pass "
+                    f"{name}.bool() or a floating-point type"
+                )
+        if added is not None:
+            open_ = added != -torch.inf
             allowed = open_ if allowed is None else allowed & open_
+            added = added.masked_fill(~open_, 0)
         return allowed, added
 
     def _with_constant_keys(self, k, v, allowed, added):
@@ -231,7 +248,8 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
             square = x.square().sum(-1).unsqueeze(-2)
             if allowed is not None:
                 square = square.masked_fill(~allowed, 0)
-            return _root(square.amax(-1))
+            # Over no keys it is 0.
+            return _root(square.amax(-1) if k.shape[2] else square.sum(-1))
 
         u, v, w = _root(q.square().sum(-1)), longest(k), longest(v)
         return torch.maximum(torch.maximum(u * v, u * w), v * w)
@@ -257,3 +275,23 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
 
     def extra_repr(self) -> str:
         return f"{self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+
+
+#: How far the scores of a row, each at most 1 in absolute value, and their rounding can bring two
+#: entries of a mask together, with as much to spare.
+_SPREAD = 8.0
+
+
+def _in_reach(allowed: Tensor, added: Tensor) -> Tensor:
+    """Without the keys whose weight is 0 whatever the scores are, for they are no neighbours.
+
+    The exponential of less than the logarithm of the smallest positive number is 0. Fewer than 32
+    bits are summed up in 32.
+    """
+    kind = added.dtype if added.dtype == torch.float64 else torch.float32
+    reach = _SPREAD - math.log(torch.finfo(kind).smallest_normal * torch.finfo(kind).eps)
+    added = added.detach().to(kind)
+    if not added.shape[-1]:
+        return allowed
+    highest = added.masked_fill(~allowed, -torch.inf).amax(-1, keepdim=True)
+    return allowed & (added >= highest - reach)

@@ -167,6 +167,76 @@ def test_a_query_without_keys_gets_nothing():
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.complex64])
+@pytest.mark.parametrize("name", ["attn_mask", "key_padding_mask"])
+def test_masks_of_whole_numbers_are_refused_as_pytorch_does(name, dtype):
+    theirs, ours = pair({})
+    mask = {"attn_mask": CAUSAL, "key_padding_mask": PADDING}[name].to(dtype)
+    with pytest.raises((RuntimeError, AssertionError)):
+        theirs(*inputs(theirs), **{name: mask})
+    with pytest.raises(DataError, match=rf"{name} is of type .*{name}\.bool\(\)"):
+        ours(*inputs(ours), **{name: mask})
+
+
+CLOSING = {
+    "infinite": (torch.float64, -math.inf),
+    "a billion": (torch.float64, -1e9),
+    "least": (torch.float64, torch.finfo(torch.float64).min),
+    "just enough": (torch.float64, -753.0),
+    "in 32 bits": (torch.float32, -112.0),
+    "least in 32 bits": (torch.float32, torch.finfo(torch.float32).min),
+    "in 16 bits": (torch.bfloat16, -112.0),
+}
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("closing", CLOSING)
+def test_a_key_that_gets_no_weight_does_not_count_in_the_norm(closing, need_weights):
+    dtype, low = CLOSING[closing]
+    layer = pair({}, "dot_lipschitz")[1].to(dtype)
+    x = inputs(layer)[0].to(dtype)
+    bias = torch.randn(LENGTH, LENGTH, generator=torch.Generator().manual_seed(0)).to(dtype)
+    mask = torch.where(CAUSAL, low, bias)
+    given = {"attn_mask": mask, "need_weights": need_weights}
+    out, weights = layer(x, x, x, **given)
+    assert weights is None or (weights[:, CAUSAL] == 0).all()
+    closed = layer(x, x, x, **{**given, "attn_mask": bias.masked_fill(CAUSAL, -math.inf)})[0]
+    assert torch.equal(out, closed)
+    later = x.clone()
+    later[3:] = 1000 * later[3:]
+    assert torch.equal(layer(later, later, later, **given)[0][:3], out[:3]), "no look ahead"
+
+
+def test_a_bias_that_leaves_weight_counts():
+    """ALiBi's, and a row that all of is closed alike: what is added to all keys changes nothing."""
+    layer = pair({}, "dot_lipschitz")[1]
+    x = inputs(layer, batched=False)[0]
+    x[4] *= 1000
+    places = torch.arange(LENGTH).double()
+    alibi = -0.5 * (places[:, None] - places).abs()
+    with_bias, without = (
+        layer(x, x, x, attn_mask=mask, need_weights=False)[0]
+        for mask in (alibi, alibi.masked_fill(places == 4, -math.inf))
+    )
+    assert (with_bias - without).abs().max() > 1e-3
+    plain = layer(x, x, x)[0]
+    assert_close(layer(x, x, x, attn_mask=torch.full((LENGTH, LENGTH), -1e4).double())[0], plain)
+    low = torch.full((LENGTH,), torch.finfo(torch.float64).min, dtype=torch.float64)
+    both = {"attn_mask": low.expand(LENGTH, LENGTH), "key_padding_mask": low}
+    assert layer(x, x, x, **both)[0].isfinite().all(), "their sum is infinite: nothing is open"
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("norm", [None, "dot_lipschitz"])
+@pytest.mark.parametrize("masks", [{}, {"attn_mask": torch.zeros(LENGTH, 0)}])
+def test_without_keys_nothing_is_attended_to(norm, need_weights, masks):
+    theirs, ours = pair({}, norm)
+    masks = {name: mask.double() for name, mask in masks.items()}
+    x = inputs(ours)[0]
+    out = ours(x, x[:0], x[:0], need_weights=need_weights, **masks)[0]
+    assert_close(out, theirs(x, x[:0], x[:0], need_weights=need_weights, **masks)[0])
+
+
 def test_dropout_is_for_training():
     layer = LipschitzMultiheadAttention(WIDTH, HEADS, dropout=0.5).double()
     x = inputs(layer)[0]
