@@ -2,6 +2,7 @@
 against. Small and slow; shares no code with the models."""
 
 import mpmath
+import torch
 from mpmath import mp, mpf
 
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
@@ -92,7 +93,10 @@ def gat_scores(conv, head, own, near):
     left, right = (numbers(a.detach()[0])[head] for a in (conv.attn_l, conv.attn_r))
     slope = conv.leaky_relu.negative_slope
     scores = [leaky(mpmath.fdot(left, v) + mpmath.fdot(right, own), slope) for v in near]
-    return scores if conv.score_norm is None else normed(conv, length(left + right), scores, near)
+    if conv.score_norm is None:
+        return scores
+    vectors = attention_vectors(conv, head, conv.attn_l, conv.attn_r)
+    return normed(conv, vectors, scores, near, length(own) if conv.sep else 0)
 
 
 def gatv2_scores(conv, head, target, near):
@@ -100,22 +104,71 @@ def gatv2_scores(conv, head, target, near):
     scores = [mpmath.fdot(attn, [leaky(a + b, slope) for a, b in zip(v, target)]) for v in near]
     if conv.score_norm is None:
         return scores
-    return normed(conv, length(attn + attn), scores, near, length(target))
+    vectors = attention_vectors(conv, head, conv.attn, conv.attn)
+    return normed(conv, vectors, scores, near, length(target))
+
+
+def attention_vectors(conv, head, *vectors):
+    """Length of the vectors of one head side by side, or of all heads."""
+    heads = numbers(torch.cat([vector.detach()[0] for vector in vectors], -1))
+    if conv.score_norm.per_head:
+        return length(heads[head])
+    return length([x for vector in heads for x in vector])
 
 
 def normed(conv, vectors, scores, near, least=0):
-    """With one head, or divided by each head's own attention vectors."""
     longest = max(mpf(least), *(length(v) for v in near))
     roots = [mpmath.sqrt(longest**2 + length(v) ** 2) for v in near]
     alpha = mpf(conv.score_norm.alpha)
     return [alpha * s / (vectors * r) if r and vectors else mpf(0) for s, r in zip(scores, roots)]
 
 
-def dot_scores(conv, query, keys, values):
+def dot_scores(conv, query, keys, values, whole=None):
+    """``whole`` (``scope="graph"``) is the length of the queries of all edges."""
     root = mpmath.sqrt(mpf(conv.out_feats))
     scores = [mpmath.fdot(query, k) / root for k in keys]
     if conv.score_norm is None:
         return scores
-    u, v, w = length(query), max(map(length, keys)), max(map(length, values))
+    u, v, w = (
+        length(query) if whole is None else whole,
+        max(map(length, keys)),
+        max(map(length, values)),
+    )
     longest = max(u * v, u * w, v * w)
     return [s / longest if longest else mpf(0) for s in scores]
+
+
+def edge_scores(conv, structure, feat):
+    """Scores as the softmax gets them, (E, H), edge after edge of the structure attended over."""
+    edges = list(zip(structure.src.tolist(), structure.dst.tolist()))
+    h, width = numbers(feat), conv.out_feats
+    own, other, value = (
+        linear(next(getattr(conv, n) for n in names if hasattr(conv, n)), h)
+        for names in (
+            ("fc_query", "fc_dst", "fc"),
+            ("fc_key", "fc_src", "fc"),
+            ("fc_value", "fc_src", "fc"),
+        )
+    )
+    scores = [[None] * conv.num_heads for _ in edges]
+    for head in range(conv.num_heads):
+        t, k, v = (
+            [row[head * width : (head + 1) * width] for row in rows] for rows in (own, other, value)
+        )
+        whole = None
+        if getattr(conv.score_norm, "scope", "") == "graph":
+            whole = length([x for _, i in edges for x in t[i]])
+        for i in range(len(h)):
+            ids = [e for e, (_, dst) in enumerate(edges) if dst == i]
+            near = [edges[e][0] for e in ids]
+            if not ids:
+                continue
+            if hasattr(conv, "attn_l"):
+                found = gat_scores(conv, head, t[i], [v[j] for j in near])
+            elif hasattr(conv, "attn"):
+                found = gatv2_scores(conv, head, t[i], [v[j] for j in near])
+            else:
+                found = dot_scores(conv, t[i], [k[j] for j in near], [v[j] for j in near], whole)
+            for e, score in zip(ids, found):
+                scores[e][head] = score
+    return scores

@@ -44,8 +44,7 @@ def _gat(layer: GATConv, structure: Structure, feat: Tensor) -> Attended:
         each = value.rounding(radius) + gamma(ops) * value.reach(radius)
         return up(sizes[0] * each[src] + sizes[1] * each[dst], 8)
 
-    length = torch.hypot(*sizes)
-    scale, limit, is_odd = _score_scale(layer, length)
+    scale, limit, is_odd, many = _score_scale(layer, left, right)
     own = None
     if layer.sep:
         is_whole = structure.num_dst == structure.num_src
@@ -54,7 +53,7 @@ def _gat(layer: GATConv, structure: Structure, feat: Tensor) -> Attended:
         limit = torch.full_like(limit, torch.inf)
     divisor = None if layer.score_norm is None else _root(structure, value, own)
     slope = layer.leaky_relu.negative_slope
-    scores = Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, ops + 30, slope)
+    scores = Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, many, slope)
     return attend(structure, value, scores)
 
 
@@ -85,12 +84,10 @@ def _gatv2(layer: GATv2Conv, structure: Structure, feat: Tensor) -> Attended:
         )
         return up(steepest * length * (from_src[src] + from_dst[dst]), 8)
 
-    scale, limit, is_odd = _score_scale(layer, length)
-    divisor = None
-    if layer.score_norm is not None:
-        scale, limit = scale / math.sqrt(2), up(limit * steepest)
-        divisor = _root(structure, source, target)
-    scores = Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, ops + 30)
+    scale, limit, is_odd, many = _score_scale(layer, attn, attn)
+    limit = up(limit * steepest)
+    divisor = None if layer.score_norm is None else _root(structure, source, target)
+    scores = Scores(len(feat), raw, change, error, divisor, scale, limit, is_odd, many)
     return attend(structure, source, scores)
 
 
@@ -182,16 +179,25 @@ def _whole(structure: Structure, u, off: Tensor):
     return tuple(end.expand(nodes, -1) for end in ends), lost.expand(nodes, -1)
 
 
-def _score_scale(layer: GATConv | GATv2Conv, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a head's score is multiplied by beside the root, the largest it can be, and whether
-    the scale is lost in float64, (H,)."""
-    ones, norm = torch.ones_like(length), layer.score_norm
+def _score_scale(
+    layer: GATConv | GATv2Conv, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """What a head's score is multiplied by beside the root, the largest it can be, whether the
+    scale is lost in float64, (H,), and how many rounded operations a score needs.
+
+    The scale is a centre, as near to the exact one as float64 comes; only the limit is rounded up.
+    """
+    vectors, norm = torch.cat([left, right], -1), layer.score_norm
+    length, ones = longest(vectors), vectors.new_ones(len(vectors))
+    ops = layer.out_feats + 36
     if norm is None:
-        return ones, ones * torch.inf, ones < 0
-    alpha = head_alphas(norm, length)
-    whole = length if norm.per_head else longest(length).expand_as(length)
+        return ones, ones * torch.inf, ones < 0, ops
+    heads = vectors if norm.per_head else vectors.flatten().expand(len(vectors), -1)
+    whole = torch.linalg.vector_norm(heads, dim=-1)
     is_odd = (length > 0) & ((whole < 1e-130) | (whole > LARGE))
-    return torch.where(length > 0, alpha / length, 0.0), up(alpha, layer.out_feats + 20), is_odd
+    scale = torch.where(length > 0, abs(norm.alpha) / whole.clamp_min(SMALL), 0.0)
+    limit = up(head_alphas(norm, length), layer.out_feats + 20)
+    return scale, limit, is_odd, ops + heads.shape[1]
 
 
 def _root(structure: Structure, source: Projected, target: Projected | None = None):

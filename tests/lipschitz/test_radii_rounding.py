@@ -6,10 +6,11 @@ import torch
 
 from lipzoo.attention import Structure
 from lipzoo.errors import ConfigError
-from lipzoo.lipschitz import attack, robustness
+from lipzoo.lipschitz import attack, local_attention, robustness
 from lipzoo.lipschitz.radii import _Network
 from lipzoo.lipschitz.softmax import softmax_limits
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
+from lipzoo.nn import DotGatConv, GATConv, GATv2Conv, TransformerConv
 
 
 def saturated():
@@ -106,6 +107,7 @@ EXTREME = {
     "squares that overflow": ({"norm": True}, 1.0, 1e155),
     "a large alpha": ({"norm": True, "alpha": 300.0}, 1.0, 1.0),
     "a falling LeakyReLU": ({"slope": -0.5}, 30.0, 1.0),
+    "heads divided together": ({"norm": True, "alpha": 30.0, "per_head": False}, 1.0, 1.0),
 }
 
 
@@ -114,6 +116,7 @@ def extreme(kind, options, sharpness, size, seed):
     norm = None
     if options.get("norm"):
         norm = {"name": "lipschitz", "alpha": options.get("alpha", 0.25)}
+        norm["per_head"] = options.get("per_head", True)
         norm = "dot_lipschitz" if kind is DeepGraphTransformer else norm
     activation = ["elu", "identity", "relu"][seed % 3]
     model = kind(2, 3, 2, 4, 2, score_norm=norm, activation=activation, backend="torch").double()
@@ -173,6 +176,47 @@ def test_exact_classes_stay_within_certified_radii(kind):
         found = attack(model, graph, feat, node, result.radius[node].item(), steps=5)
         logits = exact_model.logits(model, graph.with_self_loops(), found.feat)[node]
         assert max(range(3), key=lambda c: logits[c]) == result.predicted[node]
+
+
+TOGETHER = {"name": "lipschitz", "per_head": False}
+WHOLE = {"name": "dot_lipschitz", "scope": "graph"}
+SCORED = {
+    "gat": (GATConv, {}),
+    "gat norm": (GATConv, {"score_norm": "lipschitz"}),
+    "gat together": (GATConv, {"score_norm": TOGETHER}),
+    "gat sep": (GATConv, {"score_norm": TOGETHER, "sep": True}),
+    "gatv2": (GATv2Conv, {}),
+    "gatv2 norm": (GATv2Conv, {"score_norm": "lipschitz"}),
+    "gatv2 together": (GATv2Conv, {"score_norm": TOGETHER}),
+    "dot": (DotGatConv, {}),
+    "dot norm": (DotGatConv, {"score_norm": "dot_lipschitz"}),
+    "dot graph": (DotGatConv, {"score_norm": WHOLE}),
+    "transformer": (TransformerConv, {}),
+    "transformer norm": (TransformerConv, {"score_norm": "dot_lipschitz"}),
+    "transformer graph": (TransformerConv, {"score_norm": WHOLE}),
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_the_intervals_of_scores_hold_the_exact_ones(name, monkeypatch):
+    """At the given features themselves, where an interval is as wide as rounding alone."""
+    monkeypatch.setattr(local_attention, "attend", lambda structure, value, scores: scores)
+    kind, options = SCORED[name]
+    draw = torch.Generator().manual_seed(1)
+    graph = Structure(torch.randint(4, (6,), generator=draw), torch.arange(6) % 4, 4, 4)
+    for seed, heads in ((0, 1), (1, 3)):
+        torch.manual_seed(seed)
+        layer = kind(4, 2, heads, allow_zero_in_degree=True, **options).double()
+        layer.requires_grad_(False)
+        structure = layer.attended(graph.with_self_loops())
+        feat = torch.randn(4, 4, generator=draw, dtype=torch.float64)
+        scores = local_attention.ATTENTION_RULES[kind](layer, structure, feat)
+        low, high = scores.around(torch.zeros(4, dtype=torch.float64))
+        assert ((high - low) < 1e-12).all()
+        exact = exact_model.edge_scores(layer, structure, feat)
+        for row, *ends in zip(exact, low.tolist(), high.tolist(), strict=True):
+            for score, least, most in zip(row, *ends, strict=True):
+                assert least <= score <= most
 
 
 def test_logits_that_differ_by_their_rounding_are_not_certified():
