@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
 from lipzoo.lipschitz.constant import Constant, infinite
-from lipzoo.lipschitz.modules import constant_of, linear_weight, register_bound
+from lipzoo.lipschitz.modules import constant_of, linear_weight, register_bound, unread
 from lipzoo.lipschitz.neighbourhood import (
     Neighbourhood,
     complete_neighbourhood,
@@ -36,6 +36,7 @@ __all__ = [
     "head_alphas",
     "layer_fault",
     "missing_loops",
+    "part_fault",
     "score_limits",
 ]
 
@@ -284,9 +285,22 @@ def _multihead(layer: LipschitzMultiheadAttention, structure: Structure | int) -
 # ------------------------------------------------------------------------------ helpers
 
 
+def part_fault(layer: AttentionConv) -> str:
+    """Which part of a layer nothing is known about; empty if none."""
+    return unread(layer, _PARTS, _MAPS)
+
+
+#: Of layers, what is bounded by itself, of which only the slope is used, and what edge features,
+#: which may be any, pass through.
+_PARTS = ("score_norm", "res_fc", "activation", "leaky_relu", "fc_edge")
+_MAPS = ("fc", "fc_src", "fc_dst", "fc_query", "fc_key", "fc_value")
+
+
 def layer_fault(layer: AttentionConv, norm: type, structure: Structure) -> str:
     """Why there is no bound; empty where there is one."""
     name = type(layer).__name__
+    if part_fault(layer):
+        return part_fault(layer)
     if structure.is_bipartite or layer.in_src_feats != layer.in_dst_feats or _has_pair(layer):
         return f"{name} between two kinds of nodes is not covered"
     if layer._score_hooks:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lipzoo._rows import row_chunks
 from lipzoo.attention import DotProductLipschitzNorm, LipschitzNorm, Structure
-from lipzoo.lipschitz.attention import layer_fault
+from lipzoo.lipschitz.attention import layer_fault, part_fault
 from lipzoo.lipschitz.local_attention import ATTENTION_RULES
 from lipzoo.lipschitz.local_norms import NORM_RULES
 from lipzoo.lipschitz.modules import constant_of, linear_weight
@@ -108,9 +108,10 @@ def _all(structure: Structure, constant: float, radius: Tensor) -> Tensor:
 
 def _is_covered(layer: AttentionConv, structure: Structure) -> bool:
     norm = DotProductLipschitzNorm if layer.lipschitz_norm == "dot_lipschitz" else LipschitzNorm
-    fault = layer_fault(layer, norm, structure)
+    if not layer_fault(layer, norm, structure):
+        return True
     # Without a score norm there is no global constant, but there is one near a point.
-    return not fault or (layer.score_norm is None and not layer._score_hooks)
+    return layer.score_norm is None and not layer._score_hooks and not part_fault(layer)
 
 
 def _in_64_bits(feat: Tensor) -> Iterable[Tensor]:

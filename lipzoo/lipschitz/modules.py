@@ -17,12 +17,16 @@ from lipzoo.lipschitz.rounding import add_up, div_up, down, mul_up, sqrt_up
 from lipzoo.lipschitz.spectral import spectral_norm
 from lipzoo.nn import BatchNorm, LayerNorm, NeighborNorm, PairNorm
 from lipzoo.nn.conv import IdentityMappedLinear
+from lipzoo.nn.dropout import Dropout
 
-__all__ = ["constant_of", "hooked", "linear_weight", "overridden", "register_bound"]
+__all__ = ["constant_of", "hooked", "linear_weight", "overridden", "register_bound", "unread"]
 
 Rule = Callable[[nn.Module, Structure], Constant]
 
 _RULES: dict[type[nn.Module], Rule] = {}
+
+#: What hands on what it is given in evaluation mode; a subclass may not.
+_SILENT = (nn.Identity, nn.Dropout, Dropout)
 
 
 def register_bound(*kinds: type[nn.Module]) -> Callable[[Rule], Rule]:
@@ -55,15 +59,44 @@ def constant_of(module: nn.Module | Callable, structure: Structure, **options) -
     """
     if any(module is function for function in _FUNCTIONS):
         return ONE
-    for kind in type(module).__mro__:
-        if kind in _RULES:
-            if overridden(type(module), kind):  # it may do anything
-                break
-            return _RULES[kind](module, structure, **options)
+    rule = _rule_of(module)
+    if rule is not None:
+        return rule(module, structure, **options)
     return infinite(
         f"nothing is known about {getattr(module, '__name__', type(module).__name__)}; give it a "
         "rule with lipzoo.lipschitz.register_bound"
     )
+
+
+def _rule_of(module: nn.Module | Callable) -> Rule | None:
+    for kind in type(module).__mro__:
+        if kind in _RULES:
+            # What a subclass overrides may do anything.
+            return None if overridden(type(module), kind) else _RULES[kind]
+    return None
+
+
+def unread(module: nn.Module, parts: Iterable[str], maps: Iterable[str] = ()) -> str:
+    """Name and class of a part that no rule reads and that may do something in evaluation mode,
+    as dropout does not; empty if none.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A model or a layer.
+    parts : iterable of str
+        Names of the parts that its rule asks for their own bounds, or whose output it bounds
+        whatever they do.
+    maps : iterable of str
+        Names of linear maps, of which its rule reads the weights alone.
+    """
+    parts, maps = set(parts), set(maps)
+    for name, part in module._modules.items():  # a part of two names has both
+        is_known = part is None or type(part) in _SILENT or name in parts
+        if not is_known and not (name in maps and _rule_of(part) is _linear):
+            kind = type(part).__name__
+            return f"{name} is a {kind}, of which no rule of {type(module).__name__} knows"
+    return ""
 
 
 #: What a subclass may change without changing what is computed.

@@ -12,7 +12,7 @@ from lipzoo._json import plain
 from lipzoo.attention import Structure, as_structure
 from lipzoo.errors import DataError
 from lipzoo.lipschitz.constant import ONE, Constant, infinite
-from lipzoo.lipschitz.modules import constant_of, hooked, overridden
+from lipzoo.lipschitz.modules import constant_of, hooked, overridden, unread
 from lipzoo.lipschitz.rounding import div_up, sqrt_up
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import AttentionConv, BatchNorm, GATConv, LayerNorm
@@ -206,11 +206,14 @@ def network_fault(model: DeepAttentionNet) -> str:
         return f"{type(model).__name__} has a {changed[0]} of its own"
     if model.start_logits:
         return "its features hold logits that were made of labels, and are added to its own"
-    return ""
+    return unread(model, _PARTS)
 
 
 #: Feature norms, in evaluation mode, whose output for a node depends on that node alone.
 _NODE_BY_NODE = (BatchNorm, LayerNorm)
+
+#: What is bounded by itself, or by what it does to bounds.
+_PARTS = ("input", "layers", "norms", "activation", "input_activation", "residual", "head")
 
 #: What an architecture may define anew.
 _OPEN = {
