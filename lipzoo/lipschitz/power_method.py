@@ -14,6 +14,8 @@ from lipzoo._rows import row_chunks
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz.blocks import in_blocks
+from lipzoo.lipschitz.modules import hooked
+from lipzoo.lipschitz.network import network_fault
 from lipzoo.models import DeepAttentionNet
 from lipzoo.nn import AttentionConv, Reversible
 
@@ -183,8 +185,10 @@ class _Function:
         module = self.module
         if not isinstance(module, DeepAttentionNet) or type(module.input) is not nn.Linear:
             return
-        if module.in_feats <= module.hidden_feats or module.start_logits:
-            return  # few columns, or some that are read as they are
+        if module.in_feats <= module.hidden_feats:
+            return
+        if hooked(module) or network_fault(module):
+            return  # what reads the columns may be more than the input layer
         u, s, v = torch.linalg.svd(module.input.weight, full_matrices=False)
         short = nn.Linear(len(s), module.hidden_feats, dtype=torch.float64).requires_grad_(False)
         short.weight.copy_(u * s)

@@ -12,6 +12,7 @@ from adversary.draw import random_case
 from adversary.measure import Case, jacobian, local_constants
 from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import blocks, bound, estimate
+from lipzoo.models import DeepGAT
 from lipzoo.nn import GATConv
 
 module = importlib.import_module("lipzoo.lipschitz.power_method")
@@ -69,6 +70,37 @@ def test_a_short_input_gives_the_same_value(net):
     assert float(estimate(net, homogeneous(), features(), iterations=200)) == pytest.approx(
         wanted, rel=1e-3
     )
+
+
+class Bent(DeepGAT):
+    def forward(self, graph, feat, **options):
+        return super().forward(graph, feat.tanh(), **options)
+
+
+READERS = {
+    "a hook on the input layer": lambda net: net.input.register_forward_hook(
+        lambda layer, given, out: 10 * out
+    ),
+    "a hook before it": lambda net: net.input.register_forward_pre_hook(
+        lambda layer, given: (given[0].tanh(),)
+    ),
+    "a hook on the model": lambda net: net.register_forward_pre_hook(
+        lambda layer, given: (given[0], given[1].tanh())
+    ),
+    "no dropout": lambda net: setattr(net, "input_drop", torch.nn.Tanh()),
+    "a hook on dropout": lambda net: net.input_drop.register_forward_hook(
+        lambda layer, given, out: out.tanh()
+    ),
+    "a forward of its own": lambda net: setattr(net, "__class__", Bent),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_else_reads_the_columns_gets_all_of_them(net, reader):
+    READERS[reader](net)
+    function = module._Function(net, homogeneous(), features())
+    wanted = net.double()(homogeneous(), features().double())
+    assert_close(function(function.start), wanted)
 
 
 @pytest.mark.slow
