@@ -78,6 +78,11 @@ class Registry(Mapping[str, Callable[..., T]], Generic[T]):
 
         return keep
 
+    def classes(self) -> tuple[type[T], ...]:
+        """The classes among what the names stand for, as ``isinstance`` takes them: a name may
+        stand for a function that makes one, too."""
+        return tuple(make for make in self.values() if isinstance(make, type))
+
     def remove(self, name: str) -> None:
         """Forget a name."""
         del self._entries[name]

@@ -51,7 +51,7 @@ def local_rule(module: nn.Module, structure: Structure, feat: Tensor) -> tuple[T
         if module.degree_norm != "none":
             return _between_degrees(module, structure, feat)
     constant = constant_of(module, structure).per_node
-    if isinstance(module, tuple(ACTIVATIONS.values())):
+    if isinstance(module, ACTIVATIONS.classes()):
         return module(feat), elementwise(module, constant, feat)
     if isinstance(module, nn.Linear):
         # Features of fewer bits are never all in 64.
@@ -78,12 +78,9 @@ def _between_degrees(
     layer: AttentionConv, structure: Structure, feat: Tensor
 ) -> tuple[Tensor, Step]:
     """Of a layer between the square roots of the degrees, but for its bias and activation."""
-    inner = copy.copy(layer)
-    inner.degree_norm, inner.activation = "none", None
+    inner, without = _changed(layer, degree_norm="none"), _changed(layer)
     roots = structure.derived(degree_roots, torch.float64)
     divided, attend = local_rule(inner, structure, feat / roots.unsqueeze(1))
-    without = copy.copy(layer)
-    without.activation = None
     out = without(structure, feat).flatten(1)
     read, size = longest(feat), longest(divided)
     bias = layer.bias if layer.bias is not None else getattr(layer.res_fc, "bias", None)
@@ -99,6 +96,15 @@ def _between_degrees(
         return out, step
     bent, bend = local_rule(layer.activation, structure, out)
     return bent, lambda radii: bend(step(radii))
+
+
+def _changed(layer: AttentionConv, **changes: str) -> AttentionConv:
+    """Without its activation, and with other attributes: the parameters are the layer's own."""
+    other = copy.copy(layer)
+    other._modules = dict(layer._modules)  # or what is left out would be gone from both
+    other.activation = None
+    vars(other).update(changes)
+    return other
 
 
 def _all(structure: Structure, constant: float, radius: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from lipzoo.errors import ConfigError, DataError
 from lipzoo.lipschitz import attack, bound, robustness
 from lipzoo.lipschitz.local import local_rule
 from lipzoo.models import DeepGAT, DeepGATv2, DeepGraphTransformer
+from lipzoo.models.activations import ACTIVATIONS
 from lipzoo.nn import (
     BatchNorm,
     DotGatConv,
@@ -247,6 +248,29 @@ def test_a_random_network_of_every_scheme():
             assert not found.flipped or result.margin[node] < 1e-9, (seed, case.kind)
         seen.add(case.kind.split()[1])
     assert seen == set(RESIDUAL_SCHEMES)
+
+
+def test_a_function_that_makes_an_activation_leaves_radii_as_they_are():
+    model = make("gat none").double()
+    before = robustness(model, homogeneous(), features(), points=4).radius
+    ACTIVATIONS.register("steep_softplus")(lambda: torch.nn.Softplus(beta=9.0, threshold=50.0))
+    try:
+        assert torch.equal(robustness(model, homogeneous(), features(), points=4).radius, before)
+        model.activation = ACTIVATIONS.make("steep_softplus")
+        assert (robustness(model, homogeneous(), features(), points=4).radius > 0).any()
+    finally:
+        ACTIVATIONS.remove("steep_softplus")
+
+
+def test_a_layer_between_degrees_keeps_its_activation():
+    activation = torch.nn.Hardtanh(-0.1, 0.1)
+    layer = GATConv(4, 2, 2, degree_norm="symmetric", activation=activation).double().eval()
+    structure = as_structure(homogeneous())
+    for _ in range(2):
+        assert torch.equal(
+            local_rule(layer, structure, features())[0], layer(structure, features()).flatten(1)
+        )
+    assert layer.activation is activation
 
 
 def test_bad_arguments_are_answered():
