@@ -192,7 +192,7 @@ class _Function:
         u, s, v = torch.linalg.svd(module.input.weight, full_matrices=False)
         short = nn.Linear(len(s), module.hidden_feats, dtype=torch.float64).requires_grad_(False)
         short.weight.copy_(u * s)
-        short.bias.copy_(module.input.bias)
+        short.bias = module.input.bias
         module.input, module.in_feats, self.basis = short, len(s), v.T.contiguous()
 
     def _short(self, feat: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from lipzoo.models.layers import Layer, run_layers
 from lipzoo.models.reversible import is_reversible, last_states
 from lipzoo.models.seen import edges_seen, structures_seen
 from lipzoo.nn import AttentionConv, Reversible
-from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.dropout import Dropout, rate_of
 from lipzoo.nn.edges import check_edges
 from lipzoo.nn.feature_norms import make_feature_norm
 from lipzoo.nn.residual import make_residual
@@ -323,7 +323,9 @@ class DeepAttentionNet(nn.Module):
         weight, bias = self.input.weight, self.input.bias
         kept = self.node_drop(weight.new_ones(feat.shape[0], 1))
         if feat.layout is torch.sparse_csr:
-            product = sparse_dropout_linear(feat, weight, self.input_drop.p, self.training)
+            product = sparse_dropout_linear(
+                feat, weight, self.input_drop.p, self.input_drop.training
+            )
             return torch.addcmul(bias, product, kept)
         if feat.dtype == weight.dtype:
             return self._read_rows(feat, kept)
@@ -341,7 +343,7 @@ class DeepAttentionNet(nn.Module):
 
     def _read_rows(self, feat: Tensor, kept: Tensor) -> Tensor:
         feat = self.input_drop(feat)
-        if not (self.training and self.node_drop.p):
+        if not rate_of(self.node_drop):
             return self.input(feat)
         # Rows that are dropped after the product are fewer numbers than before it.
         return torch.addcmul(self.input.bias, F.linear(feat, self.input.weight), kept)

@@ -287,7 +287,7 @@ class AttentionConv(nn.Module):
             scores,
             score_norm=self.score_norm,
             score_hook=hook,
-            attn_drop=attn_drop if self.training else 0.0,
+            attn_drop=attn_drop,
             edge_weight=edge_weight,
             backend=self.backend,
             need_weights=need_weights,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import DotProductScores
 from lipzoo.nn.conv import AttentionConv, Feat, projection
-from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.dropout import Dropout, rate_of
 
 __all__ = ["DotGatConv", "TransformerConv"]
 
@@ -202,6 +202,8 @@ class TransformerConv(AttentionConv):
         query = self._split_heads(self.fc_query(h_dst))
         scores = DotProductScores(query, key(), value(), edge, self.edge_values)
         del query, key, value  # or they would last until the layer is done
-        out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
+        out, weights = self._attend(
+            structure, scores, rate_of(self.attn_drop), need_weights=get_attention
+        )
         del scores
         return self._finish(structure, out, h_dst, weights)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention.dropout import dropout
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "rate_of"]
 
 
 class Dropout(nn.Dropout):
@@ -14,3 +14,8 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
+
+
+def rate_of(module: nn.Dropout) -> float:
+    """Its rate now: 0 in evaluation mode, in which it may be alone."""
+    return module.p if module.training else 0.0

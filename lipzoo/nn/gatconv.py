@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import AdditiveScores, Structure, as_structure
 from lipzoo.nn.conv import AttentionConv, Feat, projection
-from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.dropout import Dropout, rate_of
 from lipzoo.nn.edges import rows_attended
 
 __all__ = ["GATConv"]
@@ -151,7 +151,9 @@ class GATConv(AttentionConv):
         if edge_weight is not None:
             edge_weight = rows_attended(edge_weight, as_structure(graph, feat=feat), structure)
         del v_src, v_dst  # or they would last until the layer is done
-        out, weights = self._attend(structure, scores, self.attn_drop.p, edge_weight, get_attention)
+        out, weights = self._attend(
+            structure, scores, rate_of(self.attn_drop), edge_weight, get_attention
+        )
         del scores
         return self._finish(structure, out, h_dst, weights)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lipzoo.attention import GATv2Scores
 from lipzoo.nn.conv import AttentionConv, Feat, projection
-from lipzoo.nn.dropout import Dropout
+from lipzoo.nn.dropout import Dropout, rate_of
 
 __all__ = ["GATv2Conv"]
 
@@ -136,6 +136,8 @@ class GATv2Conv(AttentionConv):
         slope = self.leaky_relu.negative_slope
         scores = GATv2Scores(arrived(), v_dst, self.attn, slope, edge, self.edge_values)
         del v_src, v_dst, arrived  # or they would last until the layer is done
-        out, weights = self._attend(structure, scores, self.attn_drop.p, need_weights=get_attention)
+        out, weights = self._attend(
+            structure, scores, rate_of(self.attn_drop), need_weights=get_attention
+        )
         del scores
         return self._finish(structure, out, h_dst, weights)

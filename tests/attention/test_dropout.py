@@ -1,6 +1,9 @@
 import pytest
 import torch
+from torch.testing import assert_close
 
+import lipzoo
+from lipzoo._graph import make_graph
 from lipzoo.attention.dropout import dropout
 
 
@@ -90,3 +93,22 @@ def test_derivatives_of_higher_order():
     x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(cubed, x, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(cubed, x)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name", ["gat_lip_2", "gatv2_lip_2", "gt_lip_2"])
+def test_dropouts_that_are_frozen_alone_drop_nothing(name, sparse):
+    """Each asks its own mode, whatever the model around it is in, and however it is computed."""
+    torch.manual_seed(0)
+    drops = dict.fromkeys(("input_drop", "node_drop", "feat_drop", "attn_drop", "head_drop"), 0.5)
+    model = lipzoo.create_model(name, in_feats=6, num_classes=3, **drops)
+    graph = make_graph(torch.arange(9), torch.arange(9).roll(1), 9)
+    feat = torch.rand(9, 6)
+    feat = feat.to_sparse_csr() if sparse else feat
+    wanted = model.eval()(graph, feat)
+    model.train()
+    assert not torch.allclose(model(graph, feat), wanted)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    assert_close(model(graph, feat), wanted)
