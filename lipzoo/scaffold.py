@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from lipzoo._writing import output_path, writing, writing_file
 from lipzoo._yaml import to_yaml
 from lipzoo.errors import ConfigError, OutputError, UnknownNameError, did_you_mean, shown
 from lipzoo.registry import get_architecture, is_architecture, list_models
+from lipzoo.registry.files import architectures_in
 
 __all__ = ["copy_config", "new_architecture"]
 
@@ -191,6 +193,7 @@ def copy_config(name: str, out: str | os.PathLike | None = None) -> tuple[Path, 
     _check_config_folder(file.parent)
     if file.suffix != ".yaml":
         raise ConfigError(f"{file}: an architecture's file must end in .yaml")
+    _check_neighbours(file)
     found = get_architecture(name)
     content = {key: getattr(found, key) for key in ("description", "source", "model", "args")}
     data = f"# A copy of {name}.\n".encode() + to_yaml(content)
@@ -205,6 +208,20 @@ def _copied(data: bytes, out: str | os.PathLike) -> Path:
         remove_leftovers(file.parent, file.name)
         write_atomically(file, data)
         return file
+
+
+def _check_neighbours(file: Path) -> None:
+    """Refuse a place beside YAML files that ``LIPZOO_CONFIG_PATH`` could not read with it."""
+    if os.path.lexists(file) or not file.parent.is_dir():
+        return
+    try:
+        architectures_in(file.parent)
+        architectures_in.cache_clear()  # there will be one more
+    except ConfigError as fault:
+        raise ConfigError(
+            f"{fault}; LIPZOO_CONFIG_PATH reads all YAML files of a folder: choose another one, or "
+            "leave --out out, which makes one"
+        ) from None
 
 
 def _check_config_folder(folder: Path) -> None:
@@ -222,6 +239,8 @@ def _check_new_name(name: str) -> None:
             f"'{shown(name)}': a name is small letters, digits and '_', a letter first, 64 at "
             "most, such as my_gat"
         )
+    if keyword.iskeyword(name):
+        raise ConfigError(f"'{name}': is a word of Python's own; choose another name")
     if is_architecture(name):
         raise ConfigError(
             f"an architecture {name!r} already exists (lipzoo info {name}); choose another name"

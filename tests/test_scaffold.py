@@ -94,6 +94,13 @@ def test_odd_names(tmp_path, monkeypatch, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_words_of_python_are_no_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="'class': is a word of Python's own"):
+        new_architecture("class")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["gat_lip_16", "gt_8"])
 def test_names_that_are_taken(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
@@ -141,3 +148,17 @@ def new_architecture_files(folder):
         folder / "recipes" / "my_gat.wine.yaml",
         folder / "test_my_gat.py",
     )
+
+
+def test_a_copy_is_not_put_where_it_could_not_be_found(tmp_path, monkeypatch, capsys):
+    """Beside YAML files of other kinds; beside architectures it may stand."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.yaml").write_text("optimizer.lr: {low: 0.001, high: 0.1}\n")
+    assert main(["copy", "gat_lip_8", "--out", "mine.yaml"]) == 2
+    assert "leave --out out, which makes one" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "other"):
+        assert main(["copy", "gat_lip_8", "--out", f"mine/{name}.yaml"]) == 0
+    monkeypatch.setenv("LIPZOO_CONFIG_PATH", "mine")
+    assert {"mine", "other"} <= {*lipzoo.list_models()}

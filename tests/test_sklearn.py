@@ -118,6 +118,31 @@ def test_labels_of_every_type(moons, kind):
     assert (NodeClassifier(**QUICK).fit(X, given).transduction_ == given).any()
 
 
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("kind", ["ints", "floats", "truth", "words", "dates", "objects"])
+def test_what_fit_takes_is_scored_too(moons, kind, some):
+    """Labels of any kind, some of them unknown."""
+    X, y, _ = moons
+    years = np.array(["2026-01-01", "2027-01-01"], "datetime64[D]")
+    y = {
+        "ints": y.astype(object),
+        "floats": y.astype(float).astype(object),
+        "truth": (y > 0).astype(object),
+        "words": np.array(["moon", "sun"], object)[y],
+        "dates": years[y],
+        "objects": np.array([*years, None])[y],
+    }[kind]
+    if some and kind != "dates":
+        y = y.copy()
+        y[::5] = None
+    stack = NodeClassifier("stack", n_neighbors=3, random_state=0)
+    fitted = stack.fit(X, y)
+    known = np.array([cell is not None for cell in y.tolist()])
+    right = np.mean([a == b for a, b in zip(fitted.transduction_[known], y[known], strict=True)])
+    assert fitted.score(None, y) == right > 0.5
+    assert (cross_val_score_nodes(stack, X, y, cv=3) > 0.5).all()
+
+
 def test_a_share_of_each_class_is_held_out():
     codes = np.repeat([0, 1, 2, -1], [40, 11, 1, 20])
     held = hold_out(codes, 0.2, np.random.RandomState(0))

@@ -20,7 +20,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean
 from lipzoo.registry import build_pretrained
 from lipzoo.sklearn.edges import edges_of, edges_to_new, neighbour_edges
-from lipzoo.sklearn.labels import as_labels, hold_out, labelled, read_labels
+from lipzoo.sklearn.labels import as_labels, hold_out, labelled, plain, read_labels
 from lipzoo.sklearn.learning import learn
 from lipzoo.training import predict
 from lipzoo.weights import pack, unpack
@@ -244,7 +244,7 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         check_consistent_length(said, y, sample_weight)
         known = labelled(y, "there is nothing to score")
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return float(accuracy_score(y[known], said[known], sample_weight=weight))
+        return float(accuracy_score(plain(y[known]), said[known], sample_weight=weight))
 
     def _classes_of(self, proba: np.ndarray) -> np.ndarray:
         return self.classes_[proba.argmax(1)]

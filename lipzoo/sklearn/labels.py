@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 from lipzoo.datasets.columns import is_no_label
 from lipzoo.errors import ConfigError, DataError
 
-__all__ = ["as_labels", "hidden", "hold_out", "labelled", "read_labels"]
+__all__ = ["as_labels", "hidden", "hold_out", "labelled", "plain", "read_labels"]
 
 
 def as_labels(y: Any) -> np.ndarray:
@@ -48,6 +48,22 @@ def labelled(y: np.ndarray, otherwise: str) -> np.ndarray:
     return known
 
 
+def plain(labels: np.ndarray) -> np.ndarray:
+    """Labels of nodes that have one, (n,): objects as the numbers, truth values or dates they are.
+
+    Raises
+    ------
+    DataError
+        If they are of several kinds.
+    """
+    if labels.dtype.kind != "O":
+        return labels
+    words = [isinstance(cell, str) for cell in labels]
+    if any(words) and not all(words):
+        raise DataError("y: holds words and other things; give all classes as one of both")
+    return labels if all(words) else np.array(labels.tolist())
+
+
 def read_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number of each node's class, int64 (N,), -1 where unknown; and the classes, sorted.
 
@@ -57,12 +73,7 @@ def read_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         If there are less than two classes, or something is no class.
     """
     known = labelled(y, "label some of two classes at least")
-    labels = y[known]
-    if labels.dtype.kind == "O":
-        words = [isinstance(cell, str) for cell in labels]
-        if any(words) and not all(words):
-            raise DataError("y: holds words and other things; give all classes as one of both")
-        labels = labels if all(words) else np.array(labels.tolist())
+    labels = plain(y[known])
     if labels.ndim > 1 or labels.dtype.kind == "S":
         raise DataError("y: holds things that are no classes; give whole numbers or words")
     check_classification_targets(labels)

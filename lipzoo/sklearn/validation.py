@@ -10,7 +10,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 
 from lipzoo.errors import ConfigError
-from lipzoo.sklearn.labels import as_labels, labelled
+from lipzoo.sklearn.labels import as_labels, labelled, plain
 
 __all__ = ["cross_val_score_nodes"]
 
@@ -56,10 +56,11 @@ def cross_val_score_nodes(
     """
     y = as_labels(y)
     nodes = np.flatnonzero(labelled(y, "there is nothing to score"))
-    known = y[nodes]
-    # Words must not become numbers, nor -1 a word.
+    known = plain(y[nodes])
+    # Words and dates must not become numbers, nor -1 one of them.
     kinds = {"f": y.dtype, "i": np.int64, "u": np.int64, "b": np.int64}
-    unknown = y.astype(kinds.get(y.dtype.kind, object))
+    kind = kinds.get(y.dtype.kind)
+    unknown = np.array([*y], object) if kind is None else y.astype(kind)
     steps = getattr(estimator, "steps", None)
     name = "adjacency" if steps is None else f"{steps[-1][0]}__adjacency"
     given = {} if adjacency is None else {name: adjacency}
@@ -70,7 +71,7 @@ def cross_val_score_nodes(
         fitted = clone(estimator).fit(X, seen, **given)
         said = _Said(fitted if steps is None else fitted.steps[-1][1])
         rows = nodes[fold].reshape(-1, 1)
-        scores.append(check_scoring(said, scoring=scoring)(said, rows, y[nodes[fold]]))
+        scores.append(check_scoring(said, scoring=scoring)(said, rows, known[fold]))
     return np.array(scores)
 
 
