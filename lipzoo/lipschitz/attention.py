@@ -299,8 +299,8 @@ _MAPS = ("fc", "fc_src", "fc_dst", "fc_query", "fc_key", "fc_value")
 def layer_fault(layer: AttentionConv, norm: type, structure: Structure) -> str:
     """Why there is no bound; empty where there is one."""
     name = type(layer).__name__
-    if part_fault(layer):
-        return part_fault(layer)
+    if fault := part_fault(layer):
+        return fault
     if structure.is_bipartite or layer.in_src_feats != layer.in_dst_feats or _has_pair(layer):
         return f"{name} between two kinds of nodes is not covered"
     if layer._score_hooks:

@@ -17,7 +17,7 @@ from lipzoo._malloc import giving_back
 from lipzoo._progress import EpochsProgress, Verbose, stage
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import encode_to_train
-from lipzoo.errors import ConfigError, OutputError
+from lipzoo.errors import ConfigError
 from lipzoo.models import check_has
 from lipzoo.models.reversible import is_reversible
 from lipzoo.training.batching import make_batches, train_epoch
@@ -32,7 +32,13 @@ from lipzoo.training.metrics import (
 from lipzoo.training.ranks import Logits, Ranks
 from lipzoo.training.recipe import FitSettings, Optimizer
 from lipzoo.training.schedules import Plateau, make_scheduler
-from lipzoo.training.state import STATE_FILE, check_processes, load_state, save_state
+from lipzoo.training.state import (
+    STATE_FILE,
+    check_processes,
+    check_same_judge,
+    load_state,
+    save_state,
+)
 
 __all__ = ["FitResult", "fit", "make_optimizer"]
 
@@ -261,13 +267,7 @@ def _resumed(
     if data is None:
         return None
     content = load_state(path, parts, dict, data, task.fingerprint)
-    before = content["fit"].get("judged_by", judged_by)
-    if before != judged_by:
-        raise OutputError(
-            f"{path.parent}: its epochs were judged by {before or 'nothing'} on the validation "
-            f"nodes, and now by {judged_by or 'nothing'}; choose another folder, or train anew "
-            "with overwrite"
-        )
+    check_same_judge(path.parent, content["fit"].get("judged_by", judged_by), judged_by)
     check_processes(path, content, 1 if ranks is None else ranks.number)
     if ranks is not None:
         ranks.set_draws(content["draws"])

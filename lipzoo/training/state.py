@@ -18,6 +18,7 @@ __all__ = [
     "check_other_epochs",
     "check_processes",
     "check_same_data",
+    "check_same_judge",
     "check_state_data",
     "load_state",
     "save_state",
@@ -92,6 +93,27 @@ def check_same_data(folder: Path, before: str | None, now: str | None) -> None:
         raise OutputError(
             f"{folder}: the data has changed since this training was begun; choose another folder, "
             "or train anew with --overwrite"
+        )
+
+
+def check_same_judge(folder: Path, before: str | None, now: str | None) -> None:
+    """Refuse to go on where the epochs so far were chosen by something else.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training.
+    before, now : str, optional
+        The metrics on the validation nodes; None where these are not looked at.
+
+    Raises
+    ------
+    OutputError
+    """
+    if before != now:
+        raise OutputError(
+            f"{folder}: its epochs were judged by {before or 'nothing'} on the validation nodes, "
+            f"and now by {now or 'nothing'}; choose another folder, or train anew with overwrite"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lab.benchmark.graphs import powerlaw_graph
-from lab.benchmark.process import growth_of, rows_apart, timed
+from lab.benchmark.process import cost_of, rows_apart
 from lipzoo._malloc import giving_back
 from lipzoo.attention import as_structure
 from lipzoo.errors import ConfigError
@@ -122,7 +121,6 @@ def _network(num_nodes: int, name: str, depth: int, **options):
 def _cost(step: Callable[[], None], num_nodes: int) -> dict[str, object]:
     """Of the second call: the first compiles, makes the index, and moves malloc's threshold."""
     step()
-    seconds: list[float] = []
-    growth = growth_of(lambda: seconds.append(timed(step, time.process_time)))
+    seconds, growth = cost_of(step)
     size = "" if growth is None else round(1024 * growth / num_nodes)
-    return {"bytes": size, "seconds": round(seconds[0], 2)}
+    return {"bytes": size, "seconds": round(seconds, 2)}

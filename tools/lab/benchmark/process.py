@@ -22,6 +22,7 @@ from lipzoo._tables import read_csv, to_csv
 
 __all__ = [
     "apart",
+    "cost_of",
     "growth_of",
     "in_turns",
     "peak_of",
@@ -123,3 +124,10 @@ def growth_of(step: Callable[[], object]) -> int | None:
     before = resident()
     _, peak = peak_of(step)
     return None if before is None or peak is None else peak - before
+
+
+def cost_of(step: Callable[[], object]) -> tuple[float, int | None]:
+    """The processor's seconds of a call, and :func:`growth_of` it."""
+    seconds: list[float] = []
+    growth = growth_of(lambda: seconds.append(timed(step, time.process_time)))
+    return seconds[0], growth

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.benchmark.graphs import planted_task
-from lab.benchmark.process import growth_of, rows_apart, timed
+from lab.benchmark.process import cost_of, rows_apart
 from lipzoo.context import ClosedFormStack
 from lipzoo.errors import ConfigError
 
@@ -34,14 +33,13 @@ def _row(item: tuple[int, int]) -> dict[str, object]:
     num_nodes, num_classes = item
     _work(planted_task(1000, 1000 * _DEGREE, num_classes, _FEATS))  # imports, compiles
     task = planted_task(num_nodes, num_nodes * _DEGREE, num_classes, _FEATS)
-    seconds: list[float] = []
-    growth = growth_of(lambda: seconds.append(timed(lambda: _work(task), time.process_time)))
+    seconds, growth = cost_of(lambda: _work(task))
     return {
         "num_nodes": num_nodes,
         "num_edges": task.num_edges,
         "feats": _FEATS,
         "classes": num_classes,
-        "seconds": round(seconds[0], 1),
+        "seconds": round(seconds, 1),
         "gib": "" if growth is None else round(growth / 2**20, 2),
     }
 
