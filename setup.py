@@ -114,7 +114,7 @@ setup(
         "safetensors>=0.4",
         "tqdm>=4.60",
         "requests>=2.28",
-        "filelock>=3.13",
+        "filelock>=3.21",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["lipzoo = lipzoo.cli:main"]},

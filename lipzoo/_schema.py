@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import reprlib
 import typing
@@ -10,9 +11,18 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from lipzoo.errors import ConfigError, did_you_mean
+from lipzoo.errors import ConfigError, did_you_mean, shown
 
-__all__ = ["argument_names", "check_arguments", "describe_faults", "required_names", "validate"]
+__all__ = [
+    "argument_names",
+    "check_arguments",
+    "checked",
+    "describe_faults",
+    "required_names",
+    "validate",
+]
+
+Function = TypeVar("Function", bound=Callable)
 
 
 def _named_parameters(function: Callable) -> list[inspect.Parameter]:
@@ -66,6 +76,19 @@ def check_arguments(function: Callable, args: dict[str, Any], where: str) -> dic
     except pydantic.ValidationError as error:
         raise ConfigError(describe_faults(error, where, argument_names(function))) from None
     return args
+
+
+def checked(function: Function) -> Function:
+    """Let a function refuse options of wrong types by :func:`check_arguments`, which names them
+    beside its first argument."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        first = next(iter(signature.bind(*args, **options).arguments.values()), function.__name__)
+        return function(*args, **check_arguments(function, options, where=shown(first)))
+
+    return typing.cast(Function, call)
 
 
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)

@@ -111,7 +111,8 @@ def _held(target: Path, file: Path, made: list[Path] | None, wait: float) -> Ite
             f"{target}: cannot be written ({fault.strerror}); make room, or choose another output"
         ) from None
     finally:
-        if lock.lock_counter == 1:  # the outermost
+        # The outermost. Who waits for the file that goes looks again whether it is still there.
+        if lock.lock_counter == 1:
             with contextlib.suppress(OSError):
                 file.unlink()
         lock.release()

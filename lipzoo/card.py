@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lipzoo._schema import validate
-from lipzoo.settings import Start, per_seed
+from lipzoo.settings import Evidence, Start, per_seed
 
 __all__ = [
     "ArchitectureEntry",
@@ -33,14 +33,10 @@ def _known_encoding(value: dict[str, int | str]) -> dict[str, int | str]:
     known = {"width", "seed", *(("kind", "num_random") if "kind" in value else ())}
     if unknown := sorted(set(value) - known):
         raise ValueError(f"unknown {', '.join(unknown)} (choices: {', '.join(sorted(known))})")
-    for name, number in value.items():
-        if name != "kind" and not (type(number) is int and 0 <= number < _LIMITS.get(name, 2**32)):
-            raise ValueError(f"{name} must be a whole number in its range, got {number!r}")
+    validate(Evidence, {name: value[name] for name in value if name != "kind"}, "encoding")
     return value
 
 
-#: What an encoding's numbers stay below; seeds are below 2^32.
-_LIMITS = {"width": 4097, "num_random": 16385}
 #: ``{"width": 64, "seed": 0}``; see ``lipzoo.encoding``.
 Encoding = Annotated[dict[str, int | str], pydantic.AfterValidator(_known_encoding)]
 

@@ -17,6 +17,7 @@ __all__ = [
     "OutputError",
     "UnknownNameError",
     "did_you_mean",
+    "first_line",
     "shown",
 ]
 
@@ -65,6 +66,12 @@ def did_you_mean(name: object, choices: Iterable[str], *, all_of: str = "") -> s
     nearest = difflib.get_close_matches(name, choices, n=_MAX_CHOICES, cutoff=0)
     rest = f" and {len(choices) - len(nearest)} more" + (f": {all_of}" if all_of else "")
     return f"{hint} (choices: {', '.join(nearest)}{rest})"
+
+
+def first_line(fault: BaseException) -> str:
+    """What an error of another library says at first; its class where it says nothing."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(fault).__name__
 
 
 def shown(words: object, length: int = _MAX_SHOWN) -> str:

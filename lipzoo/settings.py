@@ -118,11 +118,12 @@ class Consistency(Part):
 
 
 class Evidence(Part):
-    """What evidence is made with: arguments of :class:`~lipzoo.context.ClosedFormStack`."""
+    """What evidence is made with: arguments of :class:`~lipzoo.context.ClosedFormStack`, and the
+    width and seed of :func:`~lipzoo.datasets.encode_task`."""
 
     width: Annotated[int, pydantic.Field(ge=1, le=4096)] = 64
     num_random: Annotated[int, pydantic.Field(ge=1, le=16384)] = 256
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] = 0
 
 
 class Start(Evidence):
@@ -140,7 +141,7 @@ class Start(Evidence):
 class RecipeStart(Start):
     """What the networks of a recipe begin from; ``seed: seed`` draws evidence for each seed."""
 
-    seed: Annotated[int, pydantic.Field(ge=0)] | Literal[SEED] = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] | Literal[SEED] = 0
 
     def of_seed(self, seed: int) -> Start:
         """What the network of a seed begins from."""

@@ -127,6 +127,22 @@ def test_evaluate_with_other_options(trained, capsys):
     assert erased["metrics"]["train_loss"] != whole["metrics"]["train_loss"]
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("k=[", "--data-option k=[: the value is no valid YAML (did not find"),
+        ("k", "--data-option k: must look like key=value"),
+        ("k.n=1", "iris: k: input should be a valid integer"),
+        ("split_seed=a", "iris: split_seed: input should be a valid integer, got 'a'"),
+        ("raw_dir=/", "--data-option raw_dir: say --raw-dir instead"),
+        ("name_or_path=wine", "--data-option name_or_path: say --data instead"),
+    ],
+)
+def test_data_options_that_are_wrong(trained, capsys, option, words):
+    assert main(["evaluate", str(trained / "checkpoint"), "--data-option", option]) == 2
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_certify(trained, tmp_path, capsys):
     out = tmp_path / "certificate"

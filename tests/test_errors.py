@@ -4,7 +4,7 @@ import pytest
 
 import lipzoo
 from lipzoo import errors
-from lipzoo.errors import LipzooError, did_you_mean, shown
+from lipzoo.errors import LipzooError, did_you_mean, first_line, shown
 
 KINDS = [name for name in errors.__all__ if name.endswith("Error")]
 
@@ -64,3 +64,8 @@ def test_of_many_choices_the_nearest_are_named():
 def test_words_of_others_are_one_short_line(words, length, wanted):
     assert shown(words, length) == wanted
     assert len(shown(str(words) * 1000)) == 80
+
+
+def test_errors_of_others_are_their_first_line():
+    assert first_line(ValueError("\n no such thing.\nand more")) == "no such thing"
+    assert first_line(EOFError()) == "EOFError"

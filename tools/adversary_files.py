@@ -24,6 +24,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ _MAX_DEATHS = 5
 NOTHING = {"loaded": 0, "refused": 0, "seconds": 0.0, "slowest": 0.0, "memory": 0, "findings": []}
 #: The modules whose branches guide the search.
 _GUIDES = [
-    *(f"lipzoo.{name}" for name in ("_yaml", "_files", "_schema", "_architecture", "card")),
+    *(f"lipzoo.{name}" for name in ("_yaml", "_files", "_schema", "registry.files", "card")),
     *("lipzoo.weights", "lipzoo.datasets", "lipzoo.training.recipe"),
     *("lipzoo.training.search_space", "lab.studies.sweep"),
     *("zipfile", "csv", "numpy.lib._format_impl"),
@@ -236,6 +237,8 @@ def run_child(name: str, files: int, seconds: float, seed: int) -> int:
     os.environ.setdefault("DGLBACKEND", "pytorch")
     for library in _LIBRARIES:  # before the hook, which looks at each of their modules
         importlib.import_module(library)
+    if absent := [name for name in _GUIDES if find_spec(name) is None]:
+        raise LookupError(f"no module {', '.join(absent)}: their branches would not guide")
     with atheris.instrument_imports(include=_GUIDES, enable_loader_override=False):
         from trust.corpus import FOLDER, STARTS
     start = STARTS[name]

@@ -77,11 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo._schema import argument_names
     from lipzoo.training import finetune
-    from lipzoo.training.recipe import apply_change
+    from lipzoo.training.recipe import apply_changes
 
-    overrides: dict = {}
-    for change in args.set:
-        apply_change(overrides, change)
+    overrides = apply_changes({}, args.set)
     taken = [key for key in overrides if key in argument_names(finetune)]
     if taken:
         raise ConfigError(f"--set {taken[0]}: is no argument of the model class; see --help")

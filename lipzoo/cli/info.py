@@ -57,11 +57,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    from lipzoo.training.recipe import apply_change
+    from lipzoo.training.recipe import apply_changes
 
-    overrides: dict[str, Any] = {}
-    for change in args.set:
-        apply_change(overrides, change)
+    overrides = apply_changes({}, args.set)
     for name in ("in_feats", "num_classes", "edge_feats"):
         if name in overrides:
             raise ConfigError(f"--set {name}: is the data's; without --data say --feats, --classes")

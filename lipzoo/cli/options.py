@@ -221,7 +221,6 @@ def load_task(
 ) -> GraphTask:
     """The task that ``--data`` names, or the one on the card."""
     from lipzoo._progress import stage
-    from lipzoo._schema import check_arguments
     from lipzoo.datasets import load_dataset
 
     options: dict[str, Any] = {}
@@ -235,7 +234,6 @@ def load_task(
     options |= data_options(args)
     if getattr(args, "metric", None) is not None:
         options["metric"] = args.metric
-    check_arguments(load_dataset, options, where="--data-option")
     options.setdefault("require_labels", require_labels)
     verbose = verbosity(args) if hasattr(args, "progress") else not args.json
     with stage(verbose, f"loading {name}"):
@@ -244,12 +242,10 @@ def load_task(
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """What ``--data-option`` gives."""
-    from lipzoo._yaml import parse_yaml
+    from lipzoo.training.recipe import apply_changes
 
-    options = {}
-    for pair in args.data_option:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--data-option {pair}: must look like key=value")
-        options[key] = parse_yaml(value)
+    options = apply_changes({}, args.data_option, "--data-option")
+    for name, option in (("raw_dir", "--raw-dir"), ("name_or_path", "--data")):
+        if name in options:
+            raise ConfigError(f"--data-option {name}: say {option} instead")
     return options

@@ -66,7 +66,7 @@ def any_recipe(args: argparse.Namespace, command: str) -> Recipe:
     """
     from lipzoo._paths import YAML, is_path
     from lipzoo.registry import get_architecture, is_architecture
-    from lipzoo.training.recipe import apply_change, load_recipe, make_recipe, recipe_names
+    from lipzoo.training.recipe import apply_changes, load_recipe, make_recipe, recipe_names
 
     fields = [
         f"{field}={value}"
@@ -111,6 +111,5 @@ def any_recipe(args: argparse.Namespace, command: str) -> Recipe:
     }
     if args.seeds is not None:
         content["seeds"] = args.seeds  # who replays the file wants the same
-    for change in [*fields, *args.set]:
-        apply_change(content, change)
+    apply_changes(content, [*fields, *args.set])
     return make_recipe(content, where=command)

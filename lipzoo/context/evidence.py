@@ -182,6 +182,8 @@ def closed_form_evidence(
         Columns that features are reduced to.
     num_random : int
         Random ReLU features.
+    seed : int
+        Of the decomposition of the features, of the spectrum, and of the random features.
 
     Raises
     ------

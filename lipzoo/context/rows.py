@@ -29,11 +29,13 @@ def encode_context(
     Raises
     ------
     ConfigError
-        If the task has another encoding.
+        If a number is out of its range, or the task has another encoding.
     DataError
         If there is no training node, one has no label, or the features are not usable.
     """
-    spec = {"kind": "context", "width": width, "num_random": num_random, "seed": seed}
+    stack = ClosedFormStack(width=width, num_random=num_random, seed=seed)
+    numbers = {"width": stack.width, "num_random": stack.num_random, "seed": stack.seed}
+    spec = {"kind": "context", **numbers}
     present = task.options.get("encoding")
     if present == spec:
         return task
@@ -41,9 +43,7 @@ def encode_context(
         raise ConfigError(f"{task.name}: is encoded as {present}, not {spec}; pass the raw task")
     if task.in_feats == 0:
         raise DataError(f"{task.name}: has no feature columns; give each node a constant one")
-    # Not where the graph is: the evidence is NumPy's.
-    stack = ClosedFormStack(width=width, num_random=num_random, seed=seed).fit(task.to("cpu"))
-    rows = context_rows(stack).to(task.device)
+    rows = context_rows(stack.fit(task)).to(task.device)
     return task.with_feat(rows, encoding=spec, evidence=stack.weights_)
 
 

@@ -10,6 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
+from lipzoo import settings
+from lipzoo._schema import validate
 from lipzoo.context.evidence import Evidence, closed_form_evidence
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
@@ -52,13 +54,10 @@ class ClosedFormStack:
     ) -> None:
         if not (isinstance(penalty, int | float) and penalty > 0 and np.isfinite(penalty)):
             raise ConfigError(f"penalty must be a number above 0, got {penalty!r}")
-        least = {"width": 1, "num_random": 1, "seed": 0}
-        for name, value in zip(least, (width, num_random, seed), strict=True):
-            if type(value) is not int or not least[name] <= value < 2**32:
-                raise ConfigError(
-                    f"{name} must be a whole number from {least[name]}, got {value!r}"
-                )
-        self.penalty, self.width, self.num_random, self.seed = penalty, width, num_random, seed
+        given = {"width": width, "num_random": num_random, "seed": seed}
+        found = validate(settings.Evidence, given, where="ClosedFormStack")
+        self.penalty, self.width = penalty, found.width
+        self.num_random, self.seed = found.num_random, found.seed
 
     def fit(self, task: GraphTask | Any) -> ClosedFormStack:
         """Read the graph, its features, and the labels of its training nodes; no other label.
@@ -72,7 +71,7 @@ class ClosedFormStack:
         DataError
             If there is no training node, one has no label, or the features are not finite.
         """
-        task = as_task(task)
+        task = as_task(task).to("cpu")  # the evidence is NumPy's
         self.evidence_ = closed_form_evidence(
             task, width=self.width, num_random=self.num_random, seed=self.seed
         )

@@ -34,7 +34,7 @@ def start_columns(
     stack (:func:`.context_rows`); where a node may have several labels, the difference of those of
     1 and 0. The logits are those of ``read``, a network in context, or without one the stack's.
     """
-    stack = ClosedFormStack(width=width, num_random=num_random, seed=seed).fit(task.to("cpu"))
+    stack = ClosedFormStack(width=width, num_random=num_random, seed=seed).fit(task)
     rows = context_rows(stack).to(task.device)
     said = predictors_of(rows)
     logits = stack.predict_logits().to(task.device) if read is None else read(task.graph, rows)

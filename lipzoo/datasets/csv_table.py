@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import TextIO
 
 from lipzoo._files import Refused, open_regular
 from lipzoo.errors import DataError
@@ -27,7 +28,7 @@ def read_table(path: Path, folder: Path, separator: str = ",") -> dict[str, list
     """
     try:
         with io.TextIOWrapper(open_regular(path, folder), "utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file, delimiter=separator, strict=True)
+            header, *rows = _rows(file, separator)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, but meta.yaml names it") from None
     except Refused as fault:
@@ -43,3 +44,11 @@ def read_table(path: Path, folder: Path, separator: str = ",") -> dict[str, list
             raise DataError(f"{path}, row {number}: {len(row)} cells under {len(header)} headers")
     columns = zip(*rows) if rows else ([] for _ in header)
     return {name: [cell.strip() for cell in column] for name, column in zip(names, columns)}
+
+
+def _rows(file: TextIO, separator: str) -> list[list[str]]:
+    limit = csv.field_size_limit(2**31 - 1)  # a cell may list thousands of features
+    try:
+        return list(csv.reader(file, delimiter=separator, strict=True))
+    finally:
+        csv.field_size_limit(limit)

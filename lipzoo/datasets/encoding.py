@@ -13,8 +13,10 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.extmath import randomized_svd, svd_flip
 
+from lipzoo._schema import validate
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError
+from lipzoo.settings import Evidence
 
 __all__ = [
     "NUM_STRUCTURAL",
@@ -54,6 +56,7 @@ def encode_task(task: GraphTask, width: int = 64, seed: int = 0) -> GraphTask:
         If the task has no usable features.
     """
     spec = {"width": index(width), "seed": index(seed)}  # plain numbers, as cards have them
+    validate(Evidence, spec, where="encoding")
     present = task.options.get("encoding")
     if present == spec:
         return task

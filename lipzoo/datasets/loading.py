@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lipzoo._paths import as_path, name_of_path, path_hint
-from lipzoo._schema import argument_names, check_arguments
+from lipzoo._schema import argument_names, check_arguments, checked
 from lipzoo.datasets.catalogue import DATASETS, Dataset
 from lipzoo.datasets.encoding import encode_task
 from lipzoo.datasets.files import GRAPH_SUFFIXES, graph_loader, looks_like_path
@@ -46,6 +46,7 @@ def list_datasets() -> list[str]:
     return sorted(DATASETS)
 
 
+@checked
 def load_dataset(
     name_or_path: str | os.PathLike,
     *,

@@ -47,9 +47,9 @@ def erase_features(
     Raises
     ------
     DataError
-        If the rate lies outside 0..1, or the task has no training mask.
+        If the task has no training mask.
     ConfigError
-        If there is no such fill.
+        If the rate lies outside 0..1, or there is no such fill.
 
     References
     ----------
@@ -57,7 +57,7 @@ def erase_features(
     for Self-Attention Layers", ICML 2021, section 5.
     """
     if not 0 <= missing_rate <= 1:
-        raise DataError(f"missing_rate is {missing_rate}, a share from 0 to 1")
+        raise ConfigError(f"missing_rate is {missing_rate}, a share from 0 to 1")
     if fill not in FILLS:
         raise ConfigError(f"missing_fill: no choice {fill!r}{did_you_mean(fill, FILLS)}")
     if missing_rate == 0:

@@ -110,7 +110,8 @@ def _fetch(url: str, folder: Path) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        zipfile.ZipFile(archive).extractall(Path(scratch, "files"))
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(Path(scratch, "files"))
         try:
             Path(scratch, "files").rename(folder)
         except OSError:

@@ -13,9 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lipzoo._fetch.cache import FORBIDDEN
 from lipzoo._fetch.download import is_offline
 from lipzoo._yaml import MAX_BYTES
-from lipzoo.errors import CheckpointError, ConfigError, LipzooError, UnknownNameError, shown
+from lipzoo.errors import (
+    CheckpointError,
+    ConfigError,
+    LipzooError,
+    UnknownNameError,
+    first_line,
+    shown,
+)
 from lipzoo.hub import HUB_PREFIX
 from lipzoo.hub.in_child import fetch_in_child
 from lipzoo.weights import CARD_FILE, WEIGHTS_FILE, Checkpoint, read_checkpoint
@@ -109,9 +117,9 @@ def plain_words(name: str, kind: type[LipzooError]) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as fault:
         cause = fault.__cause__
         why = (
-            "the network is forbidden (LIPZOO_OFFLINE, HF_HUB_OFFLINE)"
+            FORBIDDEN
             if is_offline() or isinstance(cause, errors.OfflineModeIsEnabled) or cause is None
-            else f"the Hub cannot be reached ({_first_line(cause)})"
+            else f"the Hub cannot be reached ({first_line(cause)})"
         )
         raise kind(
             f"{name}: has not been fetched before, and {why}; fetch it once with a network, or "
@@ -119,14 +127,14 @@ def plain_words(name: str, kind: type[LipzooError]) -> Iterator[None]:
         ) from None
     except errors.EntryNotFoundError as fault:
         raise UnknownNameError(
-            f"{name}: the repository holds no checkpoint of lipzoo ({_first_line(fault)}); it "
+            f"{name}: the repository holds no checkpoint of lipzoo ({first_line(fault)}); it "
             f"needs {CARD_FILE} and {WEIGHTS_FILE}"
         ) from None
     except errors.RepositoryNotFoundError as fault:  # a gated one too
         wanted = UnknownNameError if kind is CheckpointError else kind
         raise wanted(
             f"{name}: there is no such repository on the Hub, or it is private or gated "
-            f"({_first_line(fault)}); check the name, and log in with `hf auth login` or HF_TOKEN"
+            f"({first_line(fault)}); check the name, and log in with `hf auth login` or HF_TOKEN"
         ) from None
     except errors.HfHubHTTPError as fault:
         status = fault.response.status_code
@@ -135,14 +143,9 @@ def plain_words(name: str, kind: type[LipzooError]) -> Iterator[None]:
             if status in (401, 403)
             else "try again later"
         )
-        raise kind(f"{name}: the Hub says {_first_line(fault)}; {advice}") from None
+        raise kind(f"{name}: the Hub says {first_line(fault)}; {advice}") from None
     except errors.HFValidationError as fault:
-        raise ConfigError(f"{name}: {_first_line(fault)}") from None
+        raise ConfigError(f"{name}: {first_line(fault)}") from None
     except (errors.HTTPError, OSError, ValueError, RuntimeError) as fault:
         # A broken connection, a full disk, or metadata that the Hub does not take.
-        raise kind(f"{name}: {type(fault).__name__}: {_first_line(fault)}; try again") from None
-
-
-def _first_line(fault: BaseException) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(fault).__name__
+        raise kind(f"{name}: {type(fault).__name__}: {first_line(fault)}; try again") from None

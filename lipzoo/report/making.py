@@ -26,7 +26,7 @@ from lipzoo.errors import DataError, LipzooError
 from lipzoo.models import check_has_head
 from lipzoo.report import layers, predictions
 from lipzoo.report.subject import Subject, split_if_labelled
-from lipzoo.training.metrics import with_classes_of
+from lipzoo.training.metrics import check_labels, with_classes_of
 
 __all__ = ["SECTIONS", "Report", "make_report"]
 
@@ -198,7 +198,8 @@ def make_report(
     )
     sections: list[Section] = []
     with evaluating(model):
-        _check_labels(subject)
+        if subject.known.any():
+            check_labels(subject.task, subject.multilabel, subject.num_classes)
         for part, (title, make) in _MAKERS.items():
             with stage(verbose, f"drawing: {title.lower()}"):
                 sections += _made(part, title, make, subject)
@@ -249,22 +250,3 @@ def _split_note(model: nn.Module, task: GraphTask) -> str:
     if card is not None and card.dataset.fingerprint == task.fingerprint:
         return f"{words}, as for the training."
     return f"{words}: weights that learnt on this graph with another split have seen some of them."
-
-
-def _check_labels(subject: Subject) -> None:
-    """Refuse labels that are others than the model's."""
-    labels, width = subject.task.labels, subject.num_classes
-    if labels is None or not subject.known.any():
-        return
-    if (labels.dim() == 2) != subject.multilabel:
-        one, other = ("several labels", "one class")[:: 1 if subject.multilabel else -1]
-        raise DataError(
-            f"{subject.task.name}: the weights give a node {one}, and its labels are {other} a "
-            "node; fine-tune them on the data"
-        )
-    found = labels.shape[1] if subject.multilabel else int(labels.max()) + 1
-    if found > width or (subject.multilabel and found != width):
-        raise DataError(
-            f"{subject.task.name}: has {found} classes, and the model tells {width} apart; "
-            "fine-tune it on the data"
-        )

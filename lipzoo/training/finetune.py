@@ -269,16 +269,16 @@ def finetune(
         output = OutputFolder(out, "training/settings.yaml", _STATE_FILES)
         training = output.file.parent
         if resume and output.file.is_file():
-            before = read_yaml(output.file)["recipe"]["epochs"]
             is_finished = (output.path / CARD_FILE).is_file()
-            check_other_epochs(training / STATE_FILE, before, settings, is_finished)
+            if epochs := _epochs_before(output.file):
+                check_other_epochs(training / STATE_FILE, epochs, settings, is_finished)
         output.begin(identity(card), resume, overwrite, may_change=["recipe.epochs"])
-    start = None
+    before = None
     if warm_start:
         warm_start_head(model, task, weights)
         if "head" not in replaced:
             replaced.append("head")
-        start_state, start = copy.deepcopy(model.state_dict()), evaluate(model, task, splits)
+        state_before, before = copy.deepcopy(model.state_dict()), evaluate(model, task, splits)
     result = _train(
         model,
         task,
@@ -292,10 +292,10 @@ def finetune(
         save_every=save_every,
         title=f"{source.full_name} on {task.name}",
     )
-    if start is not None:
-        result = or_start(result, start, f"val_{task.metric}")
+    if before is not None:
+        result = or_start(result, before, f"val_{task.metric}")
         if result.best_epoch == 0:
-            model.load_state_dict(start_state)
+            model.load_state_dict(state_before)
             result.only_class = only_class(infer(model, task), task)
     finetuned = FinetuneResult(
         model.eval(),
@@ -331,6 +331,13 @@ def _check_class(checkpoint: Checkpoint, settings: FinetuneSettings) -> None:
     asked = [option for option, is_asked in by_layers.items() if is_asked]
     if asked and kind is not None:
         check_has(kind, ["layer_groups"], " and ".join(asked))
+
+
+def _epochs_before(file: Path) -> int | None:
+    """What the file of an earlier training says; None where it is somebody else's."""
+    recipe = read_yaml(file).get("recipe")
+    epochs = recipe.get("epochs") if isinstance(recipe, dict) else None
+    return epochs if isinstance(epochs, int) else None
 
 
 def _settings(**options: Any) -> FinetuneSettings:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lipzoo._tables import read_csv
-from lipzoo._yaml import read_yaml
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError
 from lipzoo.training.loop import CSV_FILE
-from lipzoo.training.run_seed import RESULT_FILE
+from lipzoo.training.run_seed import read_results, seed_folders
 from lipzoo.weights import CARD_FILE, CURVE_FILE, read_curve
 
 __all__ = ["Recorded", "best_epochs", "read_histories", "read_history", "read_recorded"]
@@ -63,12 +62,8 @@ def _without(folder: Path, card: Card) -> str:
 
 def read_histories(folder: Path) -> dict[int, list[dict[str, float]]]:
     """By seed of a run's folder, a row an evaluation; a seed without rows is left out."""
-    found = {}
-    for place in folder.glob("seed_*"):
-        number, rows = place.name.removeprefix("seed_"), read_history(place)
-        if rows and number.isdigit():
-            found[int(number)] = rows
-    return dict(sorted(found.items()))
+    found = {seed: read_history(place) for seed, place in seed_folders(folder).items()}
+    return {seed: rows for seed, rows in found.items() if rows}
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -87,5 +82,4 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 def best_epochs(folder: Path) -> dict[int, int]:
     """By finished seed of a run's folder, the epoch that its weights are of."""
-    results = [read_yaml(path) for path in folder.glob(f"seed_*/{RESULT_FILE}")]
-    return {result["seed"]: result["best_epoch"] for result in results}
+    return {result["seed"]: result["best_epoch"] for result in read_results(folder)}

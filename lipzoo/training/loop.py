@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,6 @@ def fit(
     state = _State(judged_by=task.metric if validates else None)
     if resume:
         state = _resumed(folder, parts, task, ranks, state.judged_by) or state
-    log = _Log(folder, state.history)
-    progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     if validates and task.parts and state.best_key is None:
         # What it starts from is a result too.
         _keep_best(
@@ -190,40 +188,40 @@ def fit(
             settings.early_stopping.monitor,
         )
     begun, first_epoch = state.epoch, stage(verbose, f"{title}: the first epoch".lstrip(": "))
-    while state.epoch < settings.epochs and not _is_over(state, settings):
-        state.epoch += 1
-        if on_epoch is not None:
-            on_epoch(state.epoch)
-        lr = optimizer.param_groups[0]["lr"]
-        learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
-        is_first = state.epoch == begun + 1
-        with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
-            train_loss = train_epoch(
-                model, learnt, batches, optimizer, settings, class_weight, state.epoch, ranks
-            )
-        if judged is not model:
-            parts["average"].update_parameters(model)
-        is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
-        if is_evaluated:
-            val = measure(logits_of(judged, ("val",)), task, ("val",)) if validates else {}
-            row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
-            state.history.append(row)
-            log.write(row)
-            if validates:
-                monitor = settings.early_stopping.monitor
-                _keep_best(state, judged, val, task.metric, monitor)
-                progress.evaluated(row, *_best(state, task.metric, monitor))
-            if on_evaluation is not None:
-                on_evaluation(row)
-        if isinstance(scheduler, Plateau):
-            scheduler.step(row.get("val_loss", train_loss) if is_evaluated else None)
-        else:
-            scheduler.step()
-        progress.step(state.epoch)
-        if state.epoch % save_every == 0:
-            _save(folder, parts, state, task, ranks)
-    progress.close()
-    log.close()
+    progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
+    with closing(_Log(folder, state.history)) as log, closing(progress):
+        while state.epoch < settings.epochs and not _is_over(state, settings):
+            state.epoch += 1
+            if on_epoch is not None:
+                on_epoch(state.epoch)
+            lr = optimizer.param_groups[0]["lr"]
+            learnt = task.parts[state.epoch % len(task.parts)] if task.parts else task
+            is_first = state.epoch == begun + 1
+            with first_epoch if is_first else nullcontext(), giving_back(_saves_memory(model)):
+                train_loss = train_epoch(
+                    model, learnt, batches, optimizer, settings, class_weight, state.epoch, ranks
+                )
+            if judged is not model:
+                parts["average"].update_parameters(model)
+            is_evaluated = state.epoch % settings.eval_every == 0 or state.epoch == settings.epochs
+            if is_evaluated:
+                val = measure(logits_of(judged, ("val",)), task, ("val",)) if validates else {}
+                row = {"epoch": state.epoch, "lr": lr, "train_loss": train_loss, **val}
+                state.history.append(row)
+                log.write(row)
+                if validates:
+                    monitor = settings.early_stopping.monitor
+                    _keep_best(state, judged, val, task.metric, monitor)
+                    progress.evaluated(row, *_best(state, task.metric, monitor))
+                if on_evaluation is not None:
+                    on_evaluation(row)
+            if isinstance(scheduler, Plateau):
+                scheduler.step(row.get("val_loss", train_loss) if is_evaluated else None)
+            else:
+                scheduler.step()
+            progress.step(state.epoch)
+            if state.epoch % save_every == 0:
+                _save(folder, parts, state, task, ranks)
     _save(folder, parts, state, task, ranks)
     model.load_state_dict(state.best_weights if validates else judged.state_dict())
     epoch = state.best_epoch if validates else state.epoch

@@ -23,6 +23,7 @@ from lipzoo.errors import DataError
 from lipzoo.models import check_has_head
 
 __all__ = [
+    "check_labels",
     "check_metric",
     "class_names",
     "evaluate",
@@ -183,26 +184,31 @@ def evaluate(
     check_has_head(model)
     task = encode_for(model, with_classes_of(model, as_task(task)))
     logits = infer(model, task, gives_back=True)
-    _check_classes(model, logits, task)
+    check_labels(task, is_multilabel(model, task), logits.shape[1])
     warn_if_diverged(logits, task.name)
     return measure(logits, task, splits)
 
 
-def _check_classes(model: nn.Module, logits: Tensor, task: GraphTask) -> None:
-    """Refuse a task with labels of another kind, or with a class that there is no logit of; names
-    say it sooner."""
+def check_labels(task: GraphTask, multilabel: bool, num_classes: int) -> None:
+    """Refuse labels that are none of a model with so many logits; names say it sooner.
+
+    Raises
+    ------
+    DataError
+        If they are of another kind, or there is a class without a logit; of several classes a node,
+        also a logit without a class.
+    """
     words = "; fine-tune it on the data"
-    if task.multilabel != is_multilabel(model, task):
+    if task.multilabel != multilabel:
         kinds = "several classes a node", "one class a node"
         there, known = kinds if task.multilabel else reversed(kinds)
         raise DataError(f"{task.name}: has {there}, and the model was trained for {known}{words}")
     if not task.num_nodes:
         return
-    largest = (task.num_classes - 1) if task.multilabel else int(task.labels.max())
-    if largest >= logits.shape[1]:
+    found = task.labels.shape[1] if multilabel else int(task.labels.max()) + 1
+    if found > num_classes or (multilabel and found < num_classes):
         raise DataError(
-            f"{task.name}: has a class {largest}, and the model tells {logits.shape[1]} apart, "
-            f"from 0 on{words}"
+            f"{task.name}: has {found} classes, and the model tells {num_classes} apart{words}"
         )
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lipzoo.errors import LipzooError
+from lipzoo.errors import LipzooError, first_line
 
 __all__ = ["HaloExchange", "OtherEnded", "together"]
 
@@ -33,10 +33,10 @@ def together(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     try:
         return function(*arguments, **options)
     except RuntimeError as fault:  # the backends' own errors share no other class
-        reason = str(fault).splitlines()[0]
         raise OtherEnded(
             "another process of the training ended, or did not answer in time "
-            f"({reason[:200]}); its own message says why; the same command with --resume goes on"
+            f"({first_line(fault)[:200]}); its own message says why; the same command with "
+            "--resume goes on"
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,8 @@ class Recipe(FitSettings):
             raise ValueError("must not hold metric; say it beside dataset, at the top level")
         if "raw_dir" in value or "name_or_path" in value:
             raise ValueError("must not hold raw_dir or name_or_path; pass --raw-dir DIR instead")
+        if "require_labels" in value:
+            raise ValueError("must not hold require_labels: a training needs them; leave it out")
         return value
 
     @pydantic.field_validator("seeds")
@@ -208,13 +211,7 @@ def load_recipe(path: str | os.PathLike, changes: list[str] | None = None) -> Re
     UnknownNameError
         If no recipe of that name ships with lipzoo.
     """
-    file = find_config(path, RECIPES, "recipe")
-    content = read_yaml(file)
-    if isinstance(content.get("recipe"), dict):
-        content = content["recipe"]
-    for change in changes or []:
-        apply_change(content, change)
-    return make_recipe(content, where=str(file))
+    return make_recipe(*read_settings(path, RECIPES, "recipe", changes or (), part="recipe"))
 
 
 def make_recipe(content: dict[str, Any], where: str) -> Recipe:
@@ -234,15 +231,42 @@ def make_recipe(content: dict[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def apply_change(content: dict[str, Any], change: str) -> None:
-    key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {change}: must look like key=value, such as optimizer.lr=0.01")
-    try:
-        value = parse_yaml(text)
-    except Exception:
-        raise ConfigError(f"--set {change}: the value is no valid YAML") from None
-    set_field(content, key, value, where=f"--set {change}")
+def read_settings(
+    path: str | os.PathLike, folder: Path, what: str, changes: Sequence[str] = (), part: str = ""
+) -> tuple[dict[str, Any], str]:
+    """The content of a file (or of one in ``folder``, by its name), and where it stands.
+
+    ``changes`` are ``key=value`` pairs. Where the file has a mapping ``part``, as a card has one
+    of its recipe, that is taken.
+    """
+    file = find_config(path, folder, what)
+    content = read_yaml(file)
+    if isinstance(content.get(part), dict):
+        content = content[part]
+    apply_changes(content, changes)
+    return content, str(file)
+
+
+def apply_changes(
+    content: dict[str, Any], changes: Iterable[str], option: str = "--set"
+) -> dict[str, Any]:
+    """The mapping, with each ``key=value`` in it: dots for nested keys, the value in YAML.
+
+    Raises
+    ------
+    ConfigError
+        If one is no such pair; ``option`` is what gave it.
+    """
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{option} {change}: must look like key=value")
+        try:
+            value = parse_yaml(text)
+        except ConfigError as fault:
+            raise ConfigError(f"{option} {change}: the value is no valid YAML ({fault})") from None
+        set_field(content, key, value, where=f"{option} {change}")
+    return content
 
 
 def set_field(content: dict[str, Any], key: str, value: Any, where: str) -> None:

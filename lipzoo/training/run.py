@@ -18,6 +18,7 @@ import os
 import warnings
 from contextlib import closing
 from functools import partial
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from torch import nn
 from lipzoo._output import OutputFolder, differing
 from lipzoo._processes import in_processes
 from lipzoo._progress import Verbose, say, stage
-from lipzoo._writing import one_writer
+from lipzoo._writing import one_writer, output_path
 from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.datasets import GraphTask
 from lipzoo.encoding import as_start
-from lipzoo.errors import ConfigError, OutputError
+from lipzoo.errors import ConfigError, OutputError, first_line
 from lipzoo.models import missing_for_finetuning
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
@@ -48,7 +49,14 @@ from lipzoo.training.run_architecture import (
     architecture_of_run,
     keep_architecture,
 )
-from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, is_finished, train_seed
+from lipzoo.training.run_seed import (
+    RESULT_FILE,
+    build_from_recipe,
+    is_finished,
+    read_results,
+    seed_folders,
+    train_seed,
+)
 from lipzoo.training.run_together import check_device, check_recipe_together, train_together
 from lipzoo.training.state import STATE_FILE, check_other_epochs, check_state_data
 from lipzoo.training.tasks import Tasks, check_splits, load_task
@@ -68,17 +76,6 @@ RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.yaml"
 _REMEDIES = (
     "another learning rate (optimizer.lr), features on one scale (dataset: scaling: standard), "
     "metric: macro_f1 or roc_auc to choose the epoch by, or start: stack"
-)
-_SEEDS = "seed_*", "baselines/*/seed_*"
-#: All that a run writes. A seed that has a result counts as finished, whatever else there is of it.
-_OWN_FILES = (
-    SUMMARY_FILE,
-    *(f"{seed}/{RESULT_FILE}" for seed in _SEEDS),
-    *(f"{seed}/{STATE_FILE}" for seed in _SEEDS),
-    *(f"{seed}/{name}" for seed in _SEEDS for name in (WEIGHTS_FILE, CSV_FILE)),
-    *(f"{seed}/{name}" for seed in _SEEDS for name in ("tensorboard/events.*", ".*.tmp")),
-    ARCHITECTURE_FILE,
-    f"baselines/*/{ARCHITECTURE_FILE}",
 )
 
 
@@ -155,7 +152,7 @@ def train(
         check_device(device)
     seeds = seeds if seeds is not None else list(recipe.seeds)
     recipe = recipe.model_copy(update={"start": as_start(recipe.start)})
-    output = OutputFolder(out, RECIPE_FILE, _OWN_FILES)
+    output = OutputFolder(out, RECIPE_FILE, _own_files(output_path(out)))
     again = _to_go_on_with(output, recipe, ranks.number if ranks else 1) if resume else []
     if again:
         seeds = sorted({*seeds, *(seed for place, seed in again if not place)})
@@ -233,6 +230,20 @@ def train(
     return summary
 
 
+def _own_files(run: Path) -> list[str]:
+    """Patterns of all that a run has written into its folder; results come before the rest of a
+    seed, for where one stands the seed counts as finished."""
+    places = [run, *sorted(run.glob("baselines/*"))]
+    seeds = [found for place in places for found in seed_folders(place).values()]
+    names = RESULT_FILE, STATE_FILE, WEIGHTS_FILE, CSV_FILE, "tensorboard/events.*", ".*.tmp"
+    return [
+        SUMMARY_FILE,
+        *(f"{escape(str(seed.relative_to(run)))}/{name}" for name in names for seed in seeds),
+        ARCHITECTURE_FILE,
+        f"baselines/*/{ARCHITECTURE_FILE}",
+    ]
+
+
 def _variants(recipe: Recipe) -> dict[str, Recipe]:
     """The recipe, and its baselines that are no estimators, by their place in a run's folder."""
     variants = {"": recipe}
@@ -260,12 +271,12 @@ def _to_go_on_with(output: OutputFolder, recipe: Recipe, processes: int) -> list
     earlier, found = _variants(before), []
     for place, variant in _variants(recipe).items():
         epochs = earlier[place].epochs
-        for folder in sorted((output.path / place).glob("seed_*")):
+        for seed, folder in seed_folders(output.path / place).items():
             is_finished = (folder / RESULT_FILE).is_file()
             settings, state = variant.settings(), folder / STATE_FILE
             check_other_epochs(state, epochs, settings, is_finished, processes)
             if epochs != variant.epochs:
-                found.append((place, int(folder.name.removeprefix("seed_"))))
+                found.append((place, seed))
     return found
 
 
@@ -330,16 +341,16 @@ def load_seed(
     try:
         model.load_state_dict(parse_safetensors(file.read_bytes(), file))
     except (OSError, RuntimeError) as fault:
-        reason = str(fault).splitlines()[0]
         raise OutputError(
-            f"{file}: are no weights of this run ({reason}); train the seed anew with --overwrite"
+            f"{file}: are no weights of this run ({first_line(fault)}); train the seed anew with "
+            "--overwrite"
         ) from None
     return model
 
 
 def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """Mean and sample standard deviation over the finished seeds, and those of the baselines."""
-    results = _results(folder)
+    results = read_results(folder)
     if not results:
         raise OutputError(f"{folder}: holds no finished seed; run `lipzoo train` with --resume")
     summary = {
@@ -347,17 +358,12 @@ def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
         "seeds": [result["seed"] for result in results],
         "metrics": _statistics(results),
     }
-    found = {p.name: _results(p) for p in sorted((folder / "baselines").glob("*"))}
+    found = {name: read_results(folder / "baselines" / name) for name in sorted(recipe.baselines)}
     if any(found.values()):
         summary["baselines"] = {name: _statistics(r) for name, r in found.items() if r}
     if only := [r for r in results if r.get("only_class") is not None]:
         summary["only_class"] = [{"seed": r["seed"], "class": r["only_class"]} for r in only]
     return summary
-
-
-def _results(folder: Path) -> list[dict[str, Any]]:
-    results = [read_yaml(path) for path in folder.glob(f"seed_*/{RESULT_FILE}")]
-    return sorted(results, key=lambda result: result["seed"])
 
 
 def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

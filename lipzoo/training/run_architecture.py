@@ -15,6 +15,7 @@ from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.registry.files import ArchitectureFile
+from lipzoo.training.run_seed import seed_folders
 
 __all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
 
@@ -35,7 +36,8 @@ def keep_architecture(output: OutputFolder, architecture: Architecture, place: s
     folder = output.path / place
     kept = _read(folder, architecture.name)
     if kept is None:
-        if not any(path.is_file() for path in folder.glob("seed_*/*")):
+        files = (path for seed in seed_folders(folder).values() for path in seed.iterdir())
+        if not any(path.is_file() for path in files):
             folder.mkdir(parents=True, exist_ok=True)
             keys = ("model", "description", "source", "args")
             content = {key: getattr(architecture, key) for key in keys}

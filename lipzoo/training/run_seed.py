@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,26 @@ __all__ = [
     "is_finished",
     "keep_seed",
     "model_args",
+    "read_results",
+    "seed_folders",
     "settled",
     "train_seed",
 ]
 
 #: There once a seed is finished.
 RESULT_FILE = "result.yaml"
+
+
+def seed_folders(run: Path) -> dict[int, Path]:
+    """The folders of a run's seeds, by seed; a copy of one, such as ``seed_0_old``, is none."""
+    found = ((re.fullmatch(r"seed_(0|[1-9]\d*)", path.name), path) for path in run.glob("seed_*"))
+    return dict(sorted((int(name[1]), path) for name, path in found if name))
+
+
+def read_results(run: Path) -> list[dict[str, Any]]:
+    """What is kept of the finished seeds in a run's folder, in the order of the seeds."""
+    files = (folder / RESULT_FILE for folder in seed_folders(run).values())
+    return [read_yaml(file) for file in files if file.is_file()]
 
 
 def train_seed(

@@ -18,7 +18,7 @@ from lipzoo._processes import results
 from lipzoo._tables import to_csv
 from lipzoo._torch import threads, without_numbers
 from lipzoo.datasets import GraphTask
-from lipzoo.errors import ConfigError
+from lipzoo.errors import ConfigError, first_line
 from lipzoo.registry import Architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.loop import CSV_FILE, FitResult
@@ -50,8 +50,8 @@ def check_device(name: str) -> torch.device:
         tried.add(1).tolist()
         return tried.device
     except (RuntimeError, AssertionError, ImportError, TypeError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise ConfigError(f"device {name!r}: cannot be used here ({reason})") from None
+        words = f"device {name!r}: cannot be used here ({first_line(fault)})"
+        raise ConfigError(words) from None
 
 
 def check_recipe_together(recipe: Recipe) -> None:

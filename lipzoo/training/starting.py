@@ -114,7 +114,7 @@ def say_if_behind(task: GraphTask, metrics: dict[str, float], verbose: Verbose) 
 def _stack(task: GraphTask, evidence: Evidence) -> ClosedFormStack:
     """The fitted stack, with these settings of the evidence."""
     settings = evidence.model_dump(include=set(Evidence.model_fields))
-    return ClosedFormStack(**settings).fit(task.to("cpu"))  # the evidence is NumPy's
+    return ClosedFormStack(**settings).fit(task)
 
 
 def _val_score(logits: Tensor, task: GraphTask) -> float:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from lipzoo._atomic import write_atomically
-from lipzoo.errors import CheckpointError, ConfigError, LipzooError, OutputError
+from lipzoo.errors import CheckpointError, ConfigError, LipzooError, OutputError, first_line
 from lipzoo.settings import FitSettings
 
 __all__ = [
@@ -113,7 +113,7 @@ def check_same_judge(folder: Path, before: str | None, now: str | None) -> None:
     if before != now:
         raise OutputError(
             f"{folder}: its epochs were judged by {before or 'nothing'} on the validation nodes, "
-            f"and now by {now or 'nothing'}; choose another folder, or train anew with overwrite"
+            f"and now by {now or 'nothing'}; choose another folder, or train anew with --overwrite"
         )
 
 
@@ -216,8 +216,7 @@ def _read(path: Path, data: bytes | None = None) -> dict[str, Any]:
 
 
 def _strange(path: Path, fault: Exception) -> CheckpointError:
-    reason = str(fault).splitlines()[0]
     return CheckpointError(
-        f"{path}: does not belong to this run ({reason}); use the recipe it was begun with, or "
-        "start anew with --overwrite"
+        f"{path}: does not belong to this run ({first_line(fault)}); use the recipe it was begun "
+        "with, or start anew with --overwrite"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-from lipzoo._schema import check_arguments
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.encoding import started
 from lipzoo.settings import per_seed
@@ -26,7 +25,6 @@ def load_task(
         recipe takes other data for each seed (``split_index: seed``) and no seed is said.
     """
     options = recipe.data_options(seed)
-    check_arguments(load_dataset, options, where=f"{recipe.full_name}: dataset")
     name = recipe.dataset["name"]
     task = load_dataset(name, raw_dir=raw_dir, metric=recipe.metric, **options)
     return started(task, recipe.start_of(seed))

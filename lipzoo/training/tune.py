@@ -50,7 +50,7 @@ from lipzoo.training.tune_storage import (
     remove_search,
     storage_path,
 )
-from lipzoo.training.tune_trial import load_kept, try_once
+from lipzoo.training.tune_trial import data_kept, load_kept, try_once
 
 __all__ = ["tune"]
 
@@ -65,6 +65,7 @@ _WAIT = 60
 _REMEDIES = "a wider space, metric: macro_f1 or roc_auc to choose by, or start: stack"
 
 
+@data_kept()
 def tune(
     recipe: Recipe,
     space: SearchSpace,
@@ -152,7 +153,6 @@ def tune(
     load_optuna()
     if device is not None:
         check_device(device)
-    load_kept.clear()
     seeds = list(recipe.seeds[:1] if seeds is None else seeds)
     task = load_kept(recipe, raw_dir, seeds[0])
     check_splits(recipe, task, seeds)
@@ -206,7 +206,7 @@ def tune(
         words = only_class_words(
             f"{recipe.full_name}: the best trial", found["only_class"], _REMEDIES
         )
-        warnings.warn(words, stacklevel=2)
+        warnings.warn(words, stacklevel=3)
     return found
 
 

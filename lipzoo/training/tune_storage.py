@@ -19,7 +19,7 @@ from typing import Any
 from lipzoo._output import differing
 from lipzoo._paths import as_path
 from lipzoo._writing import LOCK_FILE, writing_file
-from lipzoo.errors import ConfigError, OutputError
+from lipzoo.errors import ConfigError, OutputError, first_line
 from lipzoo.training import tune_report
 
 __all__ = [
@@ -318,7 +318,7 @@ def plain_words(file: Path, *others: type[Exception]) -> Iterator[None]:
         yield
     except (StorageInternalError, DatabaseError, sqlite3.Error, *others) as fault:
         cause = fault.__cause__ if isinstance(fault, StorageInternalError) else fault
-        words = str(getattr(cause, "orig", cause)).splitlines()[0]
+        words = first_line(getattr(cause, "orig", cause))
         raise OutputError(
             f"{file}: is no storage that can be used ({words}); choose another file, on a disk "
             "with room"

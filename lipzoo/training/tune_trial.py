@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lipzoo.training.tasks import Tasks
 from lipzoo.training.tune_report import complete, line, quiet
 from lipzoo.training.tune_storage import Enough, OthersAreAtWork, open_search, plain_words
 
-__all__ = ["FAULTS", "load_kept", "try_once", "validated"]
+__all__ = ["FAULTS", "data_kept", "load_kept", "try_once", "validated"]
 
 #: What fails a trial, and no more than it.
 FAULTS = (LipzooError, RuntimeError, ValueError)
@@ -35,6 +35,15 @@ _LOOK = 2
 
 #: Data are kept from trial to trial.
 load_kept = Tasks(number=10)
+
+
+@contextmanager
+def data_kept() -> Iterator[None]:
+    """No longer than a search."""
+    try:
+        yield
+    finally:
+        load_kept.clear()
 
 
 def try_once(

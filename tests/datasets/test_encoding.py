@@ -137,8 +137,11 @@ def test_nothing_is_learnt_from_labels_or_masks():
 
 def test_refusals():
     wine = lipzoo.load_dataset("wine")
+    for width in (0, 4097):  # what cards take, and no more
+        with pytest.raises(ConfigError, match="encoding: width: input should be"):
+            encode_task(wine, width)
     with pytest.raises(ConfigError, match="width >= 1"):
-        encode_task(wine, 0)
+        encode_features(wine.feat.numpy(), 0)
     broken = wine.with_ndata(feat=torch.full_like(wine.feat, float("nan")))
     with pytest.raises(DataError, match="finite"):
         encode_task(broken)

@@ -1,3 +1,4 @@
+import csv
 import errno
 import struct
 from pathlib import Path
@@ -351,6 +352,18 @@ class TestCsv:
         assert task.labels.tolist() == [0, 1, 0, 1, 0, 0]
         assert list(zip(*(e.tolist() for e in task.graph.edges()))) == [(0, 1), (5, 2), (3, 3)]
         assert sorted(csv_folder.iterdir()) == before
+
+    def test_cells_of_thousands_of_features(self, csv_folder):
+        """Beyond what Python's reader takes by itself, 131,072 characters."""
+        values = [number + 1 / 3 for number in range(10_000)]
+        cells = ", ".join(map(repr, values))
+        nodes = [f'{node},"{cells}"' for node in range(3)]
+        (csv_folder / "nodes.csv").write_text("\n".join(["node_id,feat", *nodes]))
+        (csv_folder / "edges.csv").write_text("src_id,dst_id\n0,1\n")
+        limit = csv.field_size_limit()
+        task = load_graph(csv_folder, require_labels=False)
+        assert task.feat[2].tolist() == pytest.approx(values)
+        assert csv.field_size_limit() == limit
 
     def test_it_is_what_dgl_gives(self, csv_folder):
         pytest.importorskip("pandas", reason="dgl.data.CSVDataset needs pandas")

@@ -61,6 +61,25 @@ def test_negative_seeds(option):
         load_dataset("iris", **{option: -1})
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"split_seed": "a"}, {"split_seed": None}, {"num_val": "a"}, {"num_test": 1.5}),
+        *(
+            {"missing_rate": "a"},
+            {"encoding": {"width": "a"}},
+            {"require_labels": "no"},
+            {"k": "a"},
+        ),
+    ],
+    ids=str,
+)
+def test_options_of_another_type(option):
+    [name] = option
+    with pytest.raises(ConfigError, match=rf"^iris: .*{name}.*: input should be a valid"):
+        load_dataset("iris", **option)
+
+
 def test_options_that_do_not_apply(raw_dir):
     with pytest.raises(ConfigError, match="cora: no option 'k'"):
         load_dataset("cora", raw_dir=raw_dir, k=3)

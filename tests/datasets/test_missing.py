@@ -49,7 +49,7 @@ def test_rate_zero_changes_nothing(wine):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5, 100, float("nan")])
 def test_rates_outside_0_to_1_are_refused(wine, rate):
-    with pytest.raises(DataError, match=r"missing_rate is .*, a share from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"missing_rate is .*, a share from 0 to 1"):
         erase_features(wine, rate)
 
 

@@ -97,7 +97,7 @@ def test_so_are_several_labels_a_node():
 def test_a_class_that_the_model_has_not():
     task = GraphTask.from_graph(graph())
     model = lipzoo.create_model("gat_lip_2", in_feats=4, num_classes=2)
-    with pytest.raises(DataError, match="has a class 2, and the model tells 2 apart"):
+    with pytest.raises(DataError, match="has 3 classes, and the model tells 2 apart"):
         evaluate(model, task)
 
 

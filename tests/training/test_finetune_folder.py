@@ -99,6 +99,16 @@ def test_resume_takes_nobody_elses_folder(tiny_source, iris, tmp_path):
         assert [path.name for path in folder.rglob("*.*")] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("content", ["a: 1\n", "recipe: {epochs: [3]}\n"])
+def test_resume_takes_nobody_elses_settings(tiny_source, iris, tmp_path, content):
+    file = tmp_path / "training/settings.yaml"
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(ConfigError, match="was begun with other settings"):
+        lipzoo.finetune(tiny_source, iris, out=tmp_path, resume=True, **OPTIONS)
+    assert file.read_text() == content
+
+
 def test_resume_goes_on_where_a_kill_left_half_of_the_settings(tiny_source, iris, tmp_path):
     (tmp_path / "training").mkdir()
     (tmp_path / "training/.settings.yaml.abc.tmp").write_text("recipe: {")

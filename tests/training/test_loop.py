@@ -10,6 +10,7 @@ import lipzoo
 from lipzoo._progress import say
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import CheckpointError, ConfigError, OutputError
+from lipzoo.training import loop
 from lipzoo.training.loop import fit, make_optimizer
 from lipzoo.training.metrics import evaluate, model_feat
 from lipzoo.training.recipe import FitSettings
@@ -375,3 +376,18 @@ def test_a_state_that_was_judged_by_something_else_is_refused(iris, tmp_path):
         with pytest.raises(OutputError, match=words):
             fit(tiny(task), task, settings(), folder=tmp_path / name, resume=True, verbose=False)
     assert begun == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, ValueError])
+def test_a_training_that_is_ended_lets_go_of_its_files(iris, tmp_path, monkeypatch, fault):
+    closed, real = [], loop._Log.close
+    monkeypatch.setattr(loop._Log, "close", lambda log: closed.append(log) or real(log))
+
+    def ends(row):
+        raise fault
+
+    with pytest.raises(fault):
+        fit(tiny(iris), iris, settings(), folder=tmp_path, verbose=False, on_evaluation=ends)
+    [log] = closed
+    assert log.file.closed
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 2, "what it had recorded"

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from lipzoo.datasets.npz_file import save_npz
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import train
 from lipzoo.training.baselines import fit_estimator
+from lipzoo.training.history import best_epochs, read_histories
 from lipzoo.training.recipe import load_recipe
+from lipzoo.training.run import summarize
 
 
 def snapshot(folder):
@@ -63,6 +66,20 @@ def test_overwrite_starts_anew_and_keeps_what_is_not_its_own(recipe, tmp_path):
     summary = train(recipe(seeds=[0], epochs=4), tmp_path / "run", overwrite=True, verbose=False)
     assert summary["seeds"] == [0]
     assert note.read_text() == "mine"
+
+
+def test_a_copy_of_a_seed_is_none(recipe, tmp_path):
+    """Not in the mean, not where the run goes on, and not among what is overwritten."""
+    run, copies = tmp_path / "run", [tmp_path / "run" / f"seed_0{end}" for end in (".old", "_1")]
+    before = train(recipe(seeds=[0]), run, verbose=False)
+    for copy in copies:
+        shutil.copytree(run / "seed_0", copy)
+    kept = [snapshot(copy) for copy in copies]
+    assert summarize(run, recipe()) == before
+    assert [*read_histories(run)] == [*best_epochs(run)] == [0]
+    assert train(recipe(seeds=[0], epochs=14), run, resume=True, verbose=False)["seeds"] == [0]
+    assert train(recipe(seeds=[0]), run, overwrite=True, verbose=False) == before
+    assert [snapshot(copy) for copy in copies] == kept
 
 
 def test_one_killed_while_it_was_overwritten_keeps_its_architecture(recipe, tmp_path, monkeypatch):
@@ -171,6 +188,8 @@ def test_a_wrong_dataset_option_is_named(recipe, tmp_path):
     wrong = recipe(dataset={"name": "iris", "missing": 1.0})
     with pytest.raises(ConfigError, match=r"no option 'missing'.*missing_rate"):
         train(wrong, tmp_path / "run", verbose=False)
+    with pytest.raises(ConfigError, match="must not hold require_labels"):
+        recipe(dataset={"name": "iris", "require_labels": False})
 
 
 @pytest.mark.slow

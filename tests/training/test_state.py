@@ -15,7 +15,9 @@ def test_a_state_brings_back_parts_generator_and_values(tmp_path):
     assert torch.equal(torch.rand(3), drawn)
 
 
-@pytest.mark.parametrize("wrong", ["other sizes", "another part", "other values", "cut short"])
+@pytest.mark.parametrize(
+    "wrong", ["other sizes", "another part", "other values", "cut short", "empty"]
+)
 def test_a_state_of_something_else_is_refused(tmp_path, wrong):
     path, layer = tmp_path / "state.pt", torch.nn.Linear(2, 3)
     save_state(path, {"layer": layer}, seen=[1, 2])
@@ -24,6 +26,8 @@ def test_a_state_of_something_else_is_refused(tmp_path, wrong):
         parts["head"] = layer
     elif wrong == "cut short":
         path.write_bytes(path.read_bytes()[:-100])
+    elif wrong == "empty":
+        path.write_bytes(b"")
     key = "unseen" if wrong == "other values" else "seen"
     with pytest.raises(CheckpointError, match=r"state\.pt: does not belong .*--overwrite"):
         load_state(path, parts, lambda content: content[key])

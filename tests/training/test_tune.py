@@ -65,6 +65,14 @@ def test_a_trial_is_worth_the_mean_over_its_seeds(recipe, tmp_path):
     assert found["value"] == pytest.approx(summary["metrics"]["val_accuracy"]["mean"], abs=1e-12)
 
 
+def test_data_are_kept_no_longer_than_a_search(recipe, tmp_path, monkeypatch):
+    seen, kept, real = set(), trying.load_kept._kept, loop.measure
+    monkeypatch.setattr(loop, "measure", lambda *a: seen.add(len(kept)) or real(*a))
+    search(recipe(), tmp_path / "out", trials=1)
+    assert seen == {1}
+    assert not kept
+
+
 def test_the_test_nodes_are_not_looked_at(recipe, tmp_path, monkeypatch):
     looked = []
     real = loop.measure

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lab.pretraining.recipe import Objective, PretrainingRecipe, Source
 from lipzoo._dgl import dgl
-from lipzoo._schema import check_arguments
 from lipzoo.datasets import GraphTask, load_dataset
 from lipzoo.datasets.encoding import adjacency_matrix, encode_task
 from lipzoo.errors import ConfigError
@@ -56,7 +55,6 @@ def load_source(source: Source, raw_dir: str | None) -> GraphTask:
     ConfigError
         If an option is none of :func:`~lipzoo.load_dataset`'s.
     """
-    check_arguments(load_dataset, source.options, where=f"graph {source.name}: options")
     return load_dataset(source.name, raw_dir=raw_dir, **source.options)
 
 

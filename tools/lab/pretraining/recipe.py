@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from lab.prior import Prior
-from lab.settings import STRICT, read_settings
+from lab.settings import STRICT
 from lipzoo._schema import validate
 from lipzoo.errors import ConfigError
 from lipzoo.settings import Evidence
-from lipzoo.training.recipe import Count, Optimizer, Rate
+from lipzoo.training.recipe import Count, Optimizer, Rate, read_settings
 
 __all__ = [
     "ContextRecipe",

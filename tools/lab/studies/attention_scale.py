@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace) -> None:
+    folder = OutputFolder(args.out).prepare(overwrite=True)
     task = load_dataset(args.data, raw_dir=args.raw_dir)
     rows, lines = [], {}
     for model, architecture in MODELS.items():
@@ -85,5 +86,4 @@ def _measure(args: argparse.Namespace) -> None:
     title = f"Gradients of {args.layers} untrained layers on {task.name}"
     files = {"attention_scale.csv": to_csv(rows)}
     files |= plots.gradients_by_scale(lines, title, "attention_scale")
-    folder = OutputFolder(args.out).prepare(overwrite=True)
     write_all({folder / name: data for name, data in files.items()})

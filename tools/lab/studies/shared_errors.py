@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lab.command_line import Parser, run_command
 from lipzoo._atomic import write_atomically
-from lipzoo._dgl import dgl
 from lipzoo._output import OutputFolder
 from lipzoo._tables import markdown_table
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
+from lipzoo.plots import node_homophily
 from lipzoo.training.predict import predict
 from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.tasks import load_task
@@ -74,10 +74,7 @@ def shared_errors(probabilities: Sequence[Tensor], task: GraphTask, split: str) 
     mask, labels = getattr(task, f"{split}_mask"), task.labels
     stacked = torch.stack(list(probabilities))
     right = (stacked.argmax(-1) == labels)[:, mask]
-    source, target = task.graph.edges()
-    alike = (labels[source] == labels[target]).double().unsqueeze(1)
-    homophily = dgl.ops.copy_e_mean(task.graph, alike).squeeze(1)
-    homophily = homophily.masked_fill(task.graph.in_degrees() == 0, torch.nan)[mask]
+    homophily = node_homophily(task.graph, labels)[mask]
     wrong, certain = ~right.any(0), right.all(0)
     return SharedErrors(
         nodes=int(mask.sum()),
@@ -113,12 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(args: argparse.Namespace) -> None:
     recipe = read_run(args.run)
     seeds = summarize(args.run, recipe)["seeds"]
+    folder = OutputFolder(args.out).prepare(overwrite=True)
     task = load_task(recipe, args.raw_dir)
     found = [predict(load_seed(args.run, seed, recipe, task), task) for seed in seeds]
     errors = [shared_errors(found, task, split) for split in SPLITS]
     command = f"tools/shared_errors.py {args.run} --out {args.out}"
     text = _report(recipe.full_name, len(seeds), errors, command)
-    folder = OutputFolder(args.out).prepare(overwrite=True)
     write_atomically(folder / "shared_errors.md", text.encode())
     print(text, end="")
 

@@ -27,11 +27,11 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lab.settings import STRICT, Seeds, digest, read_settings
+from lab.settings import STRICT, Seeds, digest
 from lipzoo._schema import validate
 from lipzoo.errors import ConfigError, UnknownNameError, did_you_mean
 from lipzoo.registry import get_architecture
-from lipzoo.training.recipe import Count, Recipe, make_recipe
+from lipzoo.training.recipe import Count, Recipe, make_recipe, read_settings
 from lipzoo.training.search_space import draw, make_space, with_values
 
 __all__ = ["Point", "Reference", "Sweep", "list_sweeps", "load_sweep", "make_sweep"]

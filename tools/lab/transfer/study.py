@@ -23,14 +23,14 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from lab.settings import STRICT, Seeds, digest, read_settings
+from lab.settings import STRICT, Seeds, digest
 from lab.transfer.splits import PUBLISHED, Labels, num_different
 from lipzoo._schema import validate
 from lipzoo.card import Card
 from lipzoo.encoding import as_start
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.registry import find_checkpoint, get_architecture
-from lipzoo.training.recipe import Count, FitSettings
+from lipzoo.training.recipe import Count, FitSettings, read_settings
 from lipzoo.weights import Checkpoint
 
 __all__ = ["Method", "Point", "Study", "load_study", "make_study"]
