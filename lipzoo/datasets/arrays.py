@@ -96,7 +96,8 @@ def _column(
     if array.ndim not in (1, 2) or len(array) != count:
         each = f"{'an' if row == 'edge' else 'a'} {row}"
         raise DataError(
-            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}"
+            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}, "
+            "a number or a list of numbers"
         )
     return found
 
@@ -113,7 +114,7 @@ def _mapped(array: np.memmap) -> torch.Tensor:
 
 
 def as_numbers(path: str | Path, key: str, array: np.ndarray) -> torch.Tensor:
-    """An array of numbers as a tensor: float32, int64 or bool.
+    """An array of numbers as a tensor: float64 where it is that wide, else float32; int64 or bool.
 
     Raises
     ------
@@ -125,7 +126,8 @@ def as_numbers(path: str | Path, key: str, array: np.ndarray) -> torch.Tensor:
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {key} holds {array.max()}, too large for int64; use int64")
     # PyTorch has few unsigned types, and none of NumPy's long double or foreign byte order.
-    kind = {"b": np.bool_, "f": np.float32}.get(array.dtype.kind, np.int64)
+    floats = np.float64 if array.dtype.itemsize >= 8 else np.float32
+    kind = {"b": np.bool_, "f": floats}.get(array.dtype.kind, np.int64)
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         return torch.from_numpy(np.require(array, kind, "CW"))
 

@@ -63,7 +63,7 @@ class Table:
     index: Sequence[Any] | None = None
 
     def numbers(self, name: str) -> np.ndarray:
-        """A column as int64 where all is whole, else float32: (N,), or (N, D) of lists.
+        """A column as int64 where all is whole, else float64: (N,), or (N, D) of lists.
 
         A missing cell is NaN, among lists a row of NaN.
 
@@ -81,8 +81,7 @@ class Table:
             found = self._parsed(name, column)
         # Below 2^63, for no other number may become an int64 at all.
         whole = (np.abs(found) < 2.0**63).all() and (found == found.astype(np.int64)).all()
-        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-            return found.astype(np.int64 if whole else np.float32)
+        return found.astype(np.int64) if whole else found
 
     def labels(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         """Labels int64 (N,), or (N, C) of lists, and the names of the classes.
@@ -326,9 +325,8 @@ def _side_by_side(table: Table, names: Sequence[str]) -> np.ndarray:
     if len(parts) == 1:
         return parts[0]
     check_lengths(table.where, {name: len(part) for name, part in zip(names, parts)})
-    with np.errstate(over="ignore"):  # what becomes infinite is refused as such
-        parts = [p.astype(np.float32).reshape(len(p), math.prod(p.shape[1:])) for p in parts]
-        return np.concatenate(parts, axis=1)
+    parts = [p.astype(np.float64).reshape(len(p), math.prod(p.shape[1:])) for p in parts]
+    return np.concatenate(parts, axis=1)
 
 
 def check_lengths(where: str, lengths: Mapping[str, int]) -> None:
@@ -386,7 +384,8 @@ def plain(column: Any) -> Any:
     if isinstance(column, Tensor):
         column = column.detach().cpu()
         column = column if column.layout is torch.strided else column.to_dense()
-        return (column.float() if column.is_floating_point() else column).numpy()
+        is_half = column.is_floating_point() and column.itemsize < 4  # NumPy has no bfloat16
+        return (column.float() if is_half else column).numpy()
     if sp.issparse(column):
         return column.toarray()
     if isinstance(column, np.ndarray) and column.dtype.kind not in "biuf":

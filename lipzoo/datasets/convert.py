@@ -25,6 +25,8 @@ MAX_CLASSES = 2**20
 #: Classes, and how many times those that occur, from which on they are taken for a mistake.
 _MANY_CLASSES, _FAR_MORE = 100, 10
 
+#: Share of a column's size that its spread is at least, for float32 to keep 256 steps of it.
+_KEPT = 2.0**-16
 #: Sparse products gain below this share of nonzeros.
 MAX_DENSITY = 0.1
 
@@ -92,7 +94,29 @@ def _tidy_features(feat: Tensor, name: str, mapped: bool = False) -> Tensor:
         raise DataError(f"{name}: the features are complex; make them real numbers")
     # One number a node is a feature of width 1. NumPy's default is float64, models' is float32.
     feat = feat.unsqueeze(1) if feat.dim() == 1 else feat
-    return feat if mapped else feat.float()
+    if mapped:
+        return feat
+    _warn_of_lost_digits(feat, name)
+    return feat.float()
+
+
+def _warn_of_lost_digits(feat: Tensor, name: str) -> None:
+    """Of columns that differ by so little beside their size that float32 keeps little of it."""
+    if feat.dtype not in (torch.float64, torch.int64, torch.int32) or feat.dim() != 2:
+        return
+    if not feat.numel():
+        return
+    low, high = (edge.double() for edge in feat.aminmax(dim=0))
+    lost = (high > low) & (high - low < _KEPT * torch.maximum(low.abs(), high.abs()))
+    if lost.any():
+        column, others = int(lost.nonzero()[0]), int(lost.sum()) - 1
+        more = f" (and {others} more)" if others else ""
+        warnings.warn(
+            f"{name}: feature {column}{more} goes from {low[column]:.10g} to {high[column]:.10g}: "
+            "float32, in which networks compute, tells few of its values apart; subtract the "
+            "smallest of them",
+            stacklevel=3,
+        )
 
 
 def _tidy_labels(labels: Tensor, name: str) -> Tensor:

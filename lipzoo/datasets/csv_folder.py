@@ -18,6 +18,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
 
 from lipzoo._graph import AnyGraph, make_graph
@@ -68,6 +69,8 @@ def read_csv_folder(folder: Path) -> tuple[AnyGraph, dict[str, Any]]:
             column, facts["class_names"] = table.labels(key)
         else:
             column = table.numbers(key)
+            if key != "feat" and column.dtype.kind == "f":
+                column = column.astype(np.float32)  # as DGL reads it
         graph.ndata[key] = torch.from_numpy(column[order])
     if "feat" in edges:
         found = Table(str(edge_file), edges, csv_row).numbers("feat")

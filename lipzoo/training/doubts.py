@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from lipzoo.datasets import GraphTask
@@ -21,8 +22,15 @@ _COMMON = 0.1
 
 
 def warn_of_data(task: GraphTask) -> None:
-    """Warn where the training nodes are all of one class, and, where the features are read as they
-    are, of columns in units of their own; ``task`` is as it is trained on."""
+    """Warn where there is one class, where the training nodes are all of one, and, where the
+    features are read as they are, of columns in units of their own; ``task`` is as it is trained
+    on."""
+    if task.num_classes == 1 and not task.multilabel:
+        warnings.warn(
+            f"{task.name}: has one class, so that every prediction is right and says nothing; "
+            "number the classes 0..C-1, or give labels as words ('-1' is no label)",
+            stacklevel=4,
+        )
     if one_label(task):
         label = task.labels[task.train_mask][0]
         what = shown_class(label.nonzero().flatten().tolist() if task.multilabel else int(label))
@@ -66,14 +74,15 @@ def _units(task: GraphTask) -> str:
         column = int(off.nonzero()[0])
         words = "hardly differs from node to node beside its size"
         return f"feature {_shown(column, mean, spread)} {words}"
-    common = (size > 0).sum(0)
-    compared = ((low < high) & (common >= _COMMON * len(feat))).nonzero().flatten()
-    if len(compared) < 2:
+    count = (size > 0).sum(0)
+    sizes, common = size.sum(0) / count.clamp(min=1), count >= _COMMON * len(feat)
+    if not (common & (low < high)).any():
         return ""
-    sizes = (size.sum(0) / common.clamp(min=1))[compared]
-    if sizes.max() <= _MOST_APART * sizes.min():
+    # What is the same everywhere says nothing where it is small; large, it drowns the rest.
+    large = int(sizes.masked_fill(~common, 0).argmax())
+    small = int(sizes.masked_fill(~(common & (low < high)), torch.inf).argmin())
+    if sizes[large] <= _MOST_APART * sizes[small]:
         return ""
-    large, small = (int(compared[at]) for at in (sizes.argmax(), sizes.argmin()))
     both = " and ".join(_shown(column, mean, spread) for column in (large, small))
     return f"features {both} are of very different sizes"
 

@@ -84,8 +84,10 @@ def test_what_cannot_be_scaled_is_refused():
     task = load_dataset("wine")
     with pytest.raises(ConfigError, match="did you mean 'standard'"):
         load_dataset("wine", scaling="standart")
-    with pytest.raises(ConfigError, match="scaling is"):
+    with pytest.raises(ConfigError, match="scaling: input should be a valid string"):
         load_dataset("wine", scaling=["row"])
+    with pytest.raises(ConfigError, match="scaling is"):
+        scale_features(task, ["row"])
     with pytest.raises(DataError, match="negative"):
         scale_features(task.with_ndata(feat=-task.feat.abs()), "row")
     with pytest.raises(DataError, match="no node features"):

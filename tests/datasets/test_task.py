@@ -38,6 +38,43 @@ def test_features_become_float32(graph, dtype):
     assert GraphTask.from_graph(graph).validate().feat.dtype == torch.float32
 
 
+def read_from(kind, graph, feat, folder):
+    """A task of the graph with these features, which come from there."""
+    src, dst = graph.edges()
+    if kind in ("dgl", "whole"):
+        graph.ndata["feat"] = feat.long() if kind == "whole" else feat
+        return GraphTask.from_graph(graph)
+    if kind in ("arrays", "table"):
+        one, moment = feat.T.tolist()
+        columns = {"one": one, "moment": moment} if kind == "table" else {"feat": feat.numpy()}
+        return GraphTask.from_edges((src, dst), columns)
+    if kind == "npz":
+        np.savez(folder / "own.npz", src=src, dst=dst, feat=feat)
+        return lipzoo.load_dataset(folder / "own.npz", require_labels=False)
+    nodes = "".join(f"{node},{one},{moment}\n" for node, (one, moment) in enumerate(feat.tolist()))
+    edges = "".join(f"{a},{b}\n" for a, b in zip(src.tolist(), dst.tolist()))
+    (folder / "nodes.csv").write_text(f"id,one,moment\n{nodes}")
+    (folder / "edges.csv").write_text(f"src,dst\n{edges}")
+    return lipzoo.load_dataset(folder, require_labels=False)
+
+
+@pytest.mark.parametrize("kind", ["dgl", "whole", "arrays", "table", "npz", "csv"])
+def test_what_float32_loses_is_said(graph, tmp_path, kind):
+    """Whatever the features come from: of moments within six seconds nothing is left."""
+    moments = 1.7e9 + torch.arange(6, dtype=torch.float64)
+    feat = torch.stack([torch.full((6,), 1.5, dtype=torch.float64), moments], 1)
+    with pytest.warns(UserWarning, match="feature 1 goes from 1700000000 to 1700000005: float32"):
+        read_from(kind, graph, feat, tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_float32_keeps_is_not_spoken_of(graph):
+    days = 1.7e9 + 86400 * torch.arange(6, dtype=torch.float64).unsqueeze(1)
+    for feat in (days, torch.full((6, 2), 1e12, dtype=torch.float64), days[:, :0]):
+        graph.ndata["feat"] = feat
+        GraphTask.from_graph(graph)
+
+
 def test_one_number_a_node_is_a_feature_of_width_one(graph):
     graph.ndata["feat"] = torch.arange(6)
     assert GraphTask.from_graph(graph).feat.shape == (6, 1)

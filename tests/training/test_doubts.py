@@ -49,6 +49,7 @@ YEAR, INCOME, SHARE = 2000 + 5 * normal(), 5e4 + 1e4 * normal(1), torch.rand(N)
         ((SHARE, 121.5 + 0.01 * normal()), r"feature 1 \(122 ± 0.01\) hardly differs"),
         ((INCOME, SHARE), r"features 0 \(.*\) and 1 \(.*\) are of very different sizes"),
         ((SHARE, torch.where(SHARE < 0.2, INCOME, 0.0)), "features 1 .* and 0 "),
+        ((SHARE, torch.full((N,), 1e6)), r"features 1 \(1e\+06 ± 0\) and 0 "),
     ],
 )
 def test_columns_in_units_of_their_own(columns, words):
@@ -77,7 +78,7 @@ def test_words_flags_and_constants_are_of_one_unit():
     assert said(of(*counts.T)) == []
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     assert said(of(*shares.T)) == []
-    assert said(of(SHARE, torch.full((N,), 1e6), torch.zeros(N))) == []
+    assert said(of(SHARE, torch.ones(N), torch.full((N,), -1e-9), torch.zeros(N))) == []
     assert said(of(SHARE)) == []
     for name in ("digits", "iris"):
         assert said(load_dataset(name)) == []
@@ -93,6 +94,15 @@ def test_training_nodes_of_one_class(recwarn):
     [words] = [str(each.message) for each in recwarn if each.category is UserWarning]
     assert "all training nodes are of class 1" in words
     assert "class_weight" not in words
+
+
+@pytest.mark.parametrize("labels", [["+1", "-1"] * 30, [0] * 60], ids=["words", "numbers"])
+def test_one_class(labels):
+    ring = torch.stack([torch.arange(60), torch.arange(60).roll(1)])
+    task = GraphTask.from_edges(ring, {"feat": torch.randn(60, 2), "label": labels})
+    assert task.num_classes == 1
+    with pytest.warns(UserWarning, match="has one class, so that every prediction is right"):
+        lipzoo.finetune("gat_lip_2.cora", task, epochs=1, verbose=False)
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
