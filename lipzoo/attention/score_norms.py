@@ -98,24 +98,24 @@ class LipschitzNorm(ScoreNorm):
 
     def forward(self, e: Tensor, scores: AdditiveScores | GATv2Scores, ops: Ops) -> Tensor:
         self.check(scores)
-        length = scores.v_src.square().sum(-1)
+        length = _square_length(scores.v_src)
         longest = ops.max_in(length)
         if scores.with_own:
             own = scores.own(ops.structure.num_dst)
-            longest = torch.maximum(longest, own.square().sum(-1))
+            longest = torch.maximum(longest, _square_length(own))
         square = ops.u_add_v(length, longest)
         if scores.edge is not None:
-            square = square + scores.edge.square().sum(-1)
-        return self.scale(scores) * _divide_by_root(e, square)
+            square = square + _square_length(scores.edge)
+        return (self.scale(scores) * _divide_by_root(e, square)).to(e.dtype)
 
     def scale(self, scores: AdditiveScores | GATv2Scores) -> Tensor:
         r""":math:`\alpha / \lVert [a_l \Vert a_r] \rVert`, (1, H) or a scalar."""
         has_edges = scores.edge is not None
         if isinstance(scores, GATv2Scores):
-            vectors = (3 if has_edges else 2) * scores.attn.square().sum(-1)
+            vectors = (3 if has_edges else 2) * _square_length(scores.attn)
         else:
-            each = scores.attn_l.square() + scores.attn_r.square()
-            vectors = (each + scores.attn_edge.square() if has_edges else each).sum(-1)
+            each = _wide(scores.attn_l).square() + _wide(scores.attn_r).square()
+            vectors = (each + _wide(scores.attn_edge).square() if has_edges else each).sum(-1)
         if not self.per_head:
             vectors = vectors.sum()
         return _divide_by_root(torch.full_like(vectors, self.alpha), vectors)
@@ -160,7 +160,7 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     def forward(self, e: Tensor, scores: DotProductScores, ops: Ops) -> Tensor:
         self.check(scores)
-        return divide(e, ops.copy_v(self.divisor(scores, ops).to(e.dtype)))
+        return divide(e, ops.copy_v(self.divisor(scores, ops))).to(e.dtype)
 
     def divisor(self, scores: DotProductScores, ops: Ops) -> Tensor:
         r""":math:`\max(uv, uw, vw)`, (N_dst, *, H)."""
@@ -233,10 +233,14 @@ def _longest_square(x: Tensor, edge: Tensor | None, ops: Ops, square_length: _Ro
     return ops.max_edges(square_length(ops.copy_u(x) + edge))
 
 
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.itemsize == 2 else x
+
+
 def _square_length(x: Tensor) -> Tensor:
-    """``||x||²``; of bfloat16 in float32, where the longest of several is found, and backward
-    needs ``x`` as it is alone."""
-    if x.dtype != torch.bfloat16:
+    """``||x||²``; of 16 bits in float32, where the longest of several is found and squares are
+    numbers, and backward needs ``x`` as it is alone."""
+    if x.itemsize > 2:
         return x.square().sum(-1)
     return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32).square()
 
@@ -251,7 +255,7 @@ class _SquareLength(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        dtype = torch.float32 if x.dtype == torch.bfloat16 else None
+        dtype = torch.float32 if x.itemsize == 2 else None
         return torch.linalg.vector_norm(x, dim=-1, dtype=dtype).square()
 
     @staticmethod

@@ -96,8 +96,8 @@ def _column(
     if array.ndim not in (1, 2) or len(array) != count:
         each = f"{'an' if row == 'edge' else 'a'} {row}"
         raise DataError(
-            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row {each}, "
-            "a number or a list of numbers"
+            f"{path}: {key} is {array.shape}, but there are {count} {row}s; give it one row "
+            f"{each}, a number or a list of numbers"
         )
     return found
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lipzoo.attention import DotProductLipschitzNorm, make_score_norm
-from lipzoo.attention.score_norms import _root, divide
+from lipzoo.attention.score_norms import _root, _square_length, divide
 from lipzoo.errors import ConfigError, DataError
 
 __all__ = ["LipschitzMultiheadAttention"]
@@ -142,7 +142,7 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
         if self.score_norm is not None:
             if added is not None:
                 allowed = _in_reach(allowed, added)
-            q = divide(q, self._divisor(q, k, v, allowed).unsqueeze(-1))
+            q = divide(q, self._divisor(q, k, v, allowed).unsqueeze(-1)).to(q.dtype)
         out, weights = self._attend(q, k, v, allowed, added, need_weights)
         out = self.out_proj(out.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
@@ -245,13 +245,13 @@ class LipschitzMultiheadAttention(nn.MultiheadAttention):
         """``max(uv, uw, vw)`` of each query, (B, H, L)."""
 
         def longest(x: Tensor) -> Tensor:
-            square = x.square().sum(-1).unsqueeze(-2)
+            square = _square_length(x).unsqueeze(-2)
             if allowed is not None:
                 square = square.masked_fill(~allowed, 0)
             # Over no keys it is 0.
             return _root(square.amax(-1) if k.shape[2] else square.sum(-1))
 
-        u, v, w = _root(q.square().sum(-1)), longest(k), longest(v)
+        u, v, w = _root(_square_length(q)), longest(k), longest(v)
         return torch.maximum(torch.maximum(u * v, u * w), v * w)
 
     def _attend(self, q, k, v, allowed, added, need_weights) -> tuple[Tensor, Tensor | None]:

@@ -224,6 +224,28 @@ def test_nan_shows(kind):
             assert out[int(structure.dst[0])].isnan().all(), name
 
 
+LAID = {
+    "apart": lambda x: torch.stack([x, x + 1], -1)[..., 0],
+    "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "one number": lambda x: x[:, :1, :1].expand_as(x),
+}
+
+
+@pytest.mark.parametrize("name", ["gat", "gat_lip", "gatv2", "gatv2_lip", "dot", "dot_lip"])
+@pytest.mark.parametrize("lay", LAID.values(), ids=LAID)
+def test_tensors_whose_numbers_do_not_lie_side_by_side(name, lay):
+    """As slices of a parameter, or one that is expanded, do not."""
+    structure, kind, found = as_structure(homogeneous()), KINDS[name], {}
+    leaves = {key: lay(leaf.detach()) for key, leaf in kind.leaves(homogeneous()).items()}
+    assert not any(leaf.is_contiguous() for leaf in leaves.values())
+    for backend in ("fused", "torch"):
+        inputs = {key: leaf.detach().requires_grad_() for key, leaf in leaves.items()}
+        out, _ = run(kind, structure, inputs, backend)
+        found[backend] = out, *torch.autograd.grad(out.square().sum(), [*inputs.values()])
+    for ours, theirs in zip(found["fused"], found["torch"], strict=True):
+        assert_close(ours, theirs)
+
+
 def test_what_it_does_not_compute_goes_elsewhere():
     structure, kind = as_structure(homogeneous()), KINDS["gat_lip"]
     leaves = kind.leaves(homogeneous())

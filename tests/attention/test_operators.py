@@ -38,12 +38,8 @@ def run(kind, structure, leaves, **options):
     return graph_attention(structure, scores, score_norm=norm, backend="fused", **options)[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
-@RATES
-def test_opcheck(kind_name, rate, dtype, monkeypatch):
-    """Schema, fake kernel, autograd formula and compiled gradients, by PyTorch's own test."""
-    leaves = KINDS[kind_name].leaves(multigraph(), dtype=dtype)
+def call_of(kind_name, leaves, rate, monkeypatch):
+    """The name of the operator that computes a kind, and what it is called with."""
     seen = []
     original = operators.Attention.__call__
 
@@ -57,11 +53,35 @@ def test_opcheck(kind_name, rate, dtype, monkeypatch):
     run(KINDS[kind_name], as_structure(multigraph()), leaves, attn_drop=rate)
     [(name, arguments)] = seen
     assert name == f"{NAMES[kind_name]}_attention"
-    given = [
-        x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
+    return name, [
+        x.detach().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
         for x in arguments
     ]
-    torch.library.opcheck(getattr(torch.ops.lipzoo, name).default, tuple(given))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@RATES
+def test_opcheck(kind_name, rate, dtype, monkeypatch):
+    """Schema, fake kernel, autograd formula and compiled gradients, by PyTorch's own test."""
+    leaves = KINDS[kind_name].leaves(multigraph(), dtype=dtype)
+    name, arguments = call_of(kind_name, leaves, rate, monkeypatch)
+    torch.library.opcheck(getattr(torch.ops.lipzoo, name).default, tuple(arguments))
+
+
+@pytest.mark.parametrize("kind_name", ["gat_lip", "gatv2_lip", "dot_lip"])
+def test_gradients_lie_as_is_foretold(kind_name, monkeypatch):
+    """However the inputs lie: here heads before nodes."""
+    leaves = {
+        key: leaf.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+        for key, leaf in KINDS[kind_name].leaves(multigraph()).items()
+    }
+    name, arguments = call_of(kind_name, leaves, 0.0, monkeypatch)
+    with torch.no_grad():
+        out, kept = getattr(torch.ops.lipzoo, name)(*arguments)
+    backward = getattr(torch.ops.lipzoo, f"{name}_backward").default
+    given = *arguments, out, kept, torch.ones_like(out)
+    torch.library.opcheck(backward, given, test_utils=("test_faketensor",))
 
 
 def compiled(function, backend="aot_eager"):

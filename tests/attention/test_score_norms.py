@@ -1,5 +1,7 @@
 """What a score norm is, apart from its values (test_functional) and bounds (test_bounds)."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,33 @@ def test_neither_features_nor_attention_vectors_can_scale_the_scores(kind, facto
     for names in ({"v", "t"}, {"attn_l", "attn_r", "attn"}):
         scaled = {key: t * factor if key in names else t for key, t in leaves.items()}
         assert_close(kind.attend(graph, scaled, "torch")[0], plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    [
+        *product(["gat_lip", "gat_lip_all_heads", "gatv2_lip"], [1e-3, 1.0, 100.0]),
+        *product(["dot_lip"], [1.0, 100.0]),  # smaller products are no numbers of float16
+    ],
+)
+def test_lengths_that_float16_has_no_squares_of(kind, factor):
+    """Scores and gradients are those of float64, to the rounding of the inputs."""
+    graph, kind = homogeneous(), KINDS[kind]
+    vectors = {"attn_l", "attn_r", "attn"}
+    given = {
+        key: (leaf.detach() * (factor if key not in vectors else 1)).half()
+        for key, leaf in kind.leaves(graph).items()
+    }
+    found = []
+    for dtype in (torch.float16, torch.float64):
+        leaves = {key: x.to(dtype).requires_grad_() for key, x in given.items()}
+        scores = kind.attend(graph, leaves, "torch")[0]
+        assert scores.dtype == dtype
+        # Of few scores, and as small as they are large: they must be numbers of float16, too.
+        gradients = torch.autograd.grad((factor * scores).sum(), [*leaves.values()])
+        found.append([x.double() for x in (scores, *gradients)])
+    for ours, right in zip(*found, strict=True):
+        assert_close(ours, right, rtol=0, atol=0.01 * float(right.abs().max()))
 
 
 def test_norms_hold_no_parameters_or_buffers():

@@ -305,3 +305,16 @@ def test_it_has_a_bound_where_the_plain_layer_has_none():
     assert "without a score norm" in plain.reason
     unequal = bound(LipschitzMultiheadAttention(WIDTH, HEADS, kdim=3), 7)
     assert "no self-attention" in unequal.reason
+
+
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_lengths_that_float16_has_no_squares_of(factor):
+    torch.manual_seed(0)
+    layer = LipschitzMultiheadAttention(WIDTH, HEADS).half()
+    x = factor * torch.randn(LENGTH, BATCH, WIDTH).half()
+    out, weights = layer(x, x, x)
+    wide = x.double()
+    right, theirs = copy.deepcopy(layer).double()(wide, wide, wide)
+    assert (out.dtype, weights.dtype) == (torch.float16, torch.float16)
+    assert_close(weights.double(), theirs, rtol=0, atol=2e-3)
+    assert_close(out.double(), right, rtol=0, atol=2e-3 * float(right.abs().max()))

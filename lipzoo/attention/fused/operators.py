@@ -153,7 +153,8 @@ def define(kind: Attention) -> Attention:
     def sizes_of_gradients(*arguments):
         given, index, _, _ = split(arguments)
         none = index.in_ends.new_empty(0)
-        return tuple(none if x is None else torch.empty_like(x) for x in given)
+        rows = torch.contiguous_format  # however the inputs lie
+        return tuple(none if x is None else torch.empty_like(x, memory_format=rows) for x in given)
 
     class Differentiable(torch.autograd.Function):
         @staticmethod

@@ -35,6 +35,8 @@ class Launcher:
         self.threads = threads if work >= _WORTH_THREADS else 1
 
     def __call__(self, kernel: Callable, *arguments) -> None:
+        # Kernels read rows by their pointers.
+        assert all(x.flags.c_contiguous for x in arguments if isinstance(x, np.ndarray))
         if self.threads == 1:
             kernel(0, NUM_CHUNKS, *arguments)
             return

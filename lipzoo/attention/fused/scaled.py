@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lipzoo.attention.fused.runtime import rows
+
 __all__ = ["ScaledVectors"]
 
 
@@ -38,7 +40,7 @@ class ScaledVectors:
         self._shape = vectors[0].shape
         self._groups = self._shape[1] if per_head else 1
         self._alpha = alpha
-        arrays = [x.detach().numpy().reshape(1, -1) for x in vectors]
+        arrays = [rows(x) for x in vectors]
         if not alpha:
             self.rows = arrays
             return
