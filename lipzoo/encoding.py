@@ -24,6 +24,7 @@ from lipzoo.settings import Start
 __all__ = [
     "add_start",
     "as_start",
+    "class_names",
     "encode_for",
     "encode_to_train",
     "is_multilabel",
@@ -184,6 +185,18 @@ def is_multilabel(model: Any, task: GraphTask) -> bool:
     if card.dataset.multilabel is not None:
         return card.dataset.multilabel
     return any(name.endswith(_MULTILABEL_METRICS) for name in card.weights.metrics)
+
+
+def class_names(model: Any, task: GraphTask) -> tuple[str, ...]:
+    """What the classes of the model are called, where that is known.
+
+    Its card says it; a model without one, and one that reads the labels as context, have the
+    classes of the task.
+    """
+    card = getattr(model, "card", None)
+    if card is None or card.reads_context:
+        return task.class_names
+    return tuple(card.dataset.class_names or ())
 
 
 def add_start(task: GraphTask, start: Start, known: GraphTask | None = None) -> GraphTask:

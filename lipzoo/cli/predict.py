@@ -41,15 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from lipzoo._output import output_file
     from lipzoo.datasets.metric import RANKING_METRICS
-    from lipzoo.encoding import encode_for
+    from lipzoo.datasets.names import node_ids
+    from lipzoo.encoding import class_names, encode_for
     from lipzoo.training.metrics import (
-        class_names,
         is_multilabel,
         only_class,
         shown_class,
         with_classes_of,
     )
-    from lipzoo.training.predict import node_ids, predict, rows_of, write_predictions
+    from lipzoo.training.predict import predict, rows_of, write_predictions
 
     with output_file(args.out, args.overwrite):  # before the work, not after it
         model = load_model(args.name)

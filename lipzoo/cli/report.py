@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> None:
     from lipzoo._figures import need
     from lipzoo._output import OutputFolder
     from lipzoo._writing import writing
+    from lipzoo.datasets.names import node_ids
     from lipzoo.report import make_report
-    from lipzoo.training.predict import node_ids, rows_of
+    from lipzoo.training.predict import rows_of
 
     with writing(args.out):
         OutputFolder(args.out).prepare(args.overwrite)  # before the work, not after it

@@ -12,7 +12,17 @@ from torch import Tensor
 from lipzoo.datasets.columns import is_whole_text
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["as_class_names", "as_node_ids", "recount"]
+__all__ = ["as_class_names", "as_node_ids", "node_ids", "recount"]
+
+
+def node_ids(task: Any) -> list[int | str]:
+    """The ids of a task's nodes: those of the data; else ``ndata["node_id"]``, else 0..N-1."""
+    if task.node_ids is not None:
+        return list(task.node_ids)
+    ids = task.graph.ndata.get("node_id")
+    if ids is None or ids.shape != (task.num_nodes,) or ids.dtype not in (torch.int32, torch.int64):
+        return list(range(task.num_nodes))
+    return ids.tolist()
 
 
 def as_class_names(names: Any, num_classes: int, where: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from lipzoo._output import OutputFolder
 from lipzoo._page import Picture, Section, Table, cell, page
 from lipzoo._tables import to_csv
 from lipzoo.datasets import GraphTask
-from lipzoo.encoding import encode_for, is_multilabel
+from lipzoo.datasets.names import node_ids
+from lipzoo.encoding import class_names, encode_for, is_multilabel
 from lipzoo.errors import ConfigError
 from lipzoo.lipschitz.network import Bound, bound
 from lipzoo.lipschitz.power_method import estimate
@@ -23,6 +25,9 @@ from lipzoo.models import check_has_head
 from lipzoo.plots.certified import certified_shares
 
 __all__ = ["Certificate", "certify"]
+
+#: What a task's options say was made of the features before the model reads them.
+_MADE = {"scaling": "scaled", "missing_fill": "filled in", "encoding": "encoded"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class Certificate:
         Certified radii; ``None`` where nodes have several labels, or where they were not asked.
     notes : list of str
         What the reader should know.
+    node_ids : sequence of N int or str
+        What the nodes are called; by default 0..N-1.
+    class_names : sequence of C str
+        What the classes are called; by default 0..C-1.
     """
 
     name: str
@@ -53,6 +62,8 @@ class Certificate:
     estimate: float | None = None
     radii: Robustness | None = None
     notes: list[str] = field(default_factory=list)
+    node_ids: Sequence[int | str] = field(default=(), repr=False)
+    class_names: Sequence[str] = ()
 
     @property
     def tightness(self) -> float | None:
@@ -114,21 +125,22 @@ class Certificate:
             "report.html": self.report().encode("utf-8"),
         }
         if self.radii is not None:
-            columns = (self.radii.predicted, self.radii.margin, self.radii.radius)
-            files["radii.csv"] = to_csv(
-                [
-                    {"node": node, "class": c, "margin": m, "radius": r}
-                    for node, (c, m, r) in enumerate(zip(*(x.tolist() for x in columns)))
-                ]
-            )
+            files["radii.csv"] = to_csv(self._radii_rows())
         # The JSON last: where it is, all is there.
         files["certificate.json"] = f"{content}\n".encode()
         return OutputFolder(folder).fill(files, overwrite, ["radii.csv"])
 
+    def _radii_rows(self) -> list[dict[str, int | str | float]]:
+        """As predictions are written: nodes and classes by what they are called."""
+        columns = (self.radii.predicted, self.radii.margin, self.radii.radius)
+        names = self.class_names or range(self.radii.predicted.max() + 1)
+        rows = zip(self.node_ids or range(self.nodes), *(x.tolist() for x in columns), strict=True)
+        return [{"node": i, "class": names[c], "margin": m, "radius": r} for i, c, m, r in rows]
+
     def report(self) -> str:
         """One HTML page that needs nothing beside it: :meth:`sections`, of all nodes."""
         size = f"{self.nodes:,} nodes, {self.edges:,} edges"
-        return page(f"{self.name} on {self.dataset}", [size, *self.notes], self.sections())
+        return page(f"{self.name} on {self.dataset}", [size], self.sections())
 
     def sections(
         self, nodes: Tensor | None = None, whose: str = "all", right: Tensor | None = None
@@ -172,6 +184,7 @@ class Certificate:
         )
         if self.bound.reason:
             words = f"There is no finite bound: {self.bound.reason}."
+        words = " ".join([words, *(f"Note: {note}." for note in self.notes)])
         tables = (
             Table("Lipschitz constants", ("what", "value"), [(n, cell(v)) for n, v in facts]),
             Table("Bounds by layer", heads, layers),
@@ -262,8 +275,9 @@ def certify(
         )
     check_has_head(model, name)
     task, notes = encode_for(model, task), []
-    if "encoding" in task.options:
-        notes.append("the features are encoded: bound and radii are of the encoded ones")
+    if made := [word for option, word in _MADE.items() if option in task.options]:
+        are = " and ".join(made)
+        notes.append(f"the features are {are}: bound and radii are of the {are} ones")
     limit, feat = bound(model, task.graph), task.stored_feat
     value = None
     if iterations:
@@ -284,4 +298,6 @@ def certify(
         value,
         certified,
         notes,
+        node_ids(task),
+        class_names(model, task),
     )

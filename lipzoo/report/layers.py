@@ -271,7 +271,7 @@ def bound(subject: Subject) -> list[Section]:
         except LipzooError as fault:
             why = str(fault)
         else:
-            why = " ".join(certified.notes)
+            why = " ".join(certified.notes[-1:])
             if certified.radii is not None:
                 mask, whose = subject.shown
                 is_judged = subject.mask_of(subject.split).any() and subject.logits.isfinite().all()

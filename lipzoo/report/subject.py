@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.names import node_ids
+from lipzoo.encoding import class_names
 from lipzoo.errors import ConfigError, DataError, LipzooError, did_you_mean
 from lipzoo.plots.embedded import METHODS
-from lipzoo.training.metrics import class_names, infer, is_multilabel, nodes_of
-from lipzoo.training.predict import node_ids, probabilities
+from lipzoo.training.metrics import infer, is_multilabel, nodes_of
+from lipzoo.training.predict import probabilities
 
 __all__ = ["RADII", "SPLITS", "Absent", "Subject", "split_if_labelled"]
 

@@ -188,9 +188,9 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         Rows of X are new nodes, also where they equal rows of ``fit``: these are asked for by
         leaving X out (or by ``label_distributions_``). Each new row is joined to its
         ``n_neighbors`` nearest among the nodes of ``fit``, by edges that lead to the new row only:
-        known nodes do not see new ones, nor these each other. (But for the stack, a ``start`` and
-        weights in context or for encoded features, which look at all rows at once: there what else
-        is asked for has a small say.)
+        known nodes do not see new ones, nor these each other. (But for PairNorm, the stack, a
+        ``start`` and weights in context or for encoded features, which look at all rows at once:
+        there what else is asked for has a small say.)
 
         Parameters
         ----------

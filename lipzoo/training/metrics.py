@@ -18,14 +18,13 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.checks import metric_faults
 from lipzoo.datasets.loading import as_task
 from lipzoo.datasets.metric import RANKING_METRICS, metric_fault, split_fault, told_apart
-from lipzoo.encoding import encode_for, is_multilabel
+from lipzoo.encoding import class_names, encode_for, is_multilabel
 from lipzoo.errors import DataError
 from lipzoo.models import check_has_head
 
 __all__ = [
     "check_labels",
     "check_metric",
-    "class_names",
     "evaluate",
     "has_diverged",
     "infer",
@@ -210,18 +209,6 @@ def check_labels(task: GraphTask, multilabel: bool, num_classes: int) -> None:
         raise DataError(
             f"{task.name}: has {found} classes, and the model tells {num_classes} apart{words}"
         )
-
-
-def class_names(model: nn.Module, task: GraphTask) -> tuple[str, ...]:
-    """What the classes of the model are called, where that is known.
-
-    Its card says it; a model without one, and one that reads the labels as context, have the
-    classes of the task.
-    """
-    card = getattr(model, "card", None)
-    if card is None or card.reads_context:
-        return task.class_names
-    return tuple(card.dataset.class_names or ())
 
 
 def with_classes_of(model: nn.Module, task: GraphTask, is_judged: bool = True) -> GraphTask:

@@ -24,7 +24,7 @@ from lipzoo.settings import Batching, Clusters, FitSettings, Full
 from lipzoo.training.batching import chosen_nodes, infer_sampled
 from lipzoo.training.metrics import infer, is_multilabel, warn_if_diverged, with_classes_of
 
-__all__ = ["node_ids", "predict", "probabilities", "rows_of", "write_predictions"]
+__all__ = ["predict", "probabilities", "rows_of", "write_predictions"]
 
 
 def predict(
@@ -89,16 +89,6 @@ def _logits(
 def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
     """Of the classes, (N, C): they sum to 1, or each is for itself where ``multilabel``."""
     return logits.sigmoid() if multilabel else logits.softmax(dim=1)
-
-
-def node_ids(task: GraphTask) -> list[int | str]:
-    """The ids of the nodes: those of the data; else ``ndata["node_id"]``, else 0..N-1."""
-    if task.node_ids is not None:
-        return list(task.node_ids)
-    ids = task.graph.ndata.get("node_id")
-    if ids is None or ids.shape != (task.num_nodes,) or ids.dtype not in (torch.int32, torch.int64):
-        return list(range(task.num_nodes))
-    return ids.tolist()
 
 
 def rows_of(words: str, ids: Sequence[int | str], name: str) -> list[int]:

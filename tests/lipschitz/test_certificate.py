@@ -9,9 +9,11 @@ import torch
 
 import lipzoo
 from lipzoo import GraphTask
+from lipzoo._tables import read_csv
 from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.lipschitz import certify
+from lipzoo.training.predict import predict, write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,34 @@ def test_what_is_written(certificate, task, tmp_path):
     assert (folder / "radii.csv").is_file()
     replace(certificate, radii=None).write(folder, overwrite=True)
     assert not (folder / "radii.csv").exists(), "that of the certificate before"
+
+
+def test_what_was_made_of_the_features_is_said(task):
+    """The numbers are of what the network reads."""
+    scaled = lipzoo.load_dataset("iris", scaling="standard", missing_rate=0.5)
+    filled = lipzoo.load_dataset("iris", missing_rate=0.5, missing_fill="propagate")
+    for made, are in ((task, None), (scaled, "scaled"), (filled, "filled in")):
+        found = certify(make(made), made, iterations=0)
+        words = f"the features are {are}: bound and radii are of the {are} ones"
+        assert found.notes == ([] if are is None else [words])
+        [note] = [found.sections()[0].words.partition("Note: ")[2]]
+        assert note == ("" if are is None else f"{words}.")
+        assert (f"note: {words}" in found.text()) == (are is not None)
+    both = lipzoo.load_dataset("iris", scaling="standard", encoding={"width": 8})
+    [note] = certify(make(both), both, iterations=0, radii=False).notes
+    assert note.startswith("the features are scaled and encoded:")
+
+
+def test_nodes_and_classes_are_called_as_where_predictions_are_written(tmp_path):
+    graph = lipzoo.load_dataset("wine").graph
+    names, ids = ("red", "white", "rose"), [f"bottle {n}" for n in range(graph.num_nodes())]
+    task = GraphTask.from_graph(graph, "wine", class_names=names, node_ids=ids)
+    model = lipzoo.finetune("gat_lip_2.cora", task, epochs=1, verbose=False).model
+    folder = certify(model, task, iterations=0).write(tmp_path / "out")
+    write_predictions(tmp_path / "p.csv", predict(model, task), False, nodes=ids, classes=names)
+    rows = [read_csv(file) for file in (folder / "radii.csv", tmp_path / "p.csv")]
+    ours, theirs = ([(row["node"], row["class"]) for row in each] for each in rows)
+    assert ours == theirs
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ import lipzoo
 from lipzoo._dgl import dgl
 from lipzoo.cli import main
 from lipzoo.datasets import GraphTask, save_npz
+from lipzoo.datasets.names import node_ids
 from lipzoo.errors import DataError, UnknownNameError
 from lipzoo.training import evaluate, predict, write_predictions
-from lipzoo.training.predict import node_ids
 
 N = 60
 NAMES = ["ham", "spam", "eggs"]
