@@ -65,6 +65,7 @@ def parser_of(command):
 def test_every_option_has_a_text_and_says_its_default(command):
     parser = parser_of(command)
     shown = " ".join(parser.format_help().split())
+    assert shown.count("{") == shown.count("}")
     for action in parser._actions:
         assert action.help, action.dest
         if action.option_strings and action.default not in (None, False, [], "==SUPPRESS=="):

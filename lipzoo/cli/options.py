@@ -115,7 +115,7 @@ def add_batching(
 
     help = help or (
         f"what an epoch is: {', '.join(BATCHINGS)}; or with settings, such as '{{name: clusters, "
-        "parts: 64}}'"
+        "parts: 64}'"
     )
     help += "" if default else " (default: the recipe's)"
     parser.add_argument("--batching", metavar="B", default=default, help=help)
@@ -160,7 +160,10 @@ def verbosity(args: argparse.Namespace) -> bool | typing.Literal["json"]:
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, schema: type[pydantic.BaseModel], names: Iterable[str]
+    parser: argparse.ArgumentParser,
+    schema: type[pydantic.BaseModel],
+    names: Iterable[str],
+    whose: str = "",
 ) -> list[str]:
     """An option for each setting: its type, its default and its text are the schema's.
 
@@ -172,6 +175,8 @@ def add_settings(
         A schema whose fields all have defaults.
     names : iterable of str
         Fields, with dots for those of a part: ``optimizer.lr`` becomes ``--lr``.
+    whose : str
+        Who says the default in the schema's place; then the options are None where not said.
 
     Returns
     -------
@@ -190,7 +195,9 @@ def add_settings(
         if kind is not bool:
             option = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "WORD")}
         flag = f"--{last.replace('_', '-')}"
-        parser.add_argument(flag, default=default, help=field.description, **option)
+        text, default = field.description, None if whose else default
+        text += f" (default: {whose})" if whose else ""
+        parser.add_argument(flag, default=default, help=text, **option)
         added.append(last)
     return added
 

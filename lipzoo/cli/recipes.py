@@ -10,6 +10,7 @@ from lipzoo.cli.options import (
     add_batching,
     add_data,
     add_metric,
+    add_settings,
     batching_of,
     data_options,
 )
@@ -20,24 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add_any_recipe", "any_recipe"]
 
-#: Fields of a recipe that are options: name, field, type, what stands for a value, text.
-_FIELDS: tuple[tuple[str, str, type, str, str], ...] = (
-    ("epochs", "epochs", int, "N", "epochs at most"),
-    ("lr", "optimizer.lr", float, "X", "learning rate"),
-    ("weight_decay", "optimizer.weight_decay", float, "X", "weight decay"),
-    (
-        "patience",
-        "early_stopping.patience",
-        int,
-        "N",
-        "epochs without a better validation result",
-    ),
-)
+#: Fields of a recipe that are options.
+_FIELDS = ("epochs", "optimizer.lr", "optimizer.weight_decay", "early_stopping.patience")
 
 
 def add_any_recipe(parser: argparse.ArgumentParser) -> None:
     """RECIPE, or ``--architecture`` with ``--data``, and what changes them; `any_recipe` reads
     them."""
+    from lipzoo.settings import FitSettings
+
     parser.add_argument(
         "recipe", metavar="RECIPE", nargs="?", help="a YAML file, a card, or a shipped name"
     )
@@ -49,10 +41,7 @@ def add_any_recipe(parser: argparse.ArgumentParser) -> None:
     )
     add_data(parser, "with --architecture: what to train on")
     add_metric(parser)
-    for name, _, kind, metavar, text in _FIELDS:
-        flag = f"--{name.replace('_', '-')}"
-        text = f"{text} (default: the recipe's)"
-        parser.add_argument(flag, type=kind, metavar=metavar, help=text)
+    add_settings(parser, FitSettings, _FIELDS, whose="the recipe's")
     add_batching(parser)
 
 
@@ -70,8 +59,8 @@ def any_recipe(args: argparse.Namespace, command: str) -> Recipe:
 
     fields = [
         f"{field}={value}"
-        for name, field, *_ in _FIELDS
-        if (value := getattr(args, name)) is not None
+        for field in _FIELDS
+        if (value := getattr(args, field.rpartition(".")[2])) is not None
     ]
     if args.metric is not None:
         fields.append(f"metric={args.metric}")

@@ -15,7 +15,16 @@ from lipzoo.attention.structure_of import PARENT_DEGREES
 from lipzoo.datasets import GraphTask
 from lipzoo.nn import keep_degrees
 
-__all__ = ["Batch", "Rows", "Share", "node_weights", "shares", "sparse_rows"]
+__all__ = [
+    "Batch",
+    "Rows",
+    "Share",
+    "node_weights",
+    "reads_degrees",
+    "reads_edges",
+    "shares",
+    "sparse_rows",
+]
 
 
 @dataclass
@@ -80,6 +89,16 @@ def node_weights(task: GraphTask, class_weight: Tensor | None) -> Tensor:
     return weights.cpu()
 
 
+def reads_edges(model: nn.Module) -> bool:
+    """Whether a model reads edge features; a class of one's own may do so from the graph."""
+    return bool(getattr(model, "edge_feats", 1))
+
+
+def reads_degrees(model: nn.Module) -> bool:
+    """Whether a model reads the degrees that nodes have in the whole graph."""
+    return any(getattr(module, "degree_norm", "none") != "none" for module in model.modules())
+
+
 class Rows:
     """Makes batches for a model: takes from a task what it reads.
 
@@ -92,13 +111,8 @@ class Rows:
 
     def __init__(self, model: nn.Module, graph: Any) -> None:
         self.takes_sparse = getattr(model, "takes_sparse_feat", False)
-        # A class of one's own may read them from the graph.
-        reads_edges = bool(getattr(model, "edge_feats", 1))
-        self.edge_feat: Tensor | None = graph.edata.get("feat") if reads_edges else None
-        norms = {getattr(module, "degree_norm", "none") for module in model.modules()}
-        self.degrees: Tensor | None = None
-        if norms - {"none"}:
-            self.degrees = _degrees(graph)
+        self.edge_feat: Tensor | None = graph.edata.get("feat") if reads_edges(model) else None
+        self.degrees: Tensor | None = _degrees(graph) if reads_degrees(model) else None
 
     def tell(self, graph: Any, nodes: Tensor, edges: Tensor) -> None:
         """Let a part or block know the numbers that its ``nodes`` have in the whole graph, their

@@ -32,7 +32,7 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.nn.feature_norms import BatchNorm, PairNorm
 from lipzoo.settings import Batching, Neighbours
-from lipzoo.training.batching_rows import Batch, Share, node_weights
+from lipzoo.training.batching_rows import Batch, Share, node_weights, reads_degrees, reads_edges
 from lipzoo.training.batching_samples import (
     check_samples,
     fanouts_of,
@@ -137,14 +137,11 @@ class SampledParts:
         self.fanouts = fanouts_of(model, options)
         weights = node_weights(task, class_weight)
         self.weights, self.seeds = weights / weights.sum(), trainers.own(task.train_mask)
-        norms = {getattr(module, "degree_norm", "none") for module in model.modules()}
-        columns, graph = {}, trainers.graph
-        if norms - {"none"}:
-            columns[PARENT_DEGREES] = graph.ndata[PARENT_DEGREES]
-        self.columns = columns
-        # A class of one's own may read them from the graph.
-        reads_edges = bool(getattr(model, "edge_feats", 1))
-        self.edge_feat = graph.edata["feat"] if reads_edges and "feat" in graph.edata else None
+        graph = trainers.graph
+        read = [PARENT_DEGREES] if reads_degrees(model) else []
+        self.columns = {name: graph.ndata[name] for name in read}
+        has_edges = reads_edges(model) and "feat" in graph.edata
+        self.edge_feat = graph.edata["feat"] if has_edges else None
 
     def __call__(self, task: GraphTask) -> Iterator[Batch]:
         """As many batches as each trainer has, so that all make the same steps."""

@@ -318,14 +318,14 @@ def load_seed(
 
     Parameters
     ----------
-    architecture : Architecture, optional
-        By default what :func:`architecture_of_run` says.
     folder : Path
         The run's.
     seed : int
         One of those that :func:`summarize` names.
     recipe, task
         The run's: see :func:`read_run`, and :func:`~lipzoo.training.tasks.load_task` for this seed.
+    architecture : Architecture, optional
+        By default what :func:`architecture_of_run` says.
 
     Raises
     ------

@@ -132,7 +132,9 @@ def tune(
     -------
     dict
         ``{"name": …, "metric": "val_accuracy", "value": …, "trial": …, "values": {…}, "trials":
-        {"complete": …, "pruned": …, "failed": …}}``
+        {"complete": …, "pruned": …, "failed": …}, "only_class": …}``; trials may also be
+        ``killed``, ``running`` or ``waiting``, and ``only_class`` is what the best one predicts
+        for every node, where it does (:func:`~lipzoo.training.metrics.only_class`)
 
     Raises
     ------
