@@ -71,8 +71,8 @@ class DatasetEntry(_Entry):
     """What ``load_dataset(name, **options)`` must give again.
 
     ``multilabel`` says whether a node may have several labels, ``data_fingerprint`` what the data
-    are without their split; cards of 0.1.0 say neither. ``class_names`` are there where the data
-    name their classes.
+    are without their split; cards of 0.1.0 say neither. ``class_names`` and ``feature_names`` are
+    there where the data name their classes, and each column of their features.
     """
 
     name: str
@@ -81,6 +81,7 @@ class DatasetEntry(_Entry):
     data_fingerprint: str | None = None
     multilabel: bool | None = None
     class_names: list[str] | None = None
+    feature_names: list[str] | None = None
 
     @pydantic.field_validator("options")
     @classmethod

@@ -16,7 +16,7 @@ from lipzoo.context import encode_context, hidden_parts, num_start_columns, star
 from lipzoo.datasets import GraphTask, encode_task
 from lipzoo.datasets.loading import with_any_split
 from lipzoo.datasets.scaling import scale_features, scaled_by
-from lipzoo.errors import CheckpointError, ConfigError, UnknownNameError, shown
+from lipzoo.errors import CheckpointError, ConfigError, DataError, UnknownNameError, shown
 from lipzoo.models import InContextGATv2
 from lipzoo.registry import find_checkpoint, load_pretrained, split_name
 from lipzoo.settings import Start
@@ -57,10 +57,13 @@ def encode_for(reader: Any, task: GraphTask, anew: bool = False) -> GraphTask:
     ------
     ConfigError
         If the task was encoded or started for other weights.
+    DataError
+        If its columns are those of the training in another order.
     """
     card = getattr(reader, "card", None)
     if card is None or _is_started(task, card.start):
         return task
+    _check_columns(card, task, anew)
     if card.start is not None or card.reads_context:
         task = with_any_split(task)
     scaled = _scaled(card, task, anew)
@@ -238,6 +241,21 @@ def _is_started(task: GraphTask, start: Start | None) -> bool:
     if start is None or present != start.model_dump():
         raise ConfigError(f"{task.name}: starts from {present}, not {start}; pass the raw task")
     return True
+
+
+def _check_columns(card: Card, task: GraphTask, anew: bool) -> None:
+    """Refuse columns that have changed places; warn of others, but where the weights learn them."""
+    there, known = task.feature_names, tuple(card.dataset.feature_names or ())
+    if not there or not known or there == known or len(there) != len(known) or card.encoding:
+        return
+    words = f"the weights read {shown(', '.join(known))}, and here is {shown(', '.join(there))}"
+    if {*there} == {*known}:
+        raise DataError(
+            f"{task.name}: its columns have changed places: {words}; load it with "
+            f"features=[{shown(', '.join(known))}]"
+        )
+    if not anew:
+        warnings.warn(f"{task.name}: has other columns: {words}", stacklevel=3)
 
 
 def _scaled(card: Card, task: GraphTask, anew: bool) -> GraphTask:

@@ -40,6 +40,8 @@ _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
 _CODE = re.compile(r"\+|-?0\d|.*_")
 _LABEL = ("label", "y")
 _EDGE_FEATURES = ("feat", "edge_attr")
+#: Columns that are all features, and say nothing of what each of them is.
+_LISTS = {"feat", "x"}
 _SPLITS = {
     "train": "train_mask",
     "training": "train_mask",
@@ -226,6 +228,10 @@ def node_columns(
         if is_named or list(features) != others:
             raise
         raise DataError(f"{fault}; or say which columns are features: features=[...]") from None
+    names = [str(name) for name in features]
+    is_one_each = arrays["feat"].size == len(arrays["feat"]) * len(names)
+    if is_one_each and len({*names}) == len(names) and not _LISTS & {*names}:
+        facts["feature_names"] = names
     return arrays, facts
 
 

@@ -72,6 +72,7 @@ def grown(
         metric=task.metric,
         class_names=task.class_names,
         node_ids=ids,
+        feature_names=task.feature_names,
     )
 
 

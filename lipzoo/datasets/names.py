@@ -12,7 +12,7 @@ from torch import Tensor
 from lipzoo.datasets.columns import is_whole_text
 from lipzoo.errors import DataError, did_you_mean, shown
 
-__all__ = ["as_class_names", "as_node_ids", "node_ids", "recount"]
+__all__ = ["as_class_names", "as_feature_names", "as_node_ids", "node_ids", "recount"]
 
 
 def node_ids(task: Any) -> list[int | str]:
@@ -33,15 +33,28 @@ def as_class_names(names: Any, num_classes: int, where: str) -> tuple[str, ...]:
     DataError
         If they are no words, one stands there twice, or they are not as many as the classes.
     """
-    found = _listed(names, f"{where}: class_names")
+    return _as_names(names, num_classes, f"{where}: class_names", "class", "classes")
+
+
+def as_feature_names(names: Any, in_feats: int, where: str) -> tuple[str, ...]:
+    """Words, one a column of features; none where there are no names.
+
+    Raises
+    ------
+    DataError
+        As of :func:`as_class_names`.
+    """
+    return _as_names(names, in_feats, f"{where}: feature_names", "column", "columns")
+
+
+def _as_names(names: Any, number: int, where: str, one: str, several: str) -> tuple[str, ...]:
+    found = _listed(names, where)
     if not all(isinstance(name, str) for name in found):
-        raise DataError(f"{where}: class_names must be words, one a class")
+        raise DataError(f"{where} must be words, one a {one}")
     if len(set(found)) < len(found):
-        raise DataError(f"{where}: class_names: a class stands there twice")
-    if found and len(found) != num_classes:
-        raise DataError(
-            f"{where}: class_names are {len(found)}, and there are {num_classes} classes; name each"
-        )
+        raise DataError(f"{where}: a {one} stands there twice")
+    if found and len(found) != number:
+        raise DataError(f"{where} are {len(found)}, and there are {number} {several}; name each")
     return tuple(map(str, found))
 
 

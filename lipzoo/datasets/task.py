@@ -15,7 +15,7 @@ from lipzoo.datasets.checks import validate_task
 from lipzoo.datasets.convert import MASKS, class_count, compress, noted_class_count, tidy_graph
 from lipzoo.datasets.fingerprint import fingerprint_of
 from lipzoo.datasets.metric import default_metric
-from lipzoo.datasets.names import as_class_names, as_node_ids, recount
+from lipzoo.datasets.names import as_class_names, as_feature_names, as_node_ids, recount
 from lipzoo.datasets.sources import Sources
 from lipzoo.datasets.splits import one_split
 from lipzoo.errors import ConfigError, DataError
@@ -54,6 +54,8 @@ class GraphTask(Sources):
         The classes by name, where the data name them.
     node_ids : sequence of N int or str, optional
         What the nodes are called where the data came from: predictions name them so.
+    feature_names : tuple of F str
+        The columns of the features as they came, where the data name each.
     mapped : bool
         The features lie in a file, of any type of real numbers: they are read some rows at a
         time, and never searched for zeros.
@@ -68,6 +70,7 @@ class GraphTask(Sources):
     parts: tuple[GraphTask, ...] = field(default=(), repr=False)
     class_names: tuple[str, ...] = field(default=(), repr=False)
     node_ids: Sequence[int | str] | None = field(default=None, repr=False)
+    feature_names: tuple[str, ...] = field(default=(), repr=False)
     mapped: bool = field(default=False, repr=False)
     _fingerprint: str = field(default="", repr=False)
     _sparse: tuple[Tensor | None] | None = field(default=None, repr=False)
@@ -88,6 +91,7 @@ class GraphTask(Sources):
         metric: str = "",
         class_names: Sequence[str] = (),
         node_ids: Sequence[int | str] | None = None,
+        feature_names: Sequence[str] = (),
         mapped: bool = False,
     ) -> GraphTask:
         """Make a task of your own DGL graph, which is not touched.
@@ -102,7 +106,7 @@ class GraphTask(Sources):
             the three masks; masks (N, S) of S splits, of which `with_split` takes one.
         num_classes : int, optional
             C; by default the largest label plus one, or the width of multilabel labels.
-        metric, class_names, node_ids
+        metric, class_names, node_ids, feature_names
             See the class.
         mapped : bool
             The features are backed by a file (``torch.from_file``, or ``torch.from_numpy`` of
@@ -122,6 +126,9 @@ class GraphTask(Sources):
             "class_names": as_class_names(class_names, int(num_classes), name),
             "node_ids": as_node_ids(node_ids, graph.num_nodes(), name),
         }
+        if feature_names:
+            width = graph.ndata["feat"].shape[1] if "feat" in graph.ndata else 0
+            more["feature_names"] = as_feature_names(feature_names, width, name)
         return cls(name, graph, int(num_classes), multilabel, metric=metric, mapped=mapped, **more)
 
     @classmethod
@@ -282,6 +289,7 @@ class GraphTask(Sources):
             options=dict(self.options),
             parts=(),
             mapped=self.mapped and "feat" not in columns,
+            feature_names=() if "feat" in columns else self.feature_names,
             _fingerprint="",
             _sparse=None,
             _source=self.source if columns.keys() <= set(MASKS) else None,
@@ -295,6 +303,7 @@ class GraphTask(Sources):
         """
         made = self.with_ndata(feat=feat)
         made._fingerprint, made._source = self.fingerprint, self.source
+        made.feature_names = self.feature_names
         made.options |= options
         return made
 

@@ -32,6 +32,7 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,
         class_names=list(task.class_names) or None,
+        feature_names=list(task.feature_names[:_MOST_COLUMNS]) or None,
     )
 
 

@@ -7,8 +7,10 @@ import torch
 
 import lipzoo
 from lipzoo.card import Card
-from lipzoo.datasets import GraphTask
+from lipzoo.datasets import GraphTask, scale_features
+from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError
+from lipzoo.lipschitz import certify
 from lipzoo.training import evaluate, predict
 
 
@@ -29,6 +31,9 @@ def graph(label=True):
         ({"class_names": ("a", "a", "b")}, "stands there twice"),
         ({"class_names": (1, 2, 3)}, "must be words"),
         ({"class_names": "abc"}, "must be a list"),
+        ({"feature_names": ("a", "b")}, "are 2, and there are 4 columns"),
+        ({"feature_names": ("a", "a", "b", "c")}, "a column stands there twice"),
+        ({"feature_names": (1, 2, 3, 4)}, "must be words, one a column"),
         ({"node_ids": list(range(11))}, "are 11, and there are 12 nodes"),
         ({"node_ids": [0.5] * 12}, "whole numbers or words"),
         ({"node_ids": 5}, "must be a list"),
@@ -151,3 +156,59 @@ def test_columns_of_several_labels_stay_where_one_side_has_no_names():
     several.ndata["label"] = torch.nn.functional.one_hot(several.ndata["label"], 3).float()
     task = GraphTask.from_graph(several)
     assert task.with_classes(("a", "b", "c")) is task
+
+
+def columns_of(names):
+    """A task from a table whose columns of features are these, in this order."""
+    random = np.random.default_rng(0)
+    values = {name: random.normal(size=12) for name in ("age", "posts", "words")}
+    kinds = ["ham" if value > 0 else "spam" for value in values["age"]]
+    nodes = {name: values[name] for name in names} | {"label": kinds}
+    return GraphTask.from_edges(np.stack([np.arange(12), np.roll(np.arange(12), 1)]), nodes)
+
+
+def test_columns_by_name(recwarn):
+    """Weights know what they read: columns that have changed places are no others."""
+    task = columns_of(("age", "posts"))
+    assert task.feature_names == ("age", "posts")
+    assert scale_features(task, "standard").feature_names == task.feature_names
+    assert task.with_ndata(feat=task.feat.flip(1)).feature_names == ()
+    model = lipzoo.finetune("gat_lip_2.cora", task, epochs=1, verbose=False).model
+    assert model.card.dataset.feature_names == ["age", "posts"]
+    recwarn.clear()
+    predict(model, task)
+    predict(model, graph_of(task))  # which names nothing
+    assert not recwarn
+    swapped = columns_of(("posts", "age"))
+    for use in (predict, evaluate, certify):
+        with pytest.raises(DataError, match=r"changed places: .*features=\[age, posts\]"):
+            use(model, swapped)
+    with pytest.raises(DataError, match="changed places"):
+        encode_for(model, swapped, anew=True)
+    others = columns_of(("words", "posts"))
+    with pytest.warns(UserWarning, match="the weights read age, posts, and here is words, posts"):
+        predict(model, others)
+    recwarn.clear()
+    encode_for(model, others, anew=True)  # which the weights are to learn
+    assert not recwarn
+
+
+def graph_of(task):
+    """The same features as of a graph that has no names for them."""
+    made = GraphTask.from_graph(task.graph, class_names=task.class_names)
+    assert made.feature_names == ()
+    return made
+
+
+@pytest.mark.parametrize("names", [["feat"], ["x"], ["age", "age"]])
+def test_columns_that_no_name_tells_apart(names):
+    ring = np.stack([np.arange(12), np.roll(np.arange(12), 1)])
+    nodes = {name: np.arange(12.0) for name in names}
+    assert GraphTask.from_edges(ring, nodes, features=names).feature_names == ()
+
+
+def test_columns_that_are_called_by_numbers():
+    pandas = pytest.importorskip("pandas")
+    ring = np.stack([np.arange(12), np.roll(np.arange(12), 1)])
+    nodes = pandas.DataFrame(np.random.default_rng(0).normal(size=(12, 3)))
+    assert GraphTask.from_edges(ring, nodes).feature_names == ("0", "1", "2")
