@@ -146,7 +146,8 @@ class DotProductLipschitzNorm(ScoreNorm):
 
     Notes
     -----
-    Where the denominator is zero (or underflows), the score is 0 and so is its gradient.
+    Where the denominator is zero (or underflows), the score is 0 and so is its gradient. In float16
+    the products :math:`q_i \cdot k_j` overflow above 65,504, with the norm as without.
     """
 
     accepts = (DotProductScores,)
