@@ -39,6 +39,7 @@ from lipzoo.training.state import (
     load_state,
     save_state,
 )
+from lipzoo.training.stopping import Chosen
 
 __all__ = ["FitResult", "fit", "make_optimizer"]
 
@@ -69,13 +70,10 @@ class FitResult:
 
 
 @dataclass
-class _State:
+class _State(Chosen):
     """All that a later process needs to go on as if nothing had happened."""
 
     epoch: int = 0
-    best_key: tuple[float, float] | None = None
-    best_epoch: int = 0
-    risen_epoch: int = 0  # when what is monitored was last better, ties left out
     judged_by: str | None = None  # the metric on the validation nodes, where these are looked at
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -190,7 +188,8 @@ def fit(
     begun, first_epoch = state.epoch, stage(verbose, f"{title}: the first epoch".lstrip(": "))
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     with closing(_Log(folder, state.history)) as log, closing(progress):
-        while state.epoch < settings.epochs and not _is_over(state, settings):
+        stopping = settings.early_stopping
+        while state.epoch < settings.epochs and not state.is_over(state.epoch, stopping):
             state.epoch += 1
             if on_epoch is not None:
                 on_epoch(state.epoch)
@@ -210,9 +209,8 @@ def fit(
                 state.history.append(row)
                 log.write(row)
                 if validates:
-                    monitor = settings.early_stopping.monitor
-                    _keep_best(state, judged, val, task.metric, monitor)
-                    progress.evaluated(row, *_best(state, task.metric, monitor))
+                    _keep_best(state, judged, val, task.metric, stopping.monitor)
+                    progress.evaluated(row, *_best(state, task.metric, stopping.monitor))
                 if on_evaluation is not None:
                     on_evaluation(row)
             if isinstance(scheduler, Plateau):
@@ -280,11 +278,7 @@ def _saves_memory(model: nn.Module) -> bool:
 
 
 def _keep_best(state: _State, model, val: dict[str, float], metric: str, monitor: str) -> None:
-    key = selection_key(val, metric, monitor)
-    if state.best_key is None or key[0] > state.best_key[0]:
-        state.risen_epoch = state.epoch
-    if state.best_key is None or key > state.best_key:
-        state.best_key, state.best_epoch = key, state.epoch
+    if state.judge(state.epoch, selection_key(val, metric, monitor)):
         state.best_weights = {name: t.detach().clone() for name, t in model.state_dict().items()}
 
 
@@ -293,12 +287,6 @@ def _best(state: _State, metric: str, monitor: str) -> tuple[str, float, int]:
     value = state.best_key[0]
     found = ("val_loss", -value) if monitor == "loss" else (f"val_{metric}", value)
     return *found, state.best_epoch
-
-
-def _is_over(state: _State, settings: FitSettings) -> bool:
-    stopping = settings.early_stopping
-    better = state.best_epoch if stopping.ties == "improve" else state.risen_epoch
-    return state.best_key is not None and state.epoch - better >= stopping.patience
 
 
 def make_optimizer(

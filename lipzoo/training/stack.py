@@ -18,6 +18,7 @@ from lipzoo.training.loop import make_optimizer
 from lipzoo.training.metrics import only_class, score, selection_key, smooth, warn_if_diverged
 from lipzoo.training.recipe import Schedule
 from lipzoo.training.schedules import make_scheduler
+from lipzoo.training.stopping import Chosen
 
 __all__ = ["Stack", "has_own_rate"]
 
@@ -90,8 +91,7 @@ class Stack:
             self.options["edge_feat"] = self.task.edge_feat.to(device)
         self.nodes = {split: _Nodes.of(tasks, split, device) for split in ("train", "val", "test")}
         self._read_optimizers(models, settings, device)
-        self.best_key: list[tuple[float, float] | None] = [None] * self.size
-        self.best_epoch, self.risen_epoch = [0] * self.size, [0] * self.size
+        self.chosen = [Chosen() for _ in range(self.size)]
         self.average: dict[str, Tensor] | None = None
         self.best = {k: t.detach().clone() for k, t in self._state().items()}
         self.is_done = torch.zeros(self.size, dtype=torch.bool)
@@ -229,14 +229,9 @@ class Stack:
     def keep_best(self, epoch: int, rows: list[dict[str, float]]) -> None:
         is_better = torch.zeros(self.size, dtype=torch.bool)
         for r, (row, one) in enumerate(zip(rows, self.settings, strict=True)):
-            if self.is_done[r]:
-                continue
-            key = selection_key(row, self.task.metric, one.early_stopping.monitor)
-            if self.best_key[r] is None or key[0] > self.best_key[r][0]:
-                self.risen_epoch[r] = epoch
-            if self.best_key[r] is None or key > self.best_key[r]:
-                self.best_key[r], self.best_epoch[r] = key, epoch
-                is_better[r] = True
+            if not self.is_done[r]:
+                key = selection_key(row, self.task.metric, one.early_stopping.monitor)
+                is_better[r] = self.chosen[r].judge(epoch, key)
         is_better = is_better.to(self.feat.device)
         for name, tensor in self._state().items():
             best = self.best[name]
@@ -245,9 +240,7 @@ class Stack:
     def is_over(self, epoch: int) -> bool:
         """Whether all models have stopped, after so many epochs."""
         for r, one in enumerate(self.settings):
-            stopping = one.early_stopping
-            better = self.best_epoch if stopping.ties == "improve" else self.risen_epoch
-            if self.best_key[r] is not None and epoch - better[r] >= stopping.patience:
+            if self.chosen[r].is_over(epoch, one.early_stopping):
                 self.is_done[r] = True
         return bool(self.is_done.all())
 

@@ -134,7 +134,8 @@ def fit_together(
             if on_evaluation is not None:
                 on_evaluation(epoch, rows)
     metrics, only = run.finish(models, splits)
-    parts = zip(metrics, run.best_epoch, histories, only, strict=True)
+    epochs = [chosen.best_epoch for chosen in run.chosen]
+    parts = zip(metrics, epochs, histories, only, strict=True)
     return [FitResult(*each) for each in parts]
 
 
