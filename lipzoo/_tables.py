@@ -11,7 +11,7 @@ from typing import Any
 
 from lipzoo.errors import ConfigError
 
-__all__ = ["figure_lines", "markdown_table", "read_csv", "text_table", "to_csv"]
+__all__ = ["figure_lines", "markdown_table", "read_csv", "text_table", "to_csv", "with_spread"]
 
 
 def to_csv(
@@ -80,10 +80,12 @@ def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 def figure_lines(metrics: Mapping[str, tuple[float, float, int]]) -> list[str]:
     """A line a metric, of mean, standard deviation and number of values; one has no spread."""
-    return [
-        f"  {name:<16} {mean:.4f}" + (f" ± {std:.4f}" if count > 1 else "")
-        for name, (mean, std, count) in metrics.items()
-    ]
+    return [f"  {name:<16} {with_spread(*figures)}" for name, figures in metrics.items()]
+
+
+def with_spread(mean: float, std: float, count: int, digits: int = 4) -> str:
+    """``0.8342 ± 0.0051``; of one value there is no spread."""
+    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if count > 1 else "")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lipzoo._memory import available_memory, shown_bytes
-from lipzoo._tables import figure_lines, markdown_table, text_table
+from lipzoo._tables import figure_lines, markdown_table, text_table, with_spread
 from lipzoo.card import Card, Summary
 from lipzoo.errors import ConfigError
 from lipzoo.registry import (
@@ -208,8 +208,7 @@ def decisive(card: Card) -> str:
 
 def percent(summary: Summary) -> str:
     """``83.4 ± 0.5``; of one seed there is no spread."""
-    mean = f"{100 * summary.mean:.1f}"
-    return f"{mean} ± {100 * summary.std:.1f}" if len(summary.values) > 1 else mean
+    return with_spread(100 * summary.mean, 100 * summary.std, len(summary.values), digits=1)
 
 
 def _figures(metrics: dict[str, Summary]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 
+from lipzoo._tables import figure_lines
 from lipzoo.cli.command import show
 from lipzoo.cli.options import add_data, add_json, add_metric, add_name, load_model, load_task
 
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> None:
     if args.data is None and task.fingerprint != model.card.dataset.fingerprint:
         warnings.warn("the data is not what the card's figures were measured on", stacklevel=1)
     facts = {"name": model.card.full_name, "dataset": task.name, "metrics": metrics}
-    lines = [f"  {name:<16} {value:.4f}" for name, value in metrics.items()]
+    lines = figure_lines({name: (value, 0.0, 1) for name, value in metrics.items()})
     show(args, facts, "\n".join([f"{facts['name']} on {task.name}", *lines]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from lipzoo._tables import figure_lines
 from lipzoo.cli.command import show
 from lipzoo.cli.options import (
     add_batching,
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     }
     lines = [
         f"kept: {', '.join(result.kept)}; freshly initialised: {', '.join(result.replaced) or '-'}",
-        *(f"  {name:<16} {value:.4f}" for name, value in result.metrics.items()),
+        *figure_lines({name: (value, 0.0, 1) for name, value in result.metrics.items()}),
         f"written to {result.folder}; lipzoo predict {result.folder} --data … --out FILE.csv",
     ]
     show(args, facts, "\n".join(lines))

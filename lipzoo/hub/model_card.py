@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from lipzoo._tables import markdown_table
+from lipzoo._tables import markdown_table, with_spread
 from lipzoo._yaml import to_yaml
 from lipzoo.card import Card, Summary
 
@@ -160,8 +160,7 @@ def _figures(card: Card) -> list[str]:
 def _cell(summary: Summary | None) -> str:
     if summary is None:
         return "-"
-    spread = f" ± {summary.std:.4f}" if len(summary.values) > 1 else ""
-    return f"{summary.mean:.4f}{spread}"
+    return with_spread(summary.mean, summary.std, len(summary.values))
 
 
 def _bound(card: Card) -> list[str]:

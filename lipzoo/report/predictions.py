@@ -8,6 +8,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from lipzoo import plots
 from lipzoo._page import Picture, Section, Table, cell
+from lipzoo._tables import with_spread
 from lipzoo.errors import DataError
 from lipzoo.plots.curves import column_words
 from lipzoo.plots.neighbours import Group
@@ -46,8 +47,7 @@ def figures(subject: Subject) -> Section:
     for name in {**measured, **known}:
         row = [name.replace("_", " "), f"{measured[name]:.4f}" if name in measured else "-"]
         if name in known:
-            spread = f" ± {known[name].std:.4f}" if len(known[name].values) > 1 else ""
-            row.append(f"{known[name].mean:.4f}{spread}")
+            row.append(with_spread(known[name].mean, known[name].std, len(known[name].values)))
         elif known:
             row.append("-")
         rows.append(row)

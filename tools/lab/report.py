@@ -11,6 +11,7 @@ import numpy as np
 
 from lab.engine import MADE_WITH
 from lipzoo._atomic import write_all
+from lipzoo._tables import with_spread
 
 __all__ = ["Cell", "grouped", "versions_of", "write_files"]
 
@@ -45,8 +46,7 @@ class Cell:
         return float(np.nan_to_num(self.std))
 
     def __str__(self) -> str:
-        spread = f" ± {self.std:.1f}" if len(self.test) > 1 else ""
-        return f"{self.mean:.1f}{spread} ({len(self.test)})"
+        return f"{with_spread(self.mean, self.std, len(self.test), digits=1)} ({len(self.test)})"
 
 
 def grouped(
