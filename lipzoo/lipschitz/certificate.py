@@ -132,10 +132,13 @@ class Certificate:
 
     def _radii_rows(self) -> list[dict[str, int | str | float]]:
         """As predictions are written: nodes and classes by what they are called."""
-        columns = (self.radii.predicted, self.radii.margin, self.radii.radius)
-        names = self.class_names or range(self.radii.predicted.max() + 1)
-        rows = zip(self.node_ids or range(self.nodes), *(x.tolist() for x in columns), strict=True)
-        return [{"node": i, "class": names[c], "margin": m, "radius": r} for i, c, m, r in rows]
+        numbers = (self.radii.predicted, self.radii.margin, self.radii.radius)
+        rows = zip(self.node_ids or range(self.nodes), *(x.tolist() for x in numbers), strict=True)
+        named = self.class_names
+        return [
+            {"node": node, "class": named[c] if named else c, "margin": margin, "radius": radius}
+            for node, c, margin, radius in rows
+        ]
 
     def report(self) -> str:
         """One HTML page that needs nothing beside it: :meth:`sections`, of all nodes."""
@@ -289,6 +292,7 @@ def certify(
         notes.append("the model reads edge features: no radii are derived for it; they stay fixed")
     elif radii:
         certified = robustness(model, task.graph, feat)
+    names = class_names(model, task)
     return Certificate(
         name or type(model).__name__,
         task.name,
@@ -299,5 +303,5 @@ def certify(
         certified,
         notes,
         node_ids(task),
-        class_names(model, task),
+        names if len(names) == getattr(model, "num_classes", None) else (),
     )
