@@ -34,8 +34,12 @@ def encode_context(
         If there is no training node, one has no label, or the features are not usable.
     """
     stack = ClosedFormStack(width=width, num_random=num_random, seed=seed)
-    numbers = {"width": stack.width, "num_random": stack.num_random, "seed": stack.seed}
-    spec = {"kind": "context", **numbers}
+    spec = {
+        "kind": "context",
+        "width": stack.width,
+        "num_random": stack.num_random,
+        "seed": stack.seed,
+    }
     present = task.options.get("encoding")
     if present == spec:
         return task

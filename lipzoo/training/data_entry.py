@@ -23,6 +23,7 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
     elsewhere.
     """
     options = {key: value for key, value in task.options.items() if key not in _MADE}
+    names = task.feature_names if len(task.feature_names) <= _MOST_COLUMNS else ()
     if task.reads_labels:
         options.pop("encoding", None)
     return DatasetEntry(
@@ -32,7 +33,7 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,
         class_names=list(task.class_names) or None,
-        feature_names=list(task.feature_names[:_MOST_COLUMNS]) or None,
+        feature_names=list(names) or None,
     )
 
 

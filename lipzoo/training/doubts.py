@@ -76,11 +76,12 @@ def _units(task: GraphTask) -> str:
         return f"feature {_shown(column, mean, spread)} {words}"
     count = (size > 0).sum(0)
     sizes, common = size.sum(0) / count.clamp(min=1), count >= _COMMON * len(feat)
-    if not (common & (low < high)).any():
+    varying = common & (low < high)
+    if not varying.any():
         return ""
     # What is the same everywhere says nothing where it is small; large, it drowns the rest.
     large = int(sizes.masked_fill(~common, 0).argmax())
-    small = int(sizes.masked_fill(~(common & (low < high)), torch.inf).argmin())
+    small = int(sizes.masked_fill(~varying, torch.inf).argmin())
     if sizes[large] <= _MOST_APART * sizes[small]:
         return ""
     both = " and ".join(_shown(column, mean, spread) for column in (large, small))
