@@ -90,7 +90,7 @@ def _subject(args: argparse.Namespace) -> tuple[nn.Module, GraphTask, dict[str, 
     from lipzoo._paths import as_path, is_path
     from lipzoo.training.export import best_of_run
     from lipzoo.training.history import best_epochs, read_histories, read_recorded
-    from lipzoo.training.run import RECIPE_FILE
+    from lipzoo.training.run_folder import RECIPE_FILE
 
     folder = as_path(args.name) if is_path(args.name) else None
     if folder is not None and (folder / RECIPE_FILE).is_file():

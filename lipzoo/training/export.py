@@ -24,9 +24,9 @@ from lipzoo.registry import split_name
 from lipzoo.training.data_entry import dataset_entry, scaling_entry
 from lipzoo.training.history import read_history
 from lipzoo.training.metrics import evaluate, selection_key
-from lipzoo.training.run import load_seed, read_run, summarize
 from lipzoo.training.run_architecture import architecture_of_run
-from lipzoo.training.run_seed import RESULT_FILE, model_args
+from lipzoo.training.run_folder import RESULT_FILE, read_run, summarize
+from lipzoo.training.run_seed import load_seed, model_args
 from lipzoo.training.tasks import Tasks
 from lipzoo.weights import write_checkpoint
 

@@ -10,7 +10,7 @@ from lipzoo._tables import read_csv
 from lipzoo.card import Card
 from lipzoo.errors import CheckpointError
 from lipzoo.training.loop import CSV_FILE
-from lipzoo.training.run_seed import read_results, seed_folders
+from lipzoo.training.run_folder import read_results, seed_folders
 from lipzoo.weights import CARD_FILE, CURVE_FILE, read_curve
 
 __all__ = ["Recorded", "best_epochs", "read_histories", "read_history", "read_recorded"]

@@ -1,15 +1,6 @@
 """Train a recipe over its seeds into a folder that can be resumed and exported.
 
-::
-
-    OUT/recipe.yaml                    what was asked for
-    OUT/architecture.yaml              the architecture as it was then
-    OUT/seed_0/metrics.csv             a row an evaluation (and TensorBoard's events)
-    OUT/seed_0/state.pt                to resume from
-    OUT/seed_0/model.safetensors       the best epoch's weights
-    OUT/seed_0/result.yaml             its metrics; there once the seed is finished
-    OUT/baselines/<name>/…             the same for each baseline
-    OUT/summary.yaml                   mean and standard deviation over the seeds
+What the folder holds: :mod:`lipzoo.training.run_folder`.
 """
 
 from __future__ import annotations
@@ -23,17 +14,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import nn
-
 from lipzoo._output import OutputFolder, differing
 from lipzoo._processes import in_processes
 from lipzoo._progress import Verbose, say, stage
 from lipzoo._writing import one_writer, output_path
 from lipzoo._yaml import read_yaml, write_yaml
-from lipzoo.datasets import GraphTask
 from lipzoo.encoding import as_start
-from lipzoo.errors import ConfigError, OutputError, first_line
+from lipzoo.errors import ConfigError
 from lipzoo.models import missing_for_finetuning
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.settings import per_seed
@@ -44,33 +31,23 @@ from lipzoo.training.loop import CSV_FILE
 from lipzoo.training.metrics import only_class_words, shown_class
 from lipzoo.training.ranks import Ranks, check_several
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.run_architecture import (
-    ARCHITECTURE_FILE,
-    architecture_of_run,
-    keep_architecture,
-)
-from lipzoo.training.run_seed import (
+from lipzoo.training.run_architecture import ARCHITECTURE_FILE, keep_architecture
+from lipzoo.training.run_folder import (
+    RECIPE_FILE,
     RESULT_FILE,
-    build_from_recipe,
+    SUMMARY_FILE,
     is_finished,
-    read_results,
+    read_run,
     seed_folders,
-    train_seed,
+    summarize,
 )
+from lipzoo.training.run_seed import build_from_recipe, train_seed
 from lipzoo.training.run_together import check_device, check_recipe_together, train_together
 from lipzoo.training.state import STATE_FILE, check_other_epochs, check_state_data
 from lipzoo.training.tasks import Tasks, check_splits, load_task
-from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
+from lipzoo.weights import WEIGHTS_FILE
 
-__all__ = [
-    "RECIPE_FILE",
-    "load_seed",
-    "read_run",
-    "summarize",
-    "train",
-]
-
-RECIPE_FILE, SUMMARY_FILE = "recipe.yaml", "summary.yaml"
+__all__ = ["train"]
 
 #: What to try where a model predicts the same for every node.
 _REMEDIES = (
@@ -291,88 +268,6 @@ def _warn_of_only_class(summary: dict[str, Any]) -> None:
         where = f"{summary['name']}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}:"
         words = only_class_words(f"{where} the model", same[0]["class"], _REMEDIES)
         warnings.warn(words, stacklevel=4)
-
-
-def read_run(folder: Path) -> Recipe:
-    """The recipe of a run's folder.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds no run.
-    """
-    file = folder / RECIPE_FILE
-    if not file.is_file():
-        raise OutputError(f"{folder}: holds no run; name the --out folder of `lipzoo train`")
-    return make_recipe(read_yaml(file), where=str(file))
-
-
-def load_seed(
-    folder: Path,
-    seed: int,
-    recipe: Recipe,
-    task: GraphTask,
-    architecture: Architecture | None = None,
-) -> nn.Module:
-    """The model of a finished seed, with the weights of its best epoch.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's.
-    seed : int
-        One of those that :func:`summarize` names.
-    recipe, task
-        The run's: see :func:`read_run`, and :func:`~lipzoo.training.tasks.load_task` for this seed.
-    architecture : Architecture, optional
-        By default what :func:`architecture_of_run` says.
-
-    Raises
-    ------
-    OutputError
-        If the weights are gone or of another model, or the data has changed since.
-    """
-    place = folder / f"seed_{seed}"
-    if not is_finished(place, task):
-        raise OutputError(f"{place}: is not finished; train it with --resume")
-    architecture = architecture or architecture_of_run(folder, recipe.architecture)
-    model = build_from_recipe(recipe, task, architecture)
-    file = place / WEIGHTS_FILE
-    try:
-        model.load_state_dict(parse_safetensors(file.read_bytes(), file))
-    except (OSError, RuntimeError) as fault:
-        raise OutputError(
-            f"{file}: are no weights of this run ({first_line(fault)}); train the seed anew with "
-            "--overwrite"
-        ) from None
-    return model
-
-
-def summarize(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """Mean and sample standard deviation over the finished seeds, and those of the baselines."""
-    results = read_results(folder)
-    if not results:
-        raise OutputError(f"{folder}: holds no finished seed; run `lipzoo train` with --resume")
-    summary = {
-        "name": recipe.full_name,
-        "seeds": [result["seed"] for result in results],
-        "metrics": _statistics(results),
-    }
-    found = {name: read_results(folder / "baselines" / name) for name in sorted(recipe.baselines)}
-    if any(found.values()):
-        summary["baselines"] = {name: _statistics(r) for name, r in found.items() if r}
-    if only := [r for r in results if r.get("only_class") is not None]:
-        summary["only_class"] = [{"seed": r["seed"], "class": r["only_class"]} for r in only]
-    return summary
-
-
-def _statistics(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    statistics = {}
-    for name in results[0]["metrics"]:
-        values = [float(result["metrics"][name]) for result in results]
-        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        statistics[name] = {"mean": float(np.mean(values)), "std": std, "values": values}
-    return statistics
 
 
 def _write_estimated(folder: Path, results: dict[int, dict[str, float]]) -> None:

@@ -15,7 +15,7 @@ from lipzoo._yaml import read_yaml, write_yaml
 from lipzoo.errors import ConfigError
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.registry.files import ArchitectureFile
-from lipzoo.training.run_seed import seed_folders
+from lipzoo.training.run_folder import seed_folders
 
 __all__ = ["ARCHITECTURE_FILE", "architecture_of_run", "keep_architecture"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,46 +13,30 @@ from torch import nn
 from lipzoo._atomic import remove_leftovers, write_atomically
 from lipzoo._progress import Verbose
 from lipzoo._torch import threads
-from lipzoo._yaml import read_yaml, write_yaml
+from lipzoo._yaml import write_yaml
 from lipzoo.card import versions
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import default_options
+from lipzoo.errors import OutputError, first_line
 from lipzoo.registry import Architecture, get_architecture
 from lipzoo.training.fresh import arguments_for, fresh_model
 from lipzoo.training.loop import FitResult, fit
 from lipzoo.training.memory import say_if_short
 from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
-from lipzoo.training.state import check_same_data
-from lipzoo.weights import WEIGHTS_FILE
+from lipzoo.training.run_architecture import architecture_of_run
+from lipzoo.training.run_folder import RESULT_FILE, is_finished
+from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
 
 __all__ = [
-    "RESULT_FILE",
     "build_from_recipe",
     "follow",
-    "is_finished",
     "keep_seed",
+    "load_seed",
     "model_args",
-    "read_results",
-    "seed_folders",
     "settled",
     "train_seed",
 ]
-
-#: There once a seed is finished.
-RESULT_FILE = "result.yaml"
-
-
-def seed_folders(run: Path) -> dict[int, Path]:
-    """The folders of a run's seeds, by seed; a copy of one, such as ``seed_0_old``, is none."""
-    found = ((re.fullmatch(r"seed_(0|[1-9]\d*)", path.name), path) for path in run.glob("seed_*"))
-    return dict(sorted((int(name[1]), path) for name, path in found if name))
-
-
-def read_results(run: Path) -> list[dict[str, Any]]:
-    """What is kept of the finished seeds in a run's folder, in the order of the seeds."""
-    files = (folder / RESULT_FILE for folder in seed_folders(run).values())
-    return [read_yaml(file) for file in files if file.is_file()]
 
 
 def train_seed(
@@ -85,21 +68,6 @@ def train_seed(
     title = f"{recipe.full_name} seed {seed}"
     model, result = _fitted(recipe, seed, task, architecture, ranks, folder, verbose, title)
     keep_seed(folder, seed, model, result, task)
-
-
-def is_finished(folder: Path, task: GraphTask) -> bool:
-    """Whether a seed has its result, which is of this data.
-
-    Raises
-    ------
-    OutputError
-        If it is of other data: a mean over both would say nothing.
-    """
-    file = folder / RESULT_FILE
-    if not file.is_file():
-        return False
-    check_same_data(folder, read_yaml(file)["fingerprint"], task.fingerprint)
-    return True
 
 
 def follow(ranks: Ranks, raw_dir: str | None = None) -> None:
@@ -195,3 +163,45 @@ def settled(recipe: Recipe, task: GraphTask) -> dict[str, Any]:
     batching = recipe.batching.model_dump(mode="json")  # which a dump leaves out where it is full
     dataset = {**default_options(recipe.dataset["name"]), **content["dataset"]}
     return {**content, "batching": batching, "dataset": dataset, "overrides": args}
+
+
+def load_seed(
+    folder: Path,
+    seed: int,
+    recipe: Recipe,
+    task: GraphTask,
+    architecture: Architecture | None = None,
+) -> nn.Module:
+    """The model of a finished seed, with the weights of its best epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    seed : int
+        One of those that :func:`~lipzoo.training.run_folder.summarize` names.
+    recipe, task
+        The run's: see :func:`~lipzoo.training.run_folder.read_run`, and
+        :func:`~lipzoo.training.tasks.load_task` for this seed.
+    architecture : Architecture, optional
+        By default what :func:`~lipzoo.training.run_architecture.architecture_of_run` says.
+
+    Raises
+    ------
+    OutputError
+        If the weights are gone or of another model, or the data has changed since.
+    """
+    place = folder / f"seed_{seed}"
+    if not is_finished(place, task):
+        raise OutputError(f"{place}: is not finished; train it with --resume")
+    architecture = architecture or architecture_of_run(folder, recipe.architecture)
+    model = build_from_recipe(recipe, task, architecture)
+    file = place / WEIGHTS_FILE
+    try:
+        model.load_state_dict(parse_safetensors(file.read_bytes(), file))
+    except (OSError, RuntimeError) as fault:
+        raise OutputError(
+            f"{file}: are no weights of this run ({first_line(fault)}); train the seed anew with "
+            "--overwrite"
+        ) from None
+    return model

@@ -23,7 +23,8 @@ from lipzoo.registry import Architecture
 from lipzoo.settings import per_seed
 from lipzoo.training.loop import CSV_FILE, FitResult
 from lipzoo.training.recipe import Recipe
-from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, is_finished, keep_seed
+from lipzoo.training.run_folder import RESULT_FILE, is_finished
+from lipzoo.training.run_seed import build_from_recipe, keep_seed
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
 from lipzoo.training.together import check_together, fit_together, shape_of

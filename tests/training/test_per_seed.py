@@ -12,7 +12,8 @@ from lipzoo.cli import main
 from lipzoo.errors import ConfigError, OutputError
 from lipzoo.training import export_run, load_recipe, train, tune
 from lipzoo.training.baselines import fit_estimator
-from lipzoo.training.run import load_seed, read_run
+from lipzoo.training.run_folder import read_run
+from lipzoo.training.run_seed import load_seed
 from lipzoo.training.tasks import load_task
 
 

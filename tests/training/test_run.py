@@ -15,7 +15,7 @@ from lipzoo.training import train
 from lipzoo.training.baselines import fit_estimator
 from lipzoo.training.history import best_epochs, read_histories
 from lipzoo.training.recipe import load_recipe
-from lipzoo.training.run import summarize
+from lipzoo.training.run_folder import summarize
 
 
 def snapshot(folder):

@@ -14,7 +14,7 @@ from lipzoo.training.export import export_run
 from lipzoo.training.loop import fit
 from lipzoo.training.metrics import evaluate
 from lipzoo.training.recipe import FitSettings
-from lipzoo.training.run import load_seed
+from lipzoo.training.run_seed import load_seed
 from lipzoo.training.search_space import make_space
 from lipzoo.training.stack import _RatedDropout, _roc_auc
 from lipzoo.training.tasks import load_task

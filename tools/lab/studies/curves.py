@@ -13,7 +13,7 @@ from lab.studies.sweep import POINT_KEY, Point, Sweep
 from lab.studies.worker import run_folder
 from lipzoo._tables import read_csv
 from lipzoo.training.loop import CSV_FILE
-from lipzoo.training.run_seed import RESULT_FILE
+from lipzoo.training.run_folder import RESULT_FILE
 
 __all__ = ["write_curves"]
 

@@ -19,7 +19,8 @@ from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.plots import node_homophily
 from lipzoo.training.predict import predict
-from lipzoo.training.run import load_seed, read_run, summarize
+from lipzoo.training.run_folder import read_run, summarize
+from lipzoo.training.run_seed import load_seed
 from lipzoo.training.tasks import load_task
 
 __all__ = ["SharedErrors", "main", "shared_errors"]

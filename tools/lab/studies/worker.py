@@ -16,8 +16,8 @@ from lipzoo.datasets import GraphTask
 from lipzoo.lipschitz import gradient_flow
 from lipzoo.models import DeepAttentionNet
 from lipzoo.training.loop import fit
-from lipzoo.training.run import RECIPE_FILE
-from lipzoo.training.run_seed import RESULT_FILE, build_from_recipe, train_seed
+from lipzoo.training.run_folder import RECIPE_FILE, RESULT_FILE
+from lipzoo.training.run_seed import build_from_recipe, train_seed
 from lipzoo.training.run_together import train_together
 from lipzoo.training.state import STATE_FILE
 from lipzoo.training.tasks import Tasks
