@@ -251,8 +251,8 @@ def _check_columns(card: Card, task: GraphTask, anew: bool) -> None:
     words = f"the weights read {shown(', '.join(known))}, and here is {shown(', '.join(there))}"
     if {*there} == {*known}:
         raise DataError(
-            f"{task.name}: its columns have changed places: {words}; load it with "
-            f"features=[{shown(', '.join(known))}]"
+            f"{task.name}: its columns have changed places: {words}; bring them into the first "
+            f"order (of a table: features=[{shown(', '.join(known))}])"
         )
     if not anew:
         warnings.warn(f"{task.name}: has other columns: {words}", stacklevel=3)

@@ -18,6 +18,8 @@ array                                       what it is
 ``metric``                                  a word of `lipzoo.datasets.metric`, optional: what the
                                             task is judged by
 ``class_names``                             words (C,), optional: what the classes are called
+``feature_names``                           words (F,), optional: what the columns of ``feat`` are
+                                            called
 ``node_ids``                                integers or words (N,), optional: what the nodes are
                                             called, in predictions too
 ==========================================  ====================================================
@@ -48,7 +50,7 @@ from lipzoo.errors import DataError, OutputError
 
 __all__ = ["read_npz", "save_npz"]
 
-NAMES = ("class_names", "node_ids")
+NAMES = ("class_names", "feature_names", "node_ids")
 COUNTS = ("num_nodes", "num_classes", "metric")
 _KEYS = ("src", "dst", "edge_feat", *NODE_ARRAYS, *CSR_ARRAYS, *COUNTS, *NAMES)
 
@@ -99,8 +101,9 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
     arrays |= {key: arrays[key].T for key in MASKS if key in arrays}  # of several splits: (S, N)
     if task.metric != default_metric(task.multilabel):
         arrays["metric"] = np.array(task.metric)
-    if task.class_names:
-        arrays["class_names"] = np.array(task.class_names)
+    for key in ("class_names", "feature_names"):
+        if names := getattr(task, key):
+            arrays[key] = np.array(names)
     if task.node_ids is not None:
         ids = task.node_ids
         words = not all(isinstance(each, int) and abs(each) < 2**63 for each in ids)
@@ -111,13 +114,13 @@ def save_npz(task: GraphTask, path: str | os.PathLike) -> Path:
 
 def names_of(path: Path, arrays: dict[str, np.ndarray], num_nodes: int) -> dict[str, Any]:
     facts: dict[str, Any] = {}
-    for key, kinds in zip(NAMES, ("U", "Uiu")):
-        names = arrays.get(key)
+    for key in NAMES:
+        kinds, names = "Uiu" if key == "node_ids" else "U", arrays.get(key)
         if names is None:
             continue
         # NumPy's empty list is float64.
         if names.ndim != 1 or (len(names) and names.dtype.kind not in kinds):
-            what = "words" if key == "class_names" else "whole numbers or words"
+            what = "words" if kinds == "U" else "whole numbers or words"
             raise DataError(
                 f"{path}: {key} must be a list of {what}, but is {names.dtype} {names.shape}"
             )

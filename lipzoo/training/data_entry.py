@@ -6,7 +6,7 @@ from lipzoo.card import Card, DatasetEntry, ScalingEntry, Summary, WeightsEntry
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.scaling import columns_of
 
-__all__ = ["dataset_entry", "scaling_entry", "with_result"]
+__all__ = ["dataset_entry", "kept_feature_names", "scaling_entry", "with_result"]
 
 
 #: Options that say what was made of a task.
@@ -23,7 +23,6 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
     elsewhere.
     """
     options = {key: value for key, value in task.options.items() if key not in _MADE}
-    names = task.feature_names if len(task.feature_names) <= _MOST_COLUMNS else ()
     if task.reads_labels:
         options.pop("encoding", None)
     return DatasetEntry(
@@ -33,8 +32,13 @@ def dataset_entry(task: GraphTask) -> DatasetEntry:
         data_fingerprint=task.data_fingerprint,
         multilabel=task.multilabel,
         class_names=list(task.class_names) or None,
-        feature_names=list(names) or None,
+        feature_names=kept_feature_names(task) or None,
     )
+
+
+def kept_feature_names(task: GraphTask) -> list[str]:
+    """What the columns are called, where a YAML file has room for it."""
+    return list(task.feature_names) if len(task.feature_names) <= _MOST_COLUMNS else []
 
 
 def scaling_entry(task: GraphTask) -> ScalingEntry | None:

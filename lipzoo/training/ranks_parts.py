@@ -39,6 +39,7 @@ from lipzoo.errors import ConfigError, DataError
 from lipzoo.nn.degrees import degree_counts
 from lipzoo.settings import Engine
 from lipzoo.training.batching_clusters import clusters_of
+from lipzoo.training.data_entry import kept_feature_names
 from lipzoo.training.distdgl_parts import (
     check_distdgl_parts,
     check_room,
@@ -75,6 +76,7 @@ class _Content(pydantic.BaseModel):
     in_feats: pydantic.NonNegativeInt
     edge_feats: pydantic.NonNegativeInt
     class_names: list[str]
+    feature_names: list[str] = []
     parts: int
     engine: Engine = "torchrun"
     shared_bytes: list[int] = []
@@ -211,6 +213,7 @@ def write_parts(
         "in_feats": task.in_feats,
         "edge_feats": task.edge_feats,
         "class_names": list(task.class_names),
+        "feature_names": kept_feature_names(task),
         "parts": number,
         "engine": engine,
         "shared_bytes": shared,
@@ -314,6 +317,7 @@ class Parts:
                 dict(content["options"]),
                 recipe.metric or content["metric"],
                 class_names=tuple(content["class_names"]),
+                feature_names=tuple(content["feature_names"]),
                 _fingerprint=content["fingerprint"],
                 _sparse=(None,),
             )

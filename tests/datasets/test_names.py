@@ -7,11 +7,12 @@ import torch
 
 import lipzoo
 from lipzoo.card import Card
-from lipzoo.datasets import GraphTask, scale_features
+from lipzoo.datasets import GraphTask, load_dataset, save_npz, scale_features
 from lipzoo.encoding import encode_for
 from lipzoo.errors import DataError
 from lipzoo.lipschitz import certify
-from lipzoo.training import evaluate, predict
+from lipzoo.training import evaluate, load_recipe, predict
+from lipzoo.training.ranks_parts import Parts, write_parts
 
 
 def graph(label=True):
@@ -212,3 +213,47 @@ def test_columns_that_are_called_by_numbers():
     ring = np.stack([np.arange(12), np.roll(np.arange(12), 1)])
     nodes = pandas.DataFrame(np.random.default_rng(0).normal(size=(12, 3)))
     assert GraphTask.from_edges(ring, nodes).feature_names == ("0", "1", "2")
+
+
+def test_files_keep_the_names(tmp_path):
+    """Also of columns: else weights would read swapped ones of a file without a word."""
+    task = columns_of(("age", "posts"))
+    model = lipzoo.finetune("gat_lip_2.cora", task, epochs=1, verbose=False).model
+    swapped = save_npz(columns_of(("posts", "age")), tmp_path / "swapped.npz")
+    with pytest.raises(DataError, match="changed places: the weights read age, posts"):
+        predict(model, swapped)
+    kept = load_dataset(save_npz(task, tmp_path / "kept.npz"))
+    names = [(t.class_names, t.feature_names, t.node_ids) for t in (kept, task)]
+    assert names[0] == names[1]
+    assert torch.equal(predict(model, kept), predict(model, task))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([["a", "b"]], "feature_names must be a list of words"),
+        ([1, 2], "feature_names must be a list of words"),
+        (["a", "a"], "feature_names holds a name twice"),
+        (["a", "b", "c"], "are 3, and there are 2 columns"),
+    ],
+)
+@pytest.mark.parametrize("form", ["npz", "folder"])
+def test_names_of_columns_that_do_not_fit_a_file(names, words, form, tmp_path):
+    arrays = {"src": np.arange(3), "dst": np.arange(3), "feat": np.eye(3, 2), "label": np.arange(3)}
+    arrays["feature_names"] = np.array(names)
+    path = tmp_path / "mine.npz" if form == "npz" else tmp_path
+    if form == "npz":
+        np.savez(path, **arrays)
+    else:
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
+    with pytest.raises(DataError, match=words):
+        load_dataset(path, split="random", train_per_class=1, num_val=0, num_test=0)
+
+
+def test_parts_keep_the_names_of_columns(tmp_path):
+    path = save_npz(columns_of(("age", "posts")), tmp_path / "mine.npz")
+    write_parts(load_dataset(path), {"name": str(path)}, 2, tmp_path / "parts")
+    (tmp_path / "r.yaml").write_text(f"architecture: gat_lip_2\ndataset: {{name: {path}}}\n")
+    task = Parts(tmp_path / "parts", 0, 2)(load_recipe(tmp_path / "r.yaml"), None, 0)
+    assert task.feature_names == ("age", "posts")
