@@ -24,7 +24,7 @@ from lipzoo.lipschitz.radii import Robustness, robustness
 from lipzoo.models import check_has_head
 from lipzoo.plots.certified import certified_shares
 
-__all__ = ["Certificate", "certify"]
+__all__ = ["Certificate", "certify", "without_radii"]
 
 #: What a task's options say was made of the features before the model reads them.
 _MADE = {"scaling": "scaled", "missing_fill": "filled in", "encoding": "encoded"}
@@ -286,10 +286,8 @@ def certify(
     if iterations:
         value = float(estimate(model, task.graph, feat, iterations=iterations, search=search))
     certified = None
-    if radii and is_multilabel(model, task):
-        notes.append("nodes have several labels: there is no predicted class to certify")
-    elif radii and getattr(model, "edge_feats", 0):
-        notes.append("the model reads edge features: no radii are derived for it; they stay fixed")
+    if radii and (why := without_radii(model, task)):
+        notes.append(why)
     elif radii:
         certified = robustness(model, task.graph, feat)
     names = class_names(model, task)
@@ -305,3 +303,12 @@ def certify(
         node_ids(task),
         names if len(names) == getattr(model, "num_classes", None) else (),
     )
+
+
+def without_radii(model: nn.Module, task: GraphTask) -> str:
+    """Why a model has no certified radii on a task, whatever its size; empty where it has."""
+    if is_multilabel(model, task):
+        return "nodes have several labels: there is no predicted class to certify"
+    if getattr(model, "edge_feats", 0):
+        return "the model reads edge features: no radii are derived for it; they stay fixed"
+    return ""

@@ -15,6 +15,7 @@ from lipzoo._torch import evaluating
 from lipzoo.attention import Structure
 from lipzoo.errors import LipzooError
 from lipzoo.lipschitz import certify, gradient_flow
+from lipzoo.lipschitz.certificate import without_radii
 from lipzoo.models import DeepAttentionNet
 from lipzoo.report.subject import Absent, Subject
 from lipzoo.training.metrics import model_feat
@@ -254,28 +255,23 @@ _SHOWN = ("gradient_norm", "parameter_gradient_norm", "activation_norm")
 def bound(subject: Subject) -> list[Section]:
     """The proven Lipschitz bound and the certified radii, or why there are none."""
     options: dict[str, Any] = {"name": subject.name, "iterations": 0}
-    why = ""
+    why = without_radii(subject.model, subject.task)
     edges, layers = subject.task.num_edges, getattr(subject.model, "num_layers", 1)
     if subject.radii == "no":
         why = "they were not asked for"
-    elif subject.multilabel:
-        why = "nodes have several labels, so there is no predicted class to certify"
-    elif subject.radii == "auto" and edges * layers > _CERTIFIED:
+    elif not why and subject.radii == "auto" and edges * layers > _CERTIFIED:
         why = (
             f"on {edges:,} edges and with {layers} layers they would take more than a minute or "
             "so; --radii yes (radii='yes' in Python), or `lipzoo certify`, computes them"
         )
-    else:
+    elif not why:
         try:
-            certified = certify(subject.model, subject.task, **options)
+            found = certify(subject.model, subject.task, **options)
         except LipzooError as fault:
             why = str(fault)
         else:
-            why = " ".join(certified.notes[-1:])
-            if certified.radii is not None:
-                mask, whose = subject.shown
-                is_judged = subject.mask_of(subject.split).any() and subject.logits.isfinite().all()
-                right = subject.right if is_judged else None
-                return certified.sections(mask, whose, right)
+            mask, whose = subject.shown
+            is_judged = subject.mask_of(subject.split).any() and subject.logits.isfinite().all()
+            return found.sections(mask, whose, subject.right if is_judged else None)
     found = certify(subject.model, subject.task, radii=False, **options)
     return [*found.sections(), Section("radii", "Certified radii", f"Not drawn: {why}.")]
