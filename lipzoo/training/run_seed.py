@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -26,7 +25,7 @@ from lipzoo.training.ranks import Ranks
 from lipzoo.training.recipe import Recipe, make_recipe
 from lipzoo.training.run_architecture import architecture_of_run
 from lipzoo.training.run_folder import RESULT_FILE, is_finished
-from lipzoo.weights import WEIGHTS_FILE, parse_safetensors
+from lipzoo.weights import WEIGHTS_FILE, parse_safetensors, safetensors_of
 
 __all__ = [
     "build_from_recipe",
@@ -129,10 +128,7 @@ def keep_seed(
     ``device`` is where it was trained together with others; then the result says with what, since
     that may have been another machine than the one that exports it.
     """
-    # Clones, since layers may share a tensor and safetensors refuses that.
-    state = {k: t.contiguous().clone() for k, t in model.state_dict().items()}
-    data = safetensors.torch.save(state)
-    write_atomically(folder / WEIGHTS_FILE, data)
+    write_atomically(folder / WEIGHTS_FILE, safetensors_of(model))
     content = {"seed": seed, "best_epoch": result.best_epoch, "metrics": result.metrics}
     if result.only_class is not None:
         content["only_class"] = result.only_class

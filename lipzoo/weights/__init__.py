@@ -22,7 +22,7 @@ from lipzoo.weights.reading import (
     sha256,
     unpack,
 )
-from lipzoo.weights.writing import pack, save_checkpoint, write_checkpoint
+from lipzoo.weights.writing import pack, safetensors_of, save_checkpoint, write_checkpoint
 
 __all__ = [
     "CARD_FILE",
@@ -36,6 +36,7 @@ __all__ = [
     "parse_safetensors",
     "read_checkpoint",
     "read_curve",
+    "safetensors_of",
     "save_checkpoint",
     "sha256",
     "unpack",

@@ -29,7 +29,7 @@ from lipzoo.weights.reading import (
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["pack", "save_checkpoint", "write_checkpoint"]
+__all__ = ["pack", "safetensors_of", "save_checkpoint", "write_checkpoint"]
 
 _WAITING = pending(Path(), "*").name
 
@@ -76,19 +76,23 @@ def save_checkpoint(
 
 def pack(folder: Path, model: nn.Module, card: Card) -> Checkpoint:
     """What :func:`save_checkpoint` writes into ``folder``, in memory alone."""
-    import safetensors.torch
-
     from lipzoo.models import count_parameters
 
-    # Copies, because safetensors refuses tensors that share memory, as tied layers do.
-    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
-    # One key only: safetensors writes several in random order, and equal weights must be equal
-    # files.
-    data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    data = safetensors_of(model)
     card = card.with_weights(sha256(data), len(data), count_parameters(model))
     text = to_yaml(json.loads(card.model_dump_json(exclude_none=True)))
     card = parse_card(text, folder / CARD_FILE)  # as whoever reads it finds it
     return Checkpoint(str(folder), card, {CARD_FILE: text, WEIGHTS_FILE: data}, folder)
+
+
+def safetensors_of(model: nn.Module) -> bytes:
+    """The weights of a model; equal ones are equal bytes."""
+    import safetensors.torch
+
+    # Copies, because safetensors refuses tensors that share memory, as tied layers do.
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
+    # One key only: safetensors writes several in random order.
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
 
 
 def _write(checkpoint: Checkpoint) -> None:
