@@ -14,6 +14,7 @@ from typing import IO, Any
 from lipzoo.errors import OutputError
 
 __all__ = [
+    "LEFTOVERS",
     "is_leftover",
     "leftovers",
     "remove_leftovers",
@@ -26,8 +27,11 @@ __all__ = [
 #: What a file is to hold, or what writes it.
 Content = bytes | Callable[[IO[bytes]], Any]
 
-#: The names of temporary files.
-_TEMPORARY = ".*.tmp"
+#: How the names of temporary files end: no file of anybody else's.
+_SUFFIX = ".lipzoo.tmp"
+
+#: Their names.
+LEFTOVERS = f".*{_SUFFIX}"
 
 
 def write_atomically(path: Path | str, data: Content) -> None:
@@ -94,7 +98,7 @@ def _take_back(staged: dict[Path, Path], kept: dict[Path, Path]) -> None:
 def stage(path: Path, data: Content) -> Path:
     """A temporary file beside ``path`` that holds ``data``, on the disk."""
     with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX, delete=False
     ) as file:
         temporary = Path(file.name)
         try:
@@ -129,10 +133,10 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 def leftovers(folder: Path, name: str = "*") -> list[Path]:
     """The temporary files in ``folder``; of the file ``name`` only, where it is given."""
-    pattern = _TEMPORARY if name == "*" else f".{glob.escape(name)}.*.tmp"
+    pattern = LEFTOVERS if name == "*" else f".{glob.escape(name)}.*{_SUFFIX}"
     return [path for path in folder.glob(pattern) if path.is_file()]
 
 
 def is_leftover(path: Path) -> bool:
     """Whether :func:`leftovers` of its folder names it."""
-    return fnmatch.fnmatchcase(path.name, _TEMPORARY) and path.is_file()
+    return fnmatch.fnmatchcase(path.name, LEFTOVERS) and path.is_file()

@@ -27,6 +27,7 @@ __all__ = [
     "is_stack",
     "is_transformed",
     "lasting",
+    "seeded",
     "threads",
     "unseen",
     "without_numbers",
@@ -135,6 +136,17 @@ def unseen(function: Callable) -> Callable:
 
     call._torchdynamo_disable = True
     return call
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw on the CPU from a seed; afterwards all generators go on as if nothing had been.
+
+    ``torch.manual_seed`` would seed those of the GPUs, too, and leave them so.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @contextmanager

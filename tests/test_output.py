@@ -27,10 +27,11 @@ def used(tmp_path):
     """A folder that was begun, with results and with files of somebody else's."""
     out = tmp_path / "out"
     begin(out)
-    for name in ("result.txt", "notes.txt", "part_0/result.txt", "part_0/state.txt", "part_0/x"):
+    others = ("notes.txt", "part_0/x", ".mine.tmp")
+    for name in ("result.txt", "part_0/result.txt", "part_0/state.txt", *others):
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(name)
-    (out / ".result.txt.abc.tmp").write_text("half")
+    (out / ".result.txt.abc.lipzoo.tmp").write_text("half")
     return out
 
 
@@ -54,7 +55,7 @@ def test_what_is_there_is_refused_and_stays(used, tmp_path):
 def test_resuming_keeps_all_but_leftovers(used):
     before = everything(used)
     assert begin(used, resume=True) == used
-    del before[used / ".result.txt.abc.tmp"]
+    del before[used / ".result.txt.abc.lipzoo.tmp"]
     assert everything(used) == before
 
 
@@ -69,7 +70,7 @@ def test_what_may_change_does_not_matter(used):
 def test_overwriting_removes_its_own_files_only(used):
     begin(used, overwrite=True, name="other")
     names = {str(path.relative_to(used)) for path in everything(used)}
-    assert names == {"settings.yaml", "notes.txt", "part_0/x"}
+    assert names == {"settings.yaml", "notes.txt", "part_0/x", ".mine.tmp"}
     begin(used, resume=True, name="other")
 
 
@@ -84,7 +85,7 @@ def test_the_result_goes_before_what_it_was_made_of(used, monkeypatch):
     assert own == ["result.txt", "part_0/result.txt", "part_0/state.txt"]
 
 
-@pytest.mark.parametrize("left", [".settings.yaml.abc.tmp", ".lock", None])
+@pytest.mark.parametrize("left", [".settings.yaml.abc.lipzoo.tmp", ".lock", None])
 def test_what_a_kill_left_before_it_had_begun_is_no_obstacle(tmp_path, left):
     place = tmp_path / "out/inner"
     place.mkdir(parents=True)
@@ -117,7 +118,7 @@ def test_what_a_kill_left_in_folders_of_the_folder_is_nothing(tmp_path):
     out = tmp_path / "out"
     inner = out / "finetuned.iris" / "training"
     inner.mkdir(parents=True)
-    (inner / ".settings.yaml.abc.tmp").write_text("a")
+    (inner / ".settings.yaml.abc.lipzoo.tmp").write_text("a")
     (out / "finetuned.iris" / LOCK_FILE).write_text("")
     assert OutputFolder(out).prepare() == out
     (inner / ".hidden").write_text("a user's")

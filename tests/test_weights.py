@@ -1,5 +1,6 @@
 """Checkpoints: bit-exact, verified, never unpickled, strict, atomic."""
 
+import copy
 import hashlib
 import pickle
 import warnings
@@ -120,6 +121,26 @@ def test_names_folders_addresses_and_models_give_one_currency(checkpoint, monkey
             take(model)
     with pytest.raises(CheckpointError, match="a DeepGAT that load_pretrained did not return"):
         find_checkpoint(small_model())
+
+
+def test_a_model_that_is_no_longer_what_was_loaded(checkpoint):
+    """What would be lost is refused: it would go on with other arguments, or without hooks."""
+    assert find_checkpoint(lipzoo.load_pretrained(checkpoint, **SIZES))  # as on the card
+    words = r"loaded with other arguments than the card's \(score_norm"
+    for overrides in ({"score_norm": None}, {"score_norm": {"name": "lipschitz", "alpha": 4.0}}):
+        model = lipzoo.load_pretrained(checkpoint, **overrides)
+        with pytest.raises(CheckpointError, match=words):
+            lipzoo.load_pretrained(model)
+    model = lipzoo.load_pretrained(checkpoint)
+    for hook in (model.layers[0].register_score_hook, model.layers[1].register_forward_hook):
+        handle = hook(lambda layer, _, out, *more: out)
+        with pytest.raises(CheckpointError, match="has other modules or hooks than when"):
+            find_checkpoint(model)
+        handle.remove()
+        assert find_checkpoint(model)
+    model.activation = torch.nn.Tanh()
+    with pytest.raises(CheckpointError, match="has other modules or hooks than when"):
+        find_checkpoint(copy.deepcopy(model))
 
 
 # --------------------------------------------------------------------- damage

@@ -2,8 +2,7 @@
 
 ``DGLOps`` is the readable definition: DGL's message passing and ``edge_softmax``. ``TorchOps``
 uses gathers and ``index_add`` on index tensors only: it has derivatives of any order, works
-under ``torch.func``, on any device and dtype, and can be exported. DGL's ``edge_softmax`` has
-no second derivative on the CPU: a double backward through ``DGLOps`` is silently wrong.
+under ``torch.func``, on any device and dtype, and can be exported.
 """
 
 from __future__ import annotations
@@ -107,10 +106,28 @@ class DGLOps(Ops):
     def edge_softmax(self, e):
         if not self.structure.num_edges:
             return e
-        return self.ops.edge_softmax(self.graph, e.unsqueeze(-1)).squeeze(-1)
+        return _DGLSoftmax.apply(e, self)
 
     def u_mul_e_sum(self, u, weight):
         return self.ops.u_mul_e_sum(self.graph, u, weight.unsqueeze(-1))
+
+
+class _DGLSoftmax(torch.autograd.Function):
+    """DGL's ``edge_softmax`` with a derivative that can be differentiated: a double backward
+    through its own is silently wrong on the CPU."""
+
+    @staticmethod
+    def forward(ctx, e, edges):
+        weight = edges.ops.edge_softmax(edges.graph, e.unsqueeze(-1)).squeeze(-1)
+        ctx.save_for_backward(weight)
+        ctx.edges = edges
+        return weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        of_edge = weight * grad
+        return of_edge - weight * ctx.edges.copy_v(ctx.edges.sum_edges(of_edge)), None
 
 
 class TorchOps(Ops):

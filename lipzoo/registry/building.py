@@ -14,7 +14,7 @@ from lipzoo.errors import ConfigError, LipzooError, UnknownNameError, shown
 from lipzoo.registry.classes import find_class, unknown_class
 from lipzoo.registry.files import Architecture
 from lipzoo.registry.names import add_folder, get_architecture, split_name
-from lipzoo.registry.pretrained import find_checkpoint
+from lipzoo.registry.pretrained import find_checkpoint, mark_loaded
 from lipzoo.weights import Checkpoint, load_weights
 from lipzoo.weights.fitting import check_fit
 
@@ -151,7 +151,8 @@ def load_pretrained(
     name : str, path, torch.nn.Module or Checkpoint
         ``gat_lip_16.cora``, a bare ``gat_lip_16`` for its default tag, a folder that export
         wrote, ``hf-hub:user/name[@revision]``, or the ``https://`` or ``file://`` URL of such a
-        folder (see :mod:`lipzoo.hub`); or what was loaded before, and not changed.
+        folder (see :mod:`lipzoo.hub`); or what was loaded before, without ``overrides``, and not
+        changed.
     **overrides
         ``in_feats`` or ``num_classes`` of another size leave out the input layer or the head
         (a warning says so); others change what holds no weights, such as dropout or ``backend``.
@@ -159,8 +160,9 @@ def load_pretrained(
     Returns
     -------
     torch.nn.Module
-        With the attributes ``card``, what the card says (without its figures where a layer was
-        left out), and ``pretrained_folder``, where it is.
+        With the attributes ``card``, what the card says of the weights as they were trained, not
+        of ``overrides`` (without its figures where a layer was left out), and
+        ``pretrained_folder``, where it is.
 
     Raises
     ------
@@ -198,5 +200,5 @@ def build_pretrained(checkpoint: Checkpoint, **overrides: Any) -> tuple[nn.Modul
     model = build()
     left_out = load_weights(model, checkpoint, leave_out=resized)
     model.card = card.without_figures(args) if resized else card
-    model.pretrained_folder = checkpoint.folder
+    mark_loaded(model, checkpoint.folder, overrides)
     return model.eval(), left_out

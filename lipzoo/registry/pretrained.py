@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lipzoo import hub
+from lipzoo._output import differing
 from lipzoo._paths import as_path, is_path, path_hint
 from lipzoo.errors import CheckpointError, UnknownNameError, did_you_mean, shown
 from lipzoo.registry.names import all_architectures, near, split_name
@@ -15,10 +16,19 @@ from lipzoo.weights import Checkpoint, list_checkpoints, read_checkpoint
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["find_checkpoint"]
+__all__ = ["find_checkpoint", "mark_loaded"]
 
 #: Files of weights, none of which is taken: `read_checkpoint` says which folder is.
 _WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".safetensors")
+
+#: What modules keep their hooks in that change what they compute.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_score_hooks",
+)
 
 
 def find_checkpoint(source: str | os.PathLike | nn.Module | Checkpoint) -> Checkpoint:
@@ -37,8 +47,9 @@ def find_checkpoint(source: str | os.PathLike | nn.Module | Checkpoint) -> Check
     UnknownNameError
         If there are none of that name, or the bare name could mean several.
     CheckpointError
-        If it is damaged, or a path that no folder can have, or the model has changed; see
-        :func:`lipzoo.hub.fetch` for what is fetched.
+        If it is damaged, or a path that no folder can have, or the model has changed, or was
+        loaded with other arguments than those of the card; see :func:`lipzoo.hub.fetch` for what is
+        fetched.
     """
     if isinstance(source, Checkpoint):
         return source
@@ -49,8 +60,20 @@ def find_checkpoint(source: str | os.PathLike | nn.Module | Checkpoint) -> Check
     return read_checkpoint(_folder_of(source), str(source))
 
 
+def mark_loaded(model: nn.Module, folder: Path, overrides: dict[str, Any]) -> None:
+    """Note on a model where it was loaded from, with which arguments in place of the card's, and
+    what it is made of, so that :func:`find_checkpoint` knows whether it still is that."""
+    model.pretrained_folder = folder
+    model._loaded_as = (overrides, _made_of(model))
+
+
+def _made_of(model: nn.Module) -> tuple[str, list[int]]:
+    """Its modules, and how many hooks each has."""
+    return str(model), [len(getattr(m, key, ())) for m in model.modules() for key in _HOOKS]
+
+
 def _of_model(model: nn.Module) -> Checkpoint:
-    """What a model was loaded from, of which it must still hold the weights."""
+    """What a model was loaded from, which it must still be."""
     import torch
 
     instead = "pass the folder that `lipzoo export` or finetune(..., out=...) wrote"
@@ -60,6 +83,19 @@ def _of_model(model: nn.Module) -> Checkpoint:
             f"a {type(model).__name__} that load_pretrained did not return has no card: {instead}"
         )
     found, state = read_checkpoint(folder), model.state_dict()
+    overrides, made_of = model._loaded_as
+    args = found.card.architecture.args
+    if changed := differing({**args, **overrides}, args):
+        raise CheckpointError(
+            f"{found.card.full_name}: was loaded with other arguments than the card's "
+            f"({', '.join(changed)}), which would be lost; pass the name or the folder, and the "
+            "arguments again"
+        )
+    if made_of != _made_of(model):
+        raise CheckpointError(
+            f"{found.card.full_name}: has other modules or hooks than when it was loaded from "
+            f"{folder}, which would be lost; {instead}"
+        )
     if found.tensors.keys() != state.keys() or not all(
         tensor.dtype == state[key].dtype and torch.equal(tensor, state[key].cpu())
         for key, tensor in found.tensors.items()

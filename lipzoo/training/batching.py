@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lipzoo._torch import evaluating
+from lipzoo._torch import evaluating, seeded
 from lipzoo.datasets import GraphTask
 from lipzoo.datasets.loading import as_task
 from lipzoo.encoding import encode_for
@@ -194,8 +194,7 @@ def infer_sampled(
     chosen, place = chosen_nodes(task, nodes).unique(return_inverse=True)
     batches = SampledBatches(model, task, batching)
     found = []
-    with evaluating(model), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with evaluating(model), seeded(seed):
         for seeds in batches.divided(chosen):
             batch = batches.around(task, seeds)
             found.append(model(batch.graph, model_feat(model, batch))[batch.train_mask])

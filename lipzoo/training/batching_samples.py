@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lipzoo._dgl import need_dgl
 from lipzoo._graph import EID, NID, make_graph
+from lipzoo._torch import seeded
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError
 from lipzoo.models import InContextGATv2
@@ -154,8 +155,7 @@ class SampledBatches:
     def share_read(self, task: GraphTask) -> float:
         """The share of the graph's nodes that a batch of training nodes reads, of one that is drawn
         for this alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             seeds = torch.nonzero(task.train_mask.cpu()).squeeze(1)
             nodes, _ = self._draw(self.divided(seeds[torch.randperm(seeds.numel())])[0])
         return nodes.numel() / task.num_nodes

@@ -35,8 +35,7 @@ def consistency_loss(logits: list[Tensor], options: Consistency, epoch: int) -> 
     NeurIPS 2020, equations 4 to 6.
     """
     predictions = torch.stack(logits).softmax(dim=-1)
-    with torch.no_grad():
-        sharpened = predictions.mean(0) ** (1 / options.temperature)
-        target = sharpened / sharpened.sum(-1, keepdim=True)
+    with torch.no_grad():  # by logarithms: the powers of all classes may be 0 in float32
+        target = (predictions.mean(0).log() / options.temperature).softmax(-1)
     weight = options.weight * min(1.0, epoch / max(1, options.warmup))
     return weight * (predictions - target).square().sum(-1).mean()

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -32,7 +33,16 @@ from lipzoo.encoding import encode_to_train
 from lipzoo.errors import ConfigError, did_you_mean
 from lipzoo.models import DeepAttentionNet, check_has, parameter_groups
 from lipzoo.registry import find_checkpoint, find_class
-from lipzoo.settings import FREEZE, SAVE_EVERY, Batching, FinetuneSettings, Neighbours, Start
+from lipzoo.registry.pretrained import mark_loaded
+from lipzoo.settings import (
+    FREEZE,
+    SAVE_EVERY,
+    Batching,
+    FinetuneSettings,
+    Neighbours,
+    Part,
+    Start,
+)
 from lipzoo.training.adapting import adapt
 from lipzoo.training.batching import check_batching
 from lipzoo.training.class_weight import class_weights
@@ -227,8 +237,8 @@ def finetune(
     """
     settings = _settings(
         epochs=epochs,
-        optimizer={"lr": float(lr), "weight_decay": float(weight_decay)},
-        early_stopping={"patience": patience},
+        optimizer=_but(_DEFAULTS.optimizer, lr=float(lr), weight_decay=float(weight_decay)),
+        early_stopping=_but(_DEFAULTS.early_stopping, patience=patience),
         warm_start=warm_start,
         freeze=freeze,
         unfreeze_every=unfreeze_every,
@@ -311,7 +321,8 @@ def finetune(
     if out is not None:
         made = save_checkpoint(out, model, model.card, True, result.history)
         model.card = made.card
-        model.pretrained_folder = finetuned.folder = made.folder
+        finetuned.folder = made.folder
+        mark_loaded(model, made.folder, {})
     if model.card.start is None and not source.reads_context:
         say_if_behind(raw, result.metrics, verbose)
     if result.only_class is not None and not one_label(raw):  # which was said before
@@ -340,6 +351,11 @@ def _epochs_before(file: Path) -> int | None:
     return epochs if isinstance(epochs, int) else None
 
 
+def _but(default: Part, **values: Any) -> dict[str, Any]:
+    """The default, but for these values."""
+    return {**default.model_dump(), **values}
+
+
 def _settings(**options: Any) -> FinetuneSettings:
     freeze = options["freeze"]
     if freeze not in FREEZE:
@@ -355,7 +371,11 @@ def _train(
     **options: Any,
 ) -> FitResult:
     """`fit`, on what is to be trained."""
-    groups = parameter_groups(model)
+    # What the model itself has frozen stays so.
+    groups = {
+        name: [parameter for parameter in parameters if parameter.requires_grad]
+        for name, parameters in parameter_groups(model).items()
+    }
     has_fresh_edges = "edges" in replaced and model.edge_feats
     fresh = [*replaced, *(["input"] if has_fresh_edges else [])]
     epochs = thaw_epochs(list(groups), fresh, settings.freeze, settings.unfreeze_every)
@@ -375,5 +395,5 @@ def _train(
     try:
         return fit(model, task, settings, on_epoch=thawing(groups, epochs), **options)
     finally:
-        for parameter in model.parameters():
+        for parameter in itertools.chain(*groups.values()):
             parameter.requires_grad_(True)

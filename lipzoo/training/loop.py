@@ -189,7 +189,9 @@ def fit(
     progress = EpochsProgress(verbose, title, settings.epochs, state.epoch)
     with closing(_Log(folder, state.history)) as log, closing(progress):
         stopping = settings.early_stopping
-        while state.epoch < settings.epochs and not state.is_over(state.epoch, stopping):
+        while state.epoch < settings.epochs and not (
+            state.history and state.is_over(state.epoch, stopping)
+        ):
             state.epoch += 1
             if on_epoch is not None:
                 on_epoch(state.epoch)

@@ -28,6 +28,7 @@ from lipzoo._malloc import keeps_holes
 from lipzoo._memory import available_memory, resident_memory, shown_bytes
 from lipzoo._progress import Verbose, say
 from lipzoo._schema import argument_names
+from lipzoo._torch import seeded
 from lipzoo.attention.ops import resolve_backend
 from lipzoo.datasets import GraphTask
 from lipzoo.errors import ConfigError, UnknownNameError
@@ -262,11 +263,11 @@ def _trace(
     model: str, args: dict[str, Any], sizes: GraphSizes, evaluates: bool
 ) -> tuple[Trace, int]:
     """Of two steps, with an evaluation between them, or of an evaluation; bytes of the weights."""
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         network = build_model(model, args)
 
+        @seeded(0)
         def run(task: GraphTask) -> None:
-            torch.manual_seed(0)
             if evaluates:
                 infer(network, task)
                 return

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from lipzoo._atomic import LEFTOVERS
 from lipzoo._output import OutputFolder, differing
 from lipzoo._processes import in_processes
 from lipzoo._progress import Verbose, say, stage
@@ -212,7 +213,7 @@ def _own_files(run: Path) -> list[str]:
     seed, for where one stands the seed counts as finished."""
     places = [run, *sorted(run.glob("baselines/*"))]
     seeds = [found for place in places for found in seed_folders(place).values()]
-    names = RESULT_FILE, STATE_FILE, WEIGHTS_FILE, CSV_FILE, "tensorboard/events.*", ".*.tmp"
+    names = RESULT_FILE, STATE_FILE, WEIGHTS_FILE, CSV_FILE, "tensorboard/events.*", LEFTOVERS
     return [
         SUMMARY_FILE,
         *(f"{escape(str(seed.relative_to(run)))}/{name}" for name in names for seed in seeds),

@@ -144,11 +144,11 @@ def open_search(
     asked: dict[str, Any],
     trials: int = 0,
     seed: int = 0,
-    prune: bool = False,
+    pruned_of: int | None = None,
     first: dict[str, Any] | None = None,
 ):
     """The study of a search, which is begun where the file has none; ``first`` are the values of
-    its first trial.
+    its first trial, ``pruned_of`` the epochs of a trial where the hopeless ones are pruned.
 
     Its ``ask`` raises :class:`Enough` or :class:`OthersAreAtWork` instead of beginning a trial
     beyond ``trials``. The proposals of a trial follow from ``seed`` and the number of those before.
@@ -178,10 +178,10 @@ def open_search(
             return trial
 
     pruner = optuna.pruners.NopPruner()
-    if prune:
+    if pruned_of is not None:
         pruner = optuna.pruners.MedianPruner(
             n_startup_trials=_BEFORE_PRUNING,
-            n_warmup_steps=asked["recipe"]["epochs"] // _WARM_UP,
+            n_warmup_steps=pruned_of // _WARM_UP,
         )
     with _storage(file) as storage:
         optuna.create_study(

@@ -57,8 +57,8 @@ def try_once(
     device: str | None,
 ) -> str | None:
     """Make one trial, and say what came of it; None where others have made the last."""
-    study = open_search(file, asked, trials, seed, prune)
     recipe = make_recipe(asked["recipe"], str(file))
+    study = open_search(file, asked, trials, seed, recipe.epochs if prune else None)
     space = make_space(asked["space"], str(file))
     made = []
 

@@ -87,14 +87,15 @@ def test_gradcheck(graph_name, kind, backend):
 
 @ALL_KINDS
 @pytest.mark.parametrize("graph_name", ["homogeneous", "multigraph", "zero_neighbourhood"])
-def test_gradgradcheck_torch_backend(graph_name, kind):
-    """DGL's edge_softmax has no second derivative: this is what the torch backend is for."""
+@pytest.mark.parametrize("backend", ["torch", "dgl", "auto"])
+def test_gradgradcheck(graph_name, kind, backend):
+    """DGL's own ``edge_softmax`` has no second derivative."""
     graph = GRAPHS[graph_name]()
     # Zero rows sit on the kink of the norm, where there is no numerical derivative to compare.
     leaves = kind.leaves(graph)
 
     def output(*tensors):
-        return kind.attend(graph, dict(zip(leaves, tensors)), "torch")[2]
+        return kind.attend(graph, dict(zip(leaves, tensors)), backend)[2]
 
     assert torch.autograd.gradgradcheck(output, tuple(leaves.values()), fast_mode=True)
 

@@ -27,6 +27,19 @@ def test_equals_the_equation_written_out():
     torch.testing.assert_close(loss, 0.7 * 0.5 * expected)
 
 
+@pytest.mark.parametrize(("classes", "temperature"), [(7, 0.01), (70, 0.02), (3, 1e-6)])
+def test_sharp_targets_of_many_classes(classes, temperature):
+    """A power of each probability is 0 in float32, and their sum, too."""
+    torch.manual_seed(0)
+    passes = [(0.1 * torch.randn(5, classes)).requires_grad_() for _ in range(2)]
+    options = Consistency(temperature=temperature, warmup=0)
+    loss = consistency_loss(passes, options, epoch=1)
+    loss.backward()
+    assert all(each.grad.isfinite().all() for each in passes)
+    exact = consistency_loss([each.detach().double() for each in passes], options, epoch=1)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-4, atol=0)
+
+
 def test_unlabelled_nodes_are_drawn_and_the_target_is_not():
     torch.manual_seed(0)
     passes = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]

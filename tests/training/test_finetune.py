@@ -4,6 +4,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from registry_state import fresh_registry
 
 import lipzoo
 from lipzoo._dgl import dgl
@@ -11,6 +12,8 @@ from lipzoo.datasets import GraphTask
 from lipzoo.datasets.convert import MASKS
 from lipzoo.datasets.loading import is_same_data
 from lipzoo.errors import ConfigError, DataError, OutputError
+from lipzoo.models import DeepGAT
+from lipzoo.settings import FinetuneSettings
 from lipzoo.training import evaluate, export_run, predict, train
 from lipzoo.training.recipe import make_recipe
 
@@ -245,3 +248,36 @@ def test_without_validation_and_test_nodes(source, iris):
     assert result.metrics.keys() == {"train_accuracy", "train_loss"}
     probe = {"freeze": "all-but-head", "start": "stack", "epochs": 2, "verbose": False}
     assert lipzoo.finetune(source, some, splits=("train",), **probe).best_epoch == 2
+
+
+def test_what_is_not_asked_for_is_as_documented(source, iris):
+    result = lipzoo.finetune(source, iris, epochs=1, verbose=False)
+    settings = FinetuneSettings(epochs=1).model_dump(mode="json")
+    recipe = result.model.card.recipe
+    assert {key: recipe.get(key) for key in settings} == settings
+    assert recipe["early_stopping"]["ties"] == "break"
+
+
+@pytest.mark.parametrize("options", [{}, {"unfreeze_every": 1}, {"layer_lr_decay": 0.5}])
+def test_what_a_model_has_frozen_itself_stays(tmp_path, options):
+    class Fixed(DeepGAT):
+        def __init__(self, in_feats, num_classes, **arguments):
+            super().__init__(in_feats=in_feats, num_classes=num_classes, **arguments)
+            self.head.bias.requires_grad_(False)
+
+    with fresh_registry():
+        lipzoo.register_model(Fixed)
+        rest = {"dataset": {"name": "wine"}, "epochs": 2, "seeds": [0]}
+        words = "model: Fixed\ndescription: x\nargs: {num_heads: 2, num_layers: 2}\n"
+        (tmp_path / "fixed_2.yaml").write_text(words)
+        lipzoo.add_config_dir(tmp_path)
+        recipe = make_recipe({"architecture": "fixed_2", **rest}, "test")
+        train(recipe, tmp_path / "run", verbose=False)
+        out = export_run(tmp_path / "run", tmp_path / "fixed_2.wine")
+        wine = lipzoo.load_dataset("wine")
+        model = lipzoo.finetune(out, wine, epochs=5, verbose=False, **options).model
+        before = lipzoo.load_pretrained(out)
+    assert torch.equal(model.head.bias, before.head.bias)
+    assert not torch.equal(model.head.weight, before.head.weight)
+    assert not model.head.bias.requires_grad
+    assert all(p.requires_grad for name, p in model.named_parameters() if name != "head.bias")

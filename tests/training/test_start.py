@@ -517,3 +517,13 @@ def test_people_are_told(tmp_path, capsys):
     assert "start: stack, from the training labels" in capsys.readouterr().out
     assert main(["certify", str(context), "--data", "iris", "--out", str(tmp_path / "c")]) == 2
     assert "read what was made of labels" in capsys.readouterr().err
+
+
+def test_patience_begins_with_an_evaluation(tmp_path):
+    """What the network starts from is judged, too, and is no epoch to wait from."""
+    rest = {"eval_every": 30, "early_stopping": {"patience": 5}, "seeds": [0]}
+    rest["start"] = {"of": "stack"}
+    content = {"architecture": "test_tiny", "dataset": {"name": "iris"}, "epochs": 30, **rest}
+    train(make_recipe(content, "test"), tmp_path / "run", verbose=False)
+    with open(tmp_path / "run/seed_0/metrics.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["30"]

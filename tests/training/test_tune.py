@@ -22,6 +22,7 @@ from lipzoo.registry import get_architecture
 from lipzoo.training import load_recipe, loop, train, tune
 from lipzoo.training import tune_storage as storing
 from lipzoo.training import tune_trial as trying
+from lipzoo.training.recipe import make_recipe
 from lipzoo.training.search_space import make_space
 
 
@@ -102,6 +103,14 @@ def test_the_recipe_itself_is_tried_first(recipe, tmp_path):
     assert (row["overrides.feat_drop"], row["overrides.attn_drop"]) == ("0.3", "0.2")
     heads = get_architecture("test_tiny").args["num_heads"]
     assert row["overrides.num_heads"] == str(heads)
+
+
+def test_as_many_epochs_as_by_default(tmp_path):
+    """A recipe that does not say them, as the command line's without ``--epochs``."""
+    rest = {"overrides": {"num_layers": 1}, "early_stopping": {"patience": 1}, "seeds": [0]}
+    made = make_recipe({"architecture": "test_tiny", "dataset": {"name": "iris"}, **rest}, "test")
+    assert "epochs" not in made.to_dict()
+    assert search(made, tmp_path / "out", trials=1)["trials"] == {"complete": 1}
 
 
 def test_labels_of_the_test_nodes_decide_nothing(recipe, tmp_path):

@@ -239,8 +239,8 @@ def test_an_empty_storage_beside_results(recipe, tmp_path):
 
 def test_none_is_pruned_in_its_first_epochs(recipe, tmp_path):
     """Small learning rates begin slowly."""
-    asked = {"recipe": recipe(epochs=100).to_dict()}
-    study = storing.open_search(tmp_path / "a.db", asked, prune=True)
+    asked = {"recipe": recipe().to_dict()}
+    study = storing.open_search(tmp_path / "a.db", asked, pruned_of=100)
     assert study.pruner._n_warmup_steps == 20
 
 
