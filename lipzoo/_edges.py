@@ -23,6 +23,7 @@ What somebody holds is recognised by the module of its class: no package is impo
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -119,8 +120,11 @@ def graph_kind(graph: Any) -> str | None:
     return "networkx" if ("networkx", "Graph") in classes else None
 
 
-def read_edges(graph: Any) -> Edges:
+def read_edges(graph: Any, has_features: bool = False) -> Edges:
     """The edges of one of the graphs in the table above, in the order that it holds them.
+
+    ``has_features``: they are in the graph itself. Where they come apart from it, a row a node, a
+    warning says that the nodes 0..N-1 of a networkx graph stand in another order.
 
     Raises
     ------
@@ -132,6 +136,8 @@ def read_edges(graph: Any) -> Edges:
         name = type(graph).__name__
         advice = _ADVICE.get(name, _ORDER)
         raise DataError(f"expected {_TAKEN}, got {name}; {advice}")
+    if kind == "networkx" and not has_features:
+        _warn_of_order(graph)
     return _READERS[kind](graph)
 
 
@@ -222,6 +228,19 @@ def _of_networkx(graph: Any) -> Edges:
         dst.extend(map(place.__getitem__, near))
     source, degree, target = (torch.tensor(n, dtype=torch.int64) for n in (nodes, degrees, dst))
     return Edges(source.repeat_interleave(degree), target, len(place))
+
+
+def _warn_of_order(graph: Any) -> None:
+    wrong = [node for row, node in enumerate(graph) if node != row]
+    if not wrong or set(graph) != set(range(len(graph))):
+        return
+    first = ", ".join(map(str, itertools.islice(graph, 5)))
+    warnings.warn(
+        f"the networkx graph holds its nodes 0..{len(graph) - 1} in another order ({first}, …), "
+        "and the first row of the features is its first node's; where row i is node i, make it "
+        "with G.add_nodes_from(range(N)) before the edges",
+        stacklevel=4,
+    )
 
 
 def _of_pyg(data: Any) -> Edges:

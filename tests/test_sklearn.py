@@ -635,3 +635,17 @@ def test_the_card_keeps_the_words():
     assert fitted.model_.card.dataset.class_names == ["high", "low"]
     numbers = NodeClassifier(**settings).fit(X, (y == "low").astype(int))
     assert numbers.model_.card.dataset.class_names is None
+
+
+def test_nodes_of_networkx_in_another_order(recwarn):
+    """Its first node is the first row; who numbers them by rows is told."""
+    X, y = np.arange(8.0).reshape(4, 2), [0, 1, 0, 1]
+    for edges in ([(0, 2), (3, 1)], [("a", "c"), ("d", "b")]):
+        graph = nx.Graph()
+        graph.add_nodes_from(sorted({node for edge in edges for node in edge}))
+        graph.add_edges_from(edges)
+        model = NodeClassifier("stack").fit(X, y, adjacency=graph)
+        assert {(0, 2), (3, 1)} <= {*map(tuple, model.edge_index_.T.tolist())}
+    assert not [each for each in recwarn if "order" in str(each.message)]
+    with pytest.warns(UserWarning, match=r"nodes 0\.\.3 in another order \(3, 1, 0, 2, …\)"):
+        NodeClassifier("stack").fit(X, y, adjacency=nx.Graph([(3, 1), (0, 2)]))

@@ -20,6 +20,8 @@ __all__ = ["Neighbourhood", "encode_feat", "same_length", "spectral_feat", "stru
 #: Triangles are counted where that takes at most so many steps an edge.
 _STEPS_AN_EDGE = 100
 _STEPS_AT_ONCE = 10_000_000
+#: Columns that this share of the nodes has are compared; words differ in size by less than that.
+_COMMON, _MOST_APART = 0.1, 1e3
 
 
 @dataclass(frozen=True)
@@ -84,33 +86,55 @@ class Neighbourhood:
 def encode_feat(task: GraphTask, width: int, seed: int) -> np.ndarray:
     """Features as few columns of about the same size, float32 (N, at most max(width, F)).
 
-    More than ``width`` columns become that many: tf-idf where most entries are 0 and none is
-    negative, then a truncated singular value decomposition; rows get one length. Fewer are
-    standardised and cut at five standard deviations; columns that are constant are left out.
+    Columns are standardised and cut at five standard deviations; those that are constant are left
+    out. More than ``width`` become that many by a truncated singular value decomposition, and rows
+    get one length. Where most entries are 0, tf-idf takes the place of the standardisation; where
+    some are negative, or columns are of units of their own, a division by the standard deviation.
     """
     feat = task.feat.numpy()
     n, columns = feat.shape
     if columns <= width:
-        scaler = StandardScaler()
-        scaled = np.clip(scaler.fit_transform(feat.astype(np.float64)), -5, 5)
-        return scaled[:, scaler.var_ > 0].astype(np.float32)
+        return _standardised(feat).astype(np.float32)
     sparse = task.sparse_feat
     if sparse is None:
         rows = sp.csr_matrix(feat) if (feat == 0).mean() > 0.5 else feat
     else:
         parts = sparse.values(), sparse.col_indices(), sparse.crow_indices()
         rows = sp.csr_matrix(tuple(part.numpy() for part in parts), shape=feat.shape)
-    if sp.issparse(rows) and (not rows.nnz or rows.data.min() >= 0):
+    if not sp.issparse(rows):
+        rows = _standardised(rows)
+    elif _is_of_words(rows):
         rows = TfidfTransformer().fit_transform(rows.astype(np.float64))
+    else:
+        rows = StandardScaler(with_mean=False).fit_transform(rows.astype(np.float64))
     # Squares of large float32 overflow, and scikit-learn takes rows of small ones for zeros.
     rows = rows.astype(np.float64)
-    largest = abs(rows).max()
+    largest = abs(rows).max() if rows.shape[1] else 0
     if not largest:
         return np.zeros((n, 0), np.float32)  # as of columns that are constant
     rows = normalize(rows / max(largest, np.finfo(np.float32).tiny))
-    few = max(min(width, n - 1, columns - 1), 1)
+    few = max(min(width, n - 1, rows.shape[1] - 1), 1)
     reduced = TruncatedSVD(few, n_iter=4, random_state=seed).fit_transform(rows)
     return same_length(reduced - reduced.mean(0))
+
+
+def _is_of_words(rows: sp.csr_matrix) -> bool:
+    """Whether the columns may be counts, or shares, of words: none is negative, and those that a
+    tenth of the nodes has are of sizes that can be compared."""
+    if not rows.nnz:
+        return True
+    columns = sp.csc_matrix(rows, dtype=np.float64)
+    count = np.diff(columns.indptr)
+    sizes = np.asarray(columns.sum(0)).ravel() / np.maximum(count, 1)
+    sizes = sizes[count >= _COMMON * rows.shape[0]]
+    return rows.data.min() >= 0 and (not sizes.size or sizes.max() <= _MOST_APART * sizes.min())
+
+
+def _standardised(feat: np.ndarray) -> np.ndarray:
+    """float64, without constant columns."""
+    scaler = StandardScaler()
+    scaled = np.clip(scaler.fit_transform(feat.astype(np.float64)), -5, 5)
+    return scaled[:, scaler.var_ > 0]
 
 
 def same_length(rows: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,8 @@ __all__ = [
 _WORDS = {"true": 1.0, "false": 0.0, "": float("nan")}
 #: What is read as another number than it is written: a postcode, a number with an underscore.
 _CODE = re.compile(r"\+|-?0\d|.*_")
+#: A list of two numbers, or one with a decimal comma.
+_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 _LABEL = ("label", "y")
 _EDGE_FEATURES = ("feat", "edge_attr")
 #: Columns that are all features, and say nothing of what each of them is.
@@ -230,7 +233,8 @@ def node_columns(
         raise DataError(f"{fault}; or say which columns are features: features=[...]") from None
     names = [str(name) for name in features]
     is_one_each = arrays["feat"].size == len(arrays["feat"]) * len(names)
-    if is_one_each and len({*names}) == len(names) and not _LISTS & {*names}:
+    is_told = len(names) > 1 or names[0].lower() not in _LISTS
+    if is_one_each and len({*names}) == len(names) and is_told:
         facts["feature_names"] = names
     return arrays, facts
 
@@ -328,11 +332,29 @@ def _check_there(table: Table, names: Sequence[str], choices: Sequence[str]) -> 
 
 def _side_by_side(table: Table, names: Sequence[str]) -> np.ndarray:
     parts = [table.numbers(name) for name in names]
+    for name, part in zip(names, parts):
+        if part.ndim == 2 and part.shape[1] == 2:
+            _warn_of_commas(table, name)
     if len(parts) == 1:
         return parts[0]
     check_lengths(table.where, {name: len(part) for name, part in zip(names, parts)})
     parts = [p.astype(np.float64).reshape(len(p), math.prod(p.shape[1:])) for p in parts]
     return np.concatenate(parts, axis=1)
+
+
+def _warn_of_commas(table: Table, name: str) -> None:
+    """Warn where pairs may be numbers with a decimal comma."""
+    column = plain(table.columns[name])
+    if str(name).lower() in _LISTS or isinstance(column, np.ndarray):
+        return
+    cells = [cell for cell in column if not is_missing(cell)]
+    if all(isinstance(cell, str) and _COMMA.fullmatch(cell) for cell in cells):
+        warnings.warn(
+            f"{table.where}: column '{shown(name)}' is read as lists of two numbers: "
+            f"'{shown(cells[0])}'; write a decimal comma as a point, and a list with a space after "
+            "the comma or in brackets",
+            stacklevel=4,
+        )
 
 
 def check_lengths(where: str, lengths: Mapping[str, int]) -> None:

@@ -49,7 +49,7 @@ def graph_of_networkx(
     columns = _Columns([held for _, held in graph.nodes(data=True)])
     table = Table(name, columns, lambda row: f"node '{shown(nodes[row])}'")
     arrays, facts = node_columns(table, features)
-    src, dst, _ = read_edges(graph)
+    src, dst, _ = read_edges(graph, has_features=True)
     of_edges = _of_edges(graph)
     # A graph without edges has no attributes by which to know theirs.
     columns = _Columns(of_edges) if of_edges else {each: [] for each in edge_features or ()}

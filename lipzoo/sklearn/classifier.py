@@ -133,8 +133,8 @@ class NodeClassifier(ClassifierMixin, BaseEstimator):
         adjacency : graph with N nodes, optional
             A SciPy sparse matrix or array (N, N), an ``edge_index`` (2, E), a networkx graph, a
             ``DGLGraph`` or a PyG ``Data``. An entry ``[i, j]`` is the edge ``i -> j``, along which
-            j sees i; its value is not read. Only the edges are taken. By default a graph of nearest
-            neighbours is made.
+            j sees i; its value is not read. Only the edges are taken; row i is the node i, of a
+            networkx graph ``list(G)[i]``. By default a graph of nearest neighbours is made.
 
         Raises
         ------

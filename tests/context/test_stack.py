@@ -263,3 +263,30 @@ def test_cora(raw_dir):
     task = lipzoo.load_dataset("cora", raw_dir=raw_dir)
     stack = ClosedFormStack().fit(task)
     assert accuracy(task, stack.predict()) > 0.80
+
+
+@pytest.mark.parametrize("columns", [63, 64, 65, 66, 90])
+def test_units_of_columns_do_not_matter(columns):
+    """Few columns or many: a salary is read as an age is."""
+    task = blocks(same=1 / 3, columns=columns, noise=4.0)
+    rng = np.random.default_rng(1)
+    unit = torch.from_numpy(10 ** rng.uniform(-3, 6, columns))
+    shift = torch.from_numpy(rng.normal(size=columns)) * unit
+    other = task.with_ndata(feat=(unit * task.feat.double() + shift).float())
+    proba = [ClosedFormStack().fit(each).predict_proba() for each in (other, task)]
+    torch.testing.assert_close(*proba, rtol=0, atol=1e-3)
+
+
+def test_units_beside_many_flags():
+    task, rng = blocks(same=1 / 3), np.random.default_rng(1)
+    flags = torch.from_numpy(rng.random((task.num_nodes, 80)) < 0.1).float()
+    told_of = torch.from_numpy(rng.random(task.num_nodes) < 0.7)
+    flags[torch.arange(task.num_nodes), task.labels] = told_of.float()
+    money = torch.from_numpy(rng.lognormal(10, 1.5, (task.num_nodes, 3))).float()
+    units = {"small": money / money.mean(0), "large": money * torch.tensor([1, 9, 99])}
+    found = {}
+    for name, unit in units.items():
+        told = task.with_ndata(feat=torch.cat([flags, unit], 1))
+        found[name] = accuracy(told, ClosedFormStack().fit(told).predict())
+    assert found["large"] > found["small"] - 0.05
+    assert found["small"] > 0.5

@@ -257,3 +257,23 @@ def test_parts_keep_the_names_of_columns(tmp_path):
     (tmp_path / "r.yaml").write_text(f"architecture: gat_lip_2\ndataset: {{name: {path}}}\n")
     task = Parts(tmp_path / "parts", 0, 2)(load_recipe(tmp_path / "r.yaml"), None, 0)
     assert task.feature_names == ("age", "posts")
+
+
+@pytest.mark.parametrize("name", ["x", "X", "Feature", "y2"])
+def test_one_column_among_several_may_be_called_anything(name):
+    nodes = {key: np.random.default_rng(0).normal(size=12) for key in (name, "z")}
+    ring = np.stack([np.arange(12), np.roll(np.arange(12), 1)])
+    assert GraphTask.from_edges(ring, nodes).feature_names == (name, "z")
+
+
+def test_decimal_commas(recwarn):
+    ring = np.stack([np.arange(3), np.roll(np.arange(3), 1)])
+    words = "column 'a' is read as lists of two numbers: '1,5'; write a decimal comma as a point"
+    with pytest.warns(UserWarning, match=words):
+        found = GraphTask.from_edges(ring, {"a": ["1,5", None, "2,25"], "b": [1, 2, 3]})
+    assert found.feat[0].tolist() == [1, 5, 1]
+    recwarn.clear()
+    for name, cells in (("feat", ["1,5"] * 3), ("a", ["1, 5"] * 3), ("a", ["[1,5]"] * 3)):
+        assert GraphTask.from_edges(ring, {name: cells}).feat.tolist() == [[1, 5]] * 3
+    GraphTask.from_edges(ring, {"a": ["1,5", "2,2.5", "1,1"]})
+    assert not recwarn

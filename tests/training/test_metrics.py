@@ -297,3 +297,15 @@ def test_smoothed_labels_of_several_classes_a_node():
     assert_close(task_loss(logits, labels, True, 0.2), wanted)
     plain = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
     assert_close(task_loss(logits, labels, True), plain)
+
+
+def test_labels_that_are_nowhere_do_not_count():
+    """As classes do not: what is right throughout has 1."""
+    labels = torch.tensor([[1.0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]])
+    assert score(labels * 2 - 1, labels, "macro_f1") == 1
+    label = torch.tensor([0, 2, 0, 2])
+    assert score(torch.eye(3)[label], label, "macro_f1") == 1
+    wrong = labels.clone()
+    wrong[0, 1] = 1  # which is predicted, and not there
+    assert score(wrong * 2 - 1, labels, "macro_f1") == pytest.approx(2 / 3)
+    assert score(-torch.ones(4, 3), torch.zeros(4, 3), "macro_f1") == 0
