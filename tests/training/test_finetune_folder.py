@@ -111,7 +111,7 @@ def test_resume_takes_nobody_elses_settings(tiny_source, iris, tmp_path, content
 
 def test_resume_goes_on_where_a_kill_left_half_of_the_settings(tiny_source, iris, tmp_path):
     (tmp_path / "training").mkdir()
-    (tmp_path / "training/.settings.yaml.abc.tmp").write_text("recipe: {")
+    (tmp_path / "training/.settings.yaml.abc.lipzoo.tmp").write_text("recipe: {")
     lipzoo.finetune(tiny_source, iris, out=tmp_path, resume=True, **OPTIONS)
     assert not list(tmp_path.rglob(".*"))
     lipzoo.load_pretrained(tmp_path)
