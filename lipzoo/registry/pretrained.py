@@ -83,7 +83,8 @@ def _of_model(model: nn.Module) -> Checkpoint:
             f"a {type(model).__name__} that load_pretrained did not return has no card: {instead}"
         )
     found, state = read_checkpoint(folder), model.state_dict()
-    overrides, made_of = model._loaded_as
+    made_now = _made_of(model)
+    overrides, made_of = getattr(model, "_loaded_as", ({}, made_now))  # before 0.2.0: unknown
     args = found.card.architecture.args
     if changed := differing({**args, **overrides}, args):
         raise CheckpointError(
@@ -91,7 +92,7 @@ def _of_model(model: nn.Module) -> Checkpoint:
             f"({', '.join(changed)}), which would be lost; pass the name or the folder, and the "
             "arguments again"
         )
-    if made_of != _made_of(model):
+    if made_of != made_now:
         raise CheckpointError(
             f"{found.card.full_name}: has other modules or hooks than when it was loaded from "
             f"{folder}, which would be lost; {instead}"
