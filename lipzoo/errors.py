@@ -24,6 +24,8 @@ __all__ = [
 _MAX_SHOWN = 80
 #: Of more choices than that, the nearest.
 _MAX_CHOICES = 10
+#: A beginning of fewer letters says nothing.
+_BEGINNING = 4
 
 
 class LipzooError(Exception):
@@ -53,13 +55,16 @@ class OutputError(LipzooError):
 def did_you_mean(name: object, choices: Iterable[str], *, all_of: str = "") -> str:
     """``"; did you mean 'cora'? (choices: citeseer, cora)"``: the nearest name, and the choices.
 
+    What the name begins with is nearest: ``feat`` to ``features``.
+
     Parameters
     ----------
     all_of : str
         What lists them all, for where they are many and only the nearest are named.
     """
     choices, name = sorted(map(str, choices)), str(name)[:_MAX_SHOWN]
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    begun = [choice for choice in choices if len(choice) >= _BEGINNING and name.startswith(choice)]
+    near = begun[-1:] or difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     if len(choices) <= _MAX_CHOICES:
         return f"{hint} (choices: {', '.join(choices) or 'none'})"

@@ -69,3 +69,10 @@ def test_words_of_others_are_one_short_line(words, length, wanted):
 def test_errors_of_others_are_their_first_line():
     assert first_line(ValueError("\n no such thing.\nand more")) == "no such thing"
     assert first_line(EOFError()) == "EOFError"
+
+
+def test_what_a_name_begins_with_is_nearest():
+    choices = ["feat", "feature_names", "fe", "label"]
+    assert did_you_mean("features", choices).startswith("; did you mean 'feat'?")
+    assert did_you_mean("feature_name", choices[1:]).startswith("; did you mean 'feature_names'?")
+    assert did_you_mean("gat_lip_16x", ["gat", "gat_lip_16", "gat_lip"]).count("'gat_lip_16'") == 1
