@@ -23,7 +23,6 @@ What somebody holds is recognised by the module of its class: no package is impo
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from typing import Any, NamedTuple
 
@@ -231,12 +230,13 @@ def _of_networkx(graph: Any) -> Edges:
 
 
 def _warn_of_order(graph: Any) -> None:
-    wrong = [node for row, node in enumerate(graph) if node != row]
-    if not wrong or set(graph) != set(range(len(graph))):
+    nodes = list(graph)
+    rows = range(len(nodes))
+    if nodes == [*rows] or {*nodes} != {*rows}:
         return
-    first = ", ".join(map(str, itertools.islice(graph, 5)))
+    first = ", ".join(map(str, nodes[:5]))
     warnings.warn(
-        f"the networkx graph holds its nodes 0..{len(graph) - 1} in another order ({first}, …), "
+        f"the networkx graph holds its nodes 0..{rows[-1]} in another order ({first}, …), "
         "and the first row of the features is its first node's; where row i is node i, make it "
         "with G.add_nodes_from(range(N)) before the edges",
         stacklevel=4,

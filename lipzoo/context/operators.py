@@ -14,14 +14,13 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.extmath import randomized_svd
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.scaling import COMMON, MOST_APART
 
 __all__ = ["Neighbourhood", "encode_feat", "same_length", "spectral_feat", "structural_feat"]
 
 #: Triangles are counted where that takes at most so many steps an edge.
 _STEPS_AN_EDGE = 100
 _STEPS_AT_ONCE = 10_000_000
-#: Columns that this share of the nodes has are compared; words differ in size by less than that.
-_COMMON, _MOST_APART = 0.1, 1e3
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,15 @@ def encode_feat(task: GraphTask, width: int, seed: int) -> np.ndarray:
 
 
 def _is_of_words(rows: sp.csr_matrix) -> bool:
-    """Whether the columns may be counts, or shares, of words: none is negative, and those that a
-    tenth of the nodes has are of sizes that can be compared."""
-    if not rows.nnz:
-        return True
+    """Whether the columns may be counts, or shares, of words: none is negative, and those that are
+    common are of sizes that can be compared."""
+    if not rows.nnz or rows.data.min() < 0:
+        return not rows.nnz
     columns = sp.csc_matrix(rows, dtype=np.float64)
     count = np.diff(columns.indptr)
     sizes = np.asarray(columns.sum(0)).ravel() / np.maximum(count, 1)
-    sizes = sizes[count >= _COMMON * rows.shape[0]]
-    return rows.data.min() >= 0 and (not sizes.size or sizes.max() <= _MOST_APART * sizes.min())
+    sizes = sizes[count >= COMMON * rows.shape[0]]
+    return not sizes.size or sizes.max() <= MOST_APART * sizes.min()
 
 
 def _standardised(feat: np.ndarray) -> np.ndarray:

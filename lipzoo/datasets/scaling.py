@@ -14,7 +14,22 @@ from lipzoo.datasets.missing import erase_features, known_nodes
 from lipzoo.datasets.task import GraphTask
 from lipzoo.errors import ConfigError, DataError, did_you_mean, shown
 
-__all__ = ["SCALINGS", "Columns", "columns_of", "scale_features", "scaled_by"]
+__all__ = [
+    "COMMON",
+    "MOST_APART",
+    "SCALINGS",
+    "Columns",
+    "columns_of",
+    "scale_features",
+    "scaled_by",
+]
+
+#: Columns whose sizes are further apart are of units of their own: weights of one size cannot read
+#: both.
+MOST_APART = 1e3
+#: Share of the nodes that have a number in a column that is compared with others: words that few
+#: nodes have are neither large nor small.
+COMMON = 0.1
 
 
 class Columns(Protocol):

@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 
 from lipzoo.datasets import GraphTask
+from lipzoo.datasets.scaling import COMMON, MOST_APART
 from lipzoo.training.metrics import shown_class
 
 __all__ = ["one_label", "warn_of_data"]
 
 #: Numbers that are looked at: some rows of many.
 _NUMBERS = 2**22
-#: Further apart than these, weights of one size cannot read both columns, or see a column change.
-_MOST_APART, _MOST_OFF = 1e3, 100
-#: Share of the nodes that have a number in a column that is compared with others: words that few
-#: nodes have are neither large nor small.
-_COMMON = 0.1
+#: A column whose mean is off by more of its spreads hides how it changes.
+_MOST_OFF = 100
 
 
 def warn_of_data(task: GraphTask) -> None:
@@ -75,14 +73,14 @@ def _units(task: GraphTask) -> str:
         words = "hardly differs from node to node beside its size"
         return f"feature {_shown(column, mean, spread)} {words}"
     count = (size > 0).sum(0)
-    sizes, common = size.sum(0) / count.clamp(min=1), count >= _COMMON * len(feat)
+    sizes, common = size.sum(0) / count.clamp(min=1), count >= COMMON * len(feat)
     varying = common & (low < high)
     if not varying.any():
         return ""
     # What is the same everywhere says nothing where it is small; large, it drowns the rest.
     large = int(sizes.masked_fill(~common, 0).argmax())
     small = int(sizes.masked_fill(~varying, torch.inf).argmin())
-    if sizes[large] <= _MOST_APART * sizes[small]:
+    if sizes[large] <= MOST_APART * sizes[small]:
         return ""
     both = " and ".join(_shown(column, mean, spread) for column in (large, small))
     return f"features {both} are of very different sizes"
